@@ -1,1 +1,13 @@
-//! (to be written)
+//! `scaled`: a paced traffic generator, one pinned thread and one io_uring per core.
+//!
+//! The modules in reading order; each imports only from those after it:
+//!
+//! - [`control`]: HTTP over the Unix socket; the metrics listener.
+//! - [`run`]: the life of one run: plan, supervision, report.
+//! - [`worker`]: one thread on one core.
+//! - [`stream`]: connections and streams: layers, sends measured.
+//! - [`load`]: what to send and when. [`metrics`]: what Prometheus reads.
+
+pub mod load;
+pub mod stream;
+pub mod worker;

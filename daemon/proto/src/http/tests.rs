@@ -1,0 +1,65 @@
+//! A client against a server in memory, and each rule of the upgrade.
+
+use super::*;
+
+fn key() -> Key {
+    Key::from_random(*b"the sample nonce")
+}
+
+fn ask(subprotocol: Option<&str>) -> Vec<u8> {
+    let key = key();
+    let mut out = Vec::new();
+    UpgradeRequest { host: "h:1", path: "/p?q=1", headers: "X-A: b\r\n", subprotocol, key: &key }.write(&mut out);
+    out
+}
+
+#[test]
+fn the_rfcs_sample_key_gives_its_sample_accept() {
+    assert_eq!(key().0, "dGhlIHNhbXBsZSBub25jZQ==");
+    let request = parse_request(&ask(None)).unwrap().unwrap();
+    assert_eq!(request.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!((request.path.as_str(), request.subprotocols.len()), ("/p?q=1", 0));
+}
+
+#[test]
+fn a_client_and_a_server_agree_however_the_answer_is_cut() {
+    let request = parse_request(&ask(Some("chat"))).unwrap().unwrap();
+    let mut answer = Vec::new();
+    write_response(&mut answer, &request.accept, Some("chat"));
+    let head = answer.len();
+    answer.extend_from_slice(&[0x82, 0]);
+    for cut in 0..head {
+        assert_eq!(parse_response(&answer[..cut], &key(), Some("chat")), Ok(None), "cut at {cut}");
+    }
+    assert_eq!(parse_response(&answer, &key(), Some("chat")), Ok(Some(head)));
+    assert_eq!(parse_response(&answer, &key(), None), Err(Fault::BadSubprotocol));
+    assert_eq!(parse_response(&answer, &Key::from_random([0; 16]), Some("chat")), Err(Fault::BadAccept));
+}
+
+#[test]
+fn other_answers_are_told_apart() {
+    let answer = |text: &str| parse_response(text.as_bytes(), &key(), None);
+    assert_eq!(answer("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\nbody"), Err(Fault::HttpStatus { status: 429, retry_after_s: Some(7) }));
+    assert_eq!(answer("HTTP/1.1 101 X\r\n\r\n"), Err(Fault::BadUpgrade));
+    assert_eq!(answer("SSH-2.0-OpenSSH"), Err(Fault::HttpMalformed));
+    assert_eq!(answer("HTTP/1.1 what\r\n\r\n"), Err(Fault::HttpMalformed));
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
+    assert_eq!(answer(&long), Err(Fault::HttpTooLong));
+    let many = format!("HTTP/1.1 101 X\r\n{}\r\n", "A: b\r\n".repeat(65));
+    assert_eq!(answer(&many), Err(Fault::HttpTooLong));
+}
+
+#[test]
+fn a_repeated_header_is_no_fault() {
+    let accept = parse_request(&ask(None)).unwrap().unwrap().accept;
+    let text = format!("HTTP/1.1 101 X\r\nServer: a\r\nServer: b\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n");
+    assert_eq!(parse_response(text.as_bytes(), &key(), None), Ok(Some(text.len())));
+}
+
+#[test]
+fn headers_that_would_smuggle_are_invalid() {
+    assert!(header_is_valid("X-Token", "abc def"));
+    for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\r\nb: c"), ("a:", "x"), ("a", "\u{7f}")] {
+        assert!(!header_is_valid(name, value));
+    }
+}

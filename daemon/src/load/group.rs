@@ -1,0 +1,128 @@
+//! A group as the engine runs it: every word decided, every figure in integers.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use scale_proto::ws::Opcode;
+
+use super::grid::{MessageSize, TickOffset};
+use super::payload::Payload;
+
+/// What flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// We write, the peer echoes, we read.
+    Echo,
+    /// We write.
+    Discard,
+    /// We read.
+    Receive,
+}
+
+/// What happens after a stream's connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconnect {
+    /// It stays lost.
+    Never,
+    /// Full-jitter exponential back-off, at most at the ramp's own connect rate.
+    Backoff,
+    /// As an eager client does: after 1 s, then doubling to 30 s, no jitter, no cap.
+    Client,
+}
+
+/// A step of a group's load. A group without steps has one, of its base load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Streams at the end of `over_ns`.
+    pub conns: u32,
+    /// Tick, in ns.
+    pub tick_ns: u64,
+    /// Payload bytes a second and stream at the end of `over_ns`; `None`: `message` is fixed.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes a tick at the end of `over_ns`.
+    pub message: MessageSize,
+    /// Time in which conns and rate change from the last step's to this one's.
+    pub over_ns: u64,
+    /// Time for which they are kept; `None`: until stopped.
+    pub hold_ns: Option<u64>,
+}
+
+/// Streams that share a load.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Label in report, metrics and thresholds.
+    pub name: Arc<str>,
+    /// Names of the targets, as the report shows them.
+    pub targets: Vec<Arc<str>>,
+    /// Rows of the endpoint table in the order in which streams take them, over and over.
+    pub pattern: Arc<[u32]>,
+    /// Number of this plan's first stream among all hosts' streams.
+    pub first_stream: u32,
+    /// Direction.
+    pub traffic: Traffic,
+    /// Place within the tick.
+    pub tick_offset: TickOffset,
+    /// When the group begins, after the run's start.
+    pub start_ns: u64,
+    /// Streams opened in the ramp.
+    pub conns: u32,
+    /// Time over which the first `conns` streams are opened.
+    pub ramp_ns: u64,
+    /// Connects a second (thousandths, all workers), for what is opened after the ramp.
+    pub connect_rate_milli: u64,
+    /// Connects under way at once, all workers; `None`: no limit.
+    pub concurrency: Option<u32>,
+    /// Time after the ramp that does not count.
+    pub warm_up_ns: u64,
+    /// Steady steps in order; at least one.
+    pub stages: Vec<Stage>,
+    /// Longest wait for answers after the end.
+    pub drain_ns: u64,
+    /// From the first packet until the stream is open.
+    pub connect_timeout_ns: u64,
+    /// After a loss.
+    pub reconnect: Reconnect,
+    /// Streams replaced a second (thousandths, all workers).
+    pub churn_milli: u64,
+    /// Compare every echoed byte.
+    pub verify: bool,
+    /// Of data frames.
+    pub opcode: Opcode,
+    /// Asked for in the upgrade, and then expected.
+    pub subprotocol: Option<Arc<str>>,
+    /// Sent once when a connection opens.
+    pub first_message: Option<Payload>,
+    /// What messages are made of.
+    pub payload: Payload,
+    /// Source addresses, used in turn; empty: the kernel's routing decides.
+    pub sources: Arc<[IpAddr]>,
+    /// SO_SNDBUF.
+    pub send_buffer_bytes: Option<u32>,
+    /// SO_RCVBUF.
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+impl Group {
+    /// The most streams of any step.
+    pub fn conns_max(&self) -> u32 {
+        self.stages.iter().map(|stage| stage.conns).max().unwrap_or(0).max(self.conns)
+    }
+
+    /// Local streams of worker `worker` of `workers` when the group has `conns` in all: stream i
+    /// belongs to worker i mod workers, so a ramp loads all workers alike.
+    pub const fn share(conns: u32, worker: u32, workers: u32) -> u32 {
+        conns / workers + (worker < conns % workers) as u32
+    }
+
+    /// The row of the endpoint table for stream `number`.
+    #[inline]
+    pub fn endpoint(&self, number: u32) -> u32 {
+        self.pattern[number as usize % self.pattern.len()]
+    }
+
+    /// Cells of this group in a meter: one a target for before steady, and for each stage.
+    pub fn cells(&self, from: usize) -> Range<usize> {
+        from..from + (self.stages.len() + 1) * self.targets.len()
+    }
+}

@@ -1,0 +1,121 @@
+//! What messages are made of: one seeded pool that all streams read from at their own places.
+
+use std::sync::Arc;
+
+use super::random::Random;
+
+/// The bytes of all messages of a group.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// The pool and, behind it, its own first [`Self::PIECE_MAX`] bytes again, so that every
+    /// piece is contiguous.
+    bytes: Arc<[u8]>,
+    /// Bytes before the repetition starts: a power of two for a pool, the length of a file.
+    period: usize,
+    fixed: bool,
+}
+
+impl Payload {
+    /// Bytes of a pool: fits a core's second-level cache beside the sockets' memory.
+    pub const POOL_BYTES: usize = 256 << 10;
+    /// The longest piece that is handed out at once.
+    pub const PIECE_MAX: usize = 64 << 10;
+    /// Messages start at multiples of this, so that their first bytes differ from each other.
+    const ALIGNMENT: u64 = 8;
+    const TEXT: &'static [u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n";
+
+    /// Uniform bytes.
+    pub fn random(seed: u64) -> Self {
+        Self::pool(seed, |byte| byte)
+    }
+
+    /// ASCII letters, digits, space and newline: valid in a text message wherever it is cut.
+    pub fn text(seed: u64) -> Self {
+        Self::pool(seed, |byte| Self::TEXT[usize::from(byte % 64)])
+    }
+
+    fn pool(seed: u64, map: impl Fn(u8) -> u8) -> Self {
+        let mut random = Random::new(seed);
+        let mut bytes: Vec<u8> = Vec::with_capacity(Self::POOL_BYTES + Self::PIECE_MAX);
+        while bytes.len() < Self::POOL_BYTES {
+            bytes.extend(random.next().to_ne_bytes().map(&map));
+        }
+        bytes.extend_from_within(..Self::PIECE_MAX);
+        Self { bytes: bytes.into(), period: Self::POOL_BYTES, fixed: false }
+    }
+
+    /// Every message is exactly `content` (which is not empty).
+    pub fn fixed(content: &[u8]) -> Self {
+        assert!(!content.is_empty(), "the plan refuses an empty message file");
+        Self { bytes: content.into(), period: content.len(), fixed: true }
+    }
+
+    /// Bytes of a fixed message; `None` for a pool.
+    pub const fn message_bytes(&self) -> Option<u32> {
+        if self.fixed { Some(self.period as u32) } else { None }
+    }
+
+    /// Where a new message starts.
+    #[inline]
+    pub const fn place(&self, random: &mut Random) -> u32 {
+        if self.fixed {
+            return 0;
+        }
+        (random.below(self.period as u64 / Self::ALIGNMENT) * Self::ALIGNMENT) as u32
+    }
+
+    /// At most `len` bytes of the message that starts at `place`, from its byte `position` on;
+    /// never empty for `len` > 0.
+    #[inline]
+    pub fn piece(&self, place: u32, position: usize, len: usize) -> &[u8] {
+        let from = self.offset(place, position);
+        let to = (from + len.min(Self::PIECE_MAX)).min(self.bytes.len());
+        &self.bytes[from..to]
+    }
+
+    /// The pool itself and where `position` of the message at `place` lies in it: what is sent
+    /// without a mask needs no copy.
+    #[inline]
+    pub fn shared(&self, place: u32, position: usize) -> (&Arc<[u8]>, usize) {
+        (&self.bytes, self.offset(place, position))
+    }
+
+    #[inline]
+    const fn offset(&self, place: u32, position: usize) -> usize {
+        if self.fixed { position % self.period } else { (place as usize + position) & (self.period - 1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_long_message_follow_each_other_round_the_pool() {
+        let payload = Payload::random(7);
+        let (place, len) = (Payload::POOL_BYTES as u32 - 8, 200_000);
+        let mut whole = Vec::new();
+        while whole.len() < len {
+            let piece = payload.piece(place, whole.len(), len - whole.len());
+            assert!(!piece.is_empty() && piece.len() <= Payload::PIECE_MAX);
+            whole.extend_from_slice(piece);
+        }
+        let byte = |position: usize| payload.bytes[(place as usize + position) % Payload::POOL_BYTES];
+        assert!(whole.iter().enumerate().all(|(position, &b)| b == byte(position)));
+    }
+
+    #[test]
+    fn text_is_valid_wherever_it_is_cut_and_the_seed_decides_the_bytes() {
+        assert!(Payload::text(3).bytes.is_ascii());
+        assert_eq!(Payload::random(5).bytes, Payload::random(5).bytes);
+        assert_ne!(Payload::random(5).bytes, Payload::random(6).bytes);
+    }
+
+    #[test]
+    fn a_fixed_message_is_the_file_from_its_first_byte() {
+        let payload = Payload::fixed(b"hello");
+        assert_eq!(payload.place(&mut Random::new(1)), 0);
+        assert_eq!(payload.piece(0, 0, 5), b"hello");
+        assert_eq!(payload.piece(0, 3, 2), b"lo");
+    }
+}

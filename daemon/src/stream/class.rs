@@ -1,0 +1,137 @@
+//! Failure classes: a stream that fails is a result, counted by class, and each class belongs
+//! to somebody.
+
+use scale_proto::Fault;
+use scale_ring::Errno;
+
+/// Whom a failure belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// This program or its host.
+    Generator,
+    /// The peer, or what lies between.
+    Target,
+    /// Who asked for the run.
+    User,
+}
+
+macro_rules! classes {
+    ($($variant:ident $name:literal $blame:ident $meaning:literal)*) => {
+        /// Why a connection failed or was lost.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Class { $(#[doc = $meaning] $variant),* }
+
+        impl Class {
+            /// Every class, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// As the report and the metrics say it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// Whose it is.
+            pub const fn blame(self) -> Blame {
+                match self { $(Self::$variant => Blame::$blame),* }
+            }
+
+            /// One sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+        }
+    };
+}
+
+classes! {
+    Refused "refused" Target "Nobody listens there: every address answered with RST."
+    Reset "reset" Target "The peer ended the connection with RST."
+    Closed "closed" Target "The peer ended the connection (FIN) without a closing handshake."
+    CloseFrame "close_frame" Target "The peer sent a websocket Close that we had not asked for."
+    Timeout "timeout" Target "The stream was not open within the connect timeout, or the kernel gave up on retransmissions."
+    Unreachable "unreachable" Target "No route to the target."
+    TlsCertificate "tls_certificate" Target "The certificate does not verify: issuer, name or date."
+    TlsAlert "tls_alert" Target "The peer refused the TLS handshake or connection with an alert."
+    TlsProtocol "tls_protocol" Target "The peer does not speak TLS as it should."
+    Http401 "http_401" User "401 instead of 101: the credentials are not accepted."
+    Http403 "http_403" User "403 instead of 101: the credentials do not suffice."
+    Http404 "http_404" Target "404 instead of 101: the path does not exist."
+    Http429 "http_429" Target "429 instead of 101: the target limits the rate."
+    Http4xx "http_4xx" Target "Another status of 400 to 499 instead of 101."
+    Http500 "http_500" Target "500 instead of 101."
+    Http502 "http_502" Target "502 instead of 101: a proxy does not reach its server."
+    Http503 "http_503" Target "503 instead of 101: the target is overloaded or down."
+    Http504 "http_504" Target "504 instead of 101: a proxy's server does not answer."
+    Http5xx "http_5xx" Target "Another status of 500 to 599 instead of 101."
+    HttpOther "http_other" Target "A status of 100 to 399 instead of 101: a redirect, or no websocket there."
+    HttpProtocol "http_protocol" Target "The answer to the upgrade is not HTTP, too long, or lacks what RFC 6455 asks for."
+    BadAccept "bad_accept" Target "101 with a wrong Sec-WebSocket-Accept: something else answers there."
+    WsProtocol "ws_protocol" Target "A frame that RFC 6455 does not allow."
+    AddressUnavailable "address_unavailable" Generator "No source port or address is left on this host."
+    Files "files" Generator "Descriptors or ring slots are used up on this host."
+    Memory "memory" Generator "This host's kernel has no memory left for sockets."
+    NotPermitted "not_permitted" Generator "This host's firewall or policy forbids the connection."
+    Internal "internal" Generator "An error that this program did not expect."
+}
+
+impl Class {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+impl From<Errno> for Class {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::Refused => Self::Refused,
+            Errno::Reset => Self::Reset,
+            Errno::TimedOut => Self::Timeout,
+            Errno::Unreachable => Self::Unreachable,
+            Errno::AddressInUse | Errno::AddressNotAvailable => Self::AddressUnavailable,
+            Errno::TooManyFiles => Self::Files,
+            Errno::NoBuffers | Errno::NoMemory => Self::Memory,
+            Errno::NotPermitted => Self::NotPermitted,
+            Errno::Cancelled | Errno::Other(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<&Fault> for Class {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::HttpStatus { status, .. } => match status {
+                401 => Self::Http401,
+                403 => Self::Http403,
+                404 => Self::Http404,
+                429 => Self::Http429,
+                500 => Self::Http500,
+                502 => Self::Http502,
+                503 => Self::Http503,
+                504 => Self::Http504,
+                400..=499 => Self::Http4xx,
+                500..=599 => Self::Http5xx,
+                _ => Self::HttpOther,
+            },
+            Fault::HttpMalformed | Fault::HttpTooLong | Fault::BadUpgrade | Fault::BadSubprotocol => {
+                Self::HttpProtocol
+            }
+            Fault::BadAccept => Self::BadAccept,
+            Fault::TlsCertificate(_) => Self::TlsCertificate,
+            Fault::TlsAlert(_) => Self::TlsAlert,
+            Fault::TlsProtocol(_) => Self::TlsProtocol,
+            Fault::WsProtocol(_) | Fault::WsUtf8 | Fault::WsTooBig => Self::WsProtocol,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_labels_and_numbers_are_indices() {
+        let names: std::collections::BTreeSet<_> = Class::ALL.iter().map(|class| class.name()).collect();
+        assert_eq!(names.len(), Class::COUNT);
+        assert!(Class::ALL.iter().enumerate().all(|(index, &class)| class as usize == index));
+    }
+}

@@ -1,0 +1,296 @@
+//! One stream: what it sent, what came back, and how it has fared. It outlives its connections.
+
+use scale_ring::Time;
+
+use crate::load::Payload;
+
+use super::unanswered::{Message, Pool, Unanswered};
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Standing {
+    /// Its turn in the ramp has not come.
+    #[default]
+    Planned,
+    /// Its connection is being made.
+    Connecting,
+    /// It carries load.
+    Open,
+    /// Its connection was lost; another is to come.
+    Waiting,
+    /// Its connection is being closed in order.
+    Closing,
+    /// It lost its connection, or never got one, and will not get another.
+    Failed,
+    /// It was closed because its time was over.
+    Closed,
+}
+
+impl Standing {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+}
+
+/// No connection.
+pub const NO_CONNECTION: u32 = u32::MAX;
+
+/// One flow of load.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its connection's index, or [`NO_CONNECTION`].
+    pub connection: u32,
+    /// Its number in the group, over all workers and hosts.
+    pub number: u32,
+    /// Index of its group.
+    pub group: u8,
+    /// Where it stands.
+    pub standing: Standing,
+    /// It has been open at least once.
+    pub opened: bool,
+    /// It is due at its grid's points.
+    pub armed: bool,
+    /// Something came that was not an echo: its response times mean nothing.
+    pub response_invalid: bool,
+    /// Payload has come in on this connection.
+    pub answered: bool,
+    /// The echo of the oldest unanswered message has differed already.
+    differs: bool,
+    /// Its target among the group's.
+    pub target: u16,
+    /// Which of the group's grids it is on; another number than the group's means a new grid.
+    pub grid: u32,
+    /// Grid points passed on this grid.
+    pub point: u64,
+    /// Attempts since it was last open.
+    pub attempts: u32,
+    /// Ticks missed by back-pressure: how often it stalled.
+    pub stalls: u32,
+    /// Bytes of the oldest message's echo that have come.
+    front_bytes: u32,
+    /// Messages under way.
+    pub unanswered: Unanswered,
+    /// Payload bytes of steady state that came back (echo), came (receive) or went (discard).
+    pub bytes: u64,
+    /// When the first message of this connection went.
+    pub first_sent: Time,
+    /// Payload bytes sent on this connection.
+    pub connection_bytes: u64,
+    /// Response times of steady state.
+    pub responses: Responses,
+}
+
+/// What came of received payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// `bytes` belong to the message due at `due`, whose echo is not complete.
+    Part { due: Time, bytes: u32 },
+    /// The same, and with them it is complete. `same`: it was what had been sent.
+    Whole { message: Message, bytes: u32, same: bool },
+    /// `bytes` were not an echo of anything.
+    Unexpected { bytes: usize },
+}
+
+impl Stream {
+    /// Bytes of each message that are compared with what was sent, without `--verify`.
+    const HEAD_BYTES: usize = 8;
+
+    /// A stream that has not been launched.
+    pub fn new(group: u8, number: u32, target: u16) -> Self {
+        Self {
+            connection: NO_CONNECTION,
+            number,
+            group,
+            standing: Standing::Planned,
+            opened: false,
+            armed: false,
+            response_invalid: false,
+            answered: false,
+            differs: false,
+            target,
+            grid: 0,
+            point: 0,
+            attempts: 0,
+            stalls: 0,
+            front_bytes: 0,
+            unanswered: Unanswered::new(),
+            bytes: 0,
+            first_sent: Time::NEVER,
+            connection_bytes: 0,
+            responses: Responses::default(),
+        }
+    }
+
+    /// Matches the front of `received` (never empty) with the oldest unanswered message. The
+    /// second value is what is left for the next call.
+    pub fn echo<'a>(
+        &mut self,
+        received: &'a [u8],
+        payload: &Payload,
+        first: Option<&Payload>,
+        verify: bool,
+        pool: &mut Pool,
+    ) -> (Echo, &'a [u8]) {
+        let Some(&front) = self.unanswered.front() else {
+            self.response_invalid = true;
+            return (Echo::Unexpected { bytes: received.len() }, &[]);
+        };
+        let from = self.front_bytes as usize;
+        let bytes = received.len().min(front.bytes as usize - from);
+        let (mine, rest) = received.split_at(bytes);
+        let compare = if verify { bytes } else { Self::HEAD_BYTES.saturating_sub(from).min(bytes) };
+        if compare > 0 && !self.differs {
+            self.differs = match first {
+                Some(first) if front.place == Message::FIRST => !same(first, 0, from, &mine[..compare]),
+                _ => !same(payload, front.place, from, &mine[..compare]),
+            };
+        }
+        if from + bytes < front.bytes as usize {
+            self.front_bytes += bytes as u32;
+            return (Echo::Part { due: front.due, bytes: bytes as u32 }, rest);
+        }
+        self.front_bytes = 0;
+        let message = self.unanswered.pop(pool).expect("the front was there");
+        let same = !std::mem::replace(&mut self.differs, false);
+        // An echo of something else says that positions do not match: no response time is right.
+        self.response_invalid |= !same;
+        (Echo::Whole { message, bytes: bytes as u32, same }, rest)
+    }
+
+    /// The connection is lost or over: hands out what will not be answered, oldest first.
+    pub fn abandon(&mut self, pool: &mut Pool) -> Option<Message> {
+        self.front_bytes = 0;
+        self.differs = false;
+        self.unanswered.pop(pool)
+    }
+}
+
+/// Whether `received` is what the message at `place` has from `position` on.
+fn same(payload: &Payload, place: u32, mut position: usize, mut received: &[u8]) -> bool {
+    while !received.is_empty() {
+        let piece = payload.piece(place, position, received.len());
+        let (front, rest) = received.split_at(piece.len());
+        if front != piece {
+            return false;
+        }
+        (position, received) = (position + piece.len(), rest);
+    }
+    true
+}
+
+/// Response times of one stream in 64 bytes: counts by half powers of two from 64 µs, so a
+/// percentile is at most 41 % too high. To rank streams, not to report the run.
+#[derive(Debug, Clone, Default)]
+pub struct Responses([u16; Self::BUCKETS]);
+
+impl Responses {
+    const BUCKETS: usize = 32;
+    const FIRST_NS: u64 = 64_000;
+
+    /// One sample.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        let bucket = Self::bucket(ns);
+        if self.0[bucket] == u16::MAX {
+            self.0.iter_mut().for_each(|count| *count /= 2);
+        }
+        self.0[bucket] += 1;
+    }
+
+    const fn bucket(ns: u64) -> usize {
+        if ns < Self::FIRST_NS {
+            return 0;
+        }
+        let ratio = ns / (Self::FIRST_NS / 64); // 64 at the first bucket's edge
+        let power = ratio.ilog2() - 6;
+        let half = (ratio >> (power + 5)) & 1; // above 1.5 × the power of two
+        let bucket = (2 * power) as usize + half as usize + 1;
+        if bucket < Self::BUCKETS { bucket } else { Self::BUCKETS - 1 }
+    }
+
+    /// The upper edge of the bucket that holds the 99th percentile, in ns; `None`: no samples.
+    pub fn p99_ns(&self) -> Option<u64> {
+        let total: u64 = self.0.iter().map(|&count| u64::from(count)).sum();
+        let mut above = total.checked_sub(1)? / 100;
+        for (bucket, &count) in self.0.iter().enumerate().rev() {
+            if u64::from(count) > above {
+                let edge = Self::FIRST_NS << (bucket / 2);
+                return Some(if bucket % 2 == 0 { edge } else { edge + edge / 2 });
+            }
+            above -= u64::from(count);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream_with(messages: &[(u32, u32)], pool: &mut Pool) -> Stream {
+        let mut stream = Stream::new(0, 0, 0);
+        for (n, &(place, bytes)) in messages.iter().enumerate() {
+            let due = Time::from_ns(n as u64 + 1);
+            stream.unanswered.push(Message { due, sent: due, bytes, place }, pool);
+        }
+        stream
+    }
+
+    #[test]
+    fn an_echo_is_matched_by_position_however_it_is_cut() {
+        let payload = Payload::random(1);
+        for cut in 1..=40 {
+            let mut pool = Pool::new(10);
+            let mut stream = stream_with(&[(8, 20), (800, 20)], &mut pool);
+            let mut bytes = payload.piece(8, 0, 20).to_vec();
+            bytes.extend_from_slice(payload.piece(800, 0, 20));
+            let mut whole = 0;
+            for part in bytes.chunks(cut) {
+                let mut rest = part;
+                while !rest.is_empty() {
+                    let (echo, left) = stream.echo(rest, &payload, None, true, &mut pool);
+                    if let Echo::Whole { same, message, .. } = echo {
+                        whole += 1;
+                        assert!(same);
+                        assert_eq!(message.due.ns(), whole);
+                    }
+                    rest = left;
+                }
+            }
+            assert_eq!((whole, stream.response_invalid), (2, false));
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_is_seen_in_the_head_always_and_elsewhere_with_verify() {
+        let payload = Payload::random(1);
+        for (position, verify, seen) in [(0, false, true), (7, false, true), (8, false, false), (8, true, true), (19, true, true)] {
+            let mut pool = Pool::new(10);
+            let mut stream = stream_with(&[(16, 20)], &mut pool);
+            let mut bytes = payload.piece(16, 0, 20).to_vec();
+            bytes[position] ^= 1;
+            let (echo, _) = stream.echo(&bytes, &payload, None, verify, &mut pool);
+            assert!(matches!(echo, Echo::Whole { same, .. } if same != seen), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_is_unexpected_and_spoils_response_times() {
+        let payload = Payload::random(1);
+        let mut pool = Pool::new(10);
+        let mut stream = stream_with(&[], &mut pool);
+        assert_eq!(stream.echo(b"hello", &payload, None, false, &mut pool).0, Echo::Unexpected { bytes: 5 });
+        assert!(stream.response_invalid);
+    }
+
+    #[test]
+    fn a_streams_percentile_is_at_most_half_too_high() {
+        for ns in [100_000u64, 1_000_000, 3_000_000, 70_000_000, 900_000_000] {
+            let mut responses = Responses::default();
+            (0..1000).for_each(|_| responses.record(ns));
+            let p99 = responses.p99_ns().unwrap();
+            assert!(p99 > ns && p99 <= ns * 3 / 2 + 1000, "{ns} ns reads {p99}");
+        }
+        assert_eq!(Responses::default().p99_ns(), None);
+    }
+}

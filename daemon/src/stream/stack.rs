@@ -1,0 +1,463 @@
+//! One connection: layers stacked up (TCP, TLS, HTTP upgrade, websocket) and what goes out next.
+//!
+//! Bytes and randomness go in, payload and progress come out; the worker owns the socket and the
+//! deadlines. What is to be sent waits in this order: sealed handshake bytes, the upgrade
+//! request, the message under way, control frames. A control frame never cuts a message's frame.
+//!
+//! Holds always: at most one send is under way; nothing queues without bound (handshake bytes
+//! are bounded by TLS, control frames by the session, messages are at most one).
+
+use std::sync::Arc;
+
+use scale_proto::tls::Tls;
+use scale_proto::{Fault, http, ws};
+use scale_ring::{Ring, SendBuffer, Socket, Time};
+
+use crate::load::{Endpoint, Payload, Protocol, Random};
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// TCP's handshake.
+    Connecting,
+    /// TLS' handshake.
+    Tls,
+    /// Upgrade request sent; 101 is expected.
+    Upgrading,
+    /// Messages flow.
+    Open,
+    /// We are closing in order; the peer's answer or end is expected.
+    Closing,
+    /// Close or abort is queued; the socket is the ring's.
+    Ended,
+}
+
+/// What an input brought besides payload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// TLS' handshake has finished.
+    pub secured: bool,
+    /// The stream is open: messages may go.
+    pub opened: bool,
+    /// Both sides have closed the websocket; by us first, or by the peer.
+    pub closed: Option<ClosedBy>,
+    /// The peer will send no more (TLS' close_notify).
+    pub peer_ended: bool,
+}
+
+/// Who closed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// This side.
+    Us,
+    /// The peer.
+    Peer,
+}
+
+/// A message on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing {
+    /// Its place in the payload.
+    pub place: u32,
+    /// Its bytes.
+    pub bytes: u32,
+    /// Bytes handed over so far.
+    pub position: u32,
+    mask: [u8; 4],
+    /// Whether it is the first message rather than a tick's.
+    pub first: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its socket.
+    pub socket: Socket,
+    /// Tells its completions from those of the slot's former users.
+    pub generation: u32,
+    /// Its stream's index.
+    pub stream: u32,
+    /// Its row of the endpoint table.
+    pub endpoint: u32,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When the attempt began: its first packet.
+    pub began: Time,
+    /// When the present phase began.
+    pub phase_began: Time,
+    /// When it fails if the phase has not ended.
+    pub deadline: Time,
+    /// The source port it holds: see the worker's ports.
+    pub lease: Option<(u32, u16)>,
+    /// Which of its addresses was tried last, and how many in this attempt.
+    pub address: u32,
+    /// Addresses tried in this attempt.
+    pub addresses_tried: u32,
+    /// A receive is armed.
+    pub receiving: bool,
+    /// A send is under way.
+    pub sending: bool,
+    /// What is under way belongs to a message.
+    pub sending_message: bool,
+    /// Its TLS session cannot seal any more.
+    pub broken: bool,
+    /// The websocket's closing handshake is complete.
+    pub closed: bool,
+    /// A tick whose turn came while a control frame was under way.
+    pub waiting: Option<Time>,
+    /// The message under way.
+    pub message: Option<Outgoing>,
+    /// Another connection is to follow (churn).
+    pub reopen: bool,
+    protocol: Protocol,
+    /// Boxed: a plain stream has none.
+    tls: Option<Box<Tls>>,
+    /// Bytes of an incomplete TLS record.
+    carry: Vec<u8>,
+    /// Sealed bytes to go out first.
+    sealed: Vec<u8>,
+    upper: Upper,
+}
+
+/// What lies above TLS.
+#[derive(Debug)]
+struct Upper {
+    opening: Option<Box<Opening>>,
+    session: Option<ws::Session>,
+}
+
+/// The upgrade while it lasts.
+#[derive(Debug)]
+struct Opening {
+    key: http::Key,
+    subprotocol: Option<Arc<str>>,
+    /// The request until it has gone.
+    request: Vec<u8>,
+    /// What has come of the answer's head.
+    head: Vec<u8>,
+}
+
+impl Connection {
+    /// Longest websocket message that is accepted from a peer: an echo is never longer than ours.
+    pub const RECEIVED_MESSAGE_MAX: u64 = 1 << 32;
+    /// Bytes of plain text sealed at once.
+    const SEAL_MAX: usize = Payload::PIECE_MAX + ws::HEADER_BYTES_MAX;
+
+    /// A connection about to connect.
+    pub const fn new(
+        socket: Socket,
+        generation: u32,
+        stream: u32,
+        endpoint: u32,
+        protocol: Protocol,
+        now: Time,
+        deadline: Time,
+    ) -> Self {
+        Self {
+            socket,
+            generation,
+            stream,
+            endpoint,
+            phase: Phase::Connecting,
+            began: now,
+            phase_began: now,
+            deadline,
+            lease: None,
+            address: 0,
+            addresses_tried: 0,
+            receiving: false,
+            sending: false,
+            sending_message: false,
+            broken: false,
+            closed: false,
+            waiting: None,
+            message: None,
+            reopen: false,
+            protocol,
+            tls: None,
+            carry: Vec::new(),
+            sealed: Vec::new(),
+            upper: Upper { opening: None, session: None },
+        }
+    }
+
+    /// TCP is established: the first layer above it begins.
+    ///
+    /// # Errors
+    /// `TlsProtocol` where the name or settings cannot be used.
+    pub fn established(
+        &mut self,
+        endpoint: &Endpoint,
+        subprotocol: Option<&Arc<str>>,
+        random: &mut Random,
+    ) -> Result<Progress, Fault> {
+        match self.protocol {
+            Protocol::Tcp => {
+                self.phase = Phase::Open;
+                return Ok(Progress { opened: true, ..Progress::default() });
+            }
+            Protocol::Ws => self.phase = Phase::Upgrading,
+            Protocol::Wss => {
+                let tls = endpoint.tls.as_ref().expect("the plan gives every wss row its TLS settings");
+                let mut tls = Box::new(Tls::client(tls.config.clone(), tls.name.clone())?);
+                tls.start(&mut self.sealed)?;
+                self.tls = Some(tls);
+                self.phase = Phase::Tls;
+            }
+        }
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&random.next().to_ne_bytes());
+        nonce[8..].copy_from_slice(&random.next().to_ne_bytes());
+        let key = http::Key::from_random(nonce);
+        let mut request = Vec::with_capacity(256 + endpoint.path.len() + endpoint.headers.len());
+        http::UpgradeRequest {
+            host: &endpoint.host,
+            path: &endpoint.path,
+            headers: &endpoint.headers,
+            subprotocol: subprotocol.map(AsRef::as_ref),
+            key: &key,
+        }
+        .write(&mut request);
+        let subprotocol = subprotocol.cloned();
+        self.upper.opening = Some(Box::new(Opening { key, subprotocol, request, head: Vec::new() }));
+        Ok(Progress::default())
+    }
+
+    /// Takes what has arrived, decrypting in place; `payload` gets every piece of messages' bytes.
+    ///
+    /// # Errors
+    /// What the peer did wrong; what must still be told it (an alert, a Close) is ready to go out.
+    pub fn receive(
+        &mut self,
+        data: &mut [u8],
+        random: &mut Random,
+        payload: &mut dyn FnMut(&[u8]),
+    ) -> Result<Progress, Fault> {
+        let mut progress = Progress::default();
+        let Self { tls, carry, sealed, upper, .. } = self;
+        if let Some(tls) = tls {
+            let plain = &mut |plain: &[u8]| upper.receive(plain, random, payload, &mut progress);
+            let received = if carry.is_empty() {
+                let received = tls.receive(data, sealed, plain)?;
+                carry.extend_from_slice(&data[received.consumed..]);
+                received
+            } else {
+                carry.extend_from_slice(data);
+                let received = tls.receive(carry, sealed, plain)?;
+                if received.consumed == carry.len() {
+                    *carry = Vec::new(); // an idle stream keeps nothing
+                } else {
+                    carry.drain(..received.consumed);
+                }
+                received
+            };
+            progress.secured = received.established_now;
+            progress.peer_ended = received.peer_closed;
+            if progress.secured {
+                self.phase = Phase::Upgrading;
+            }
+        } else if self.protocol == Protocol::Tcp {
+            payload(data);
+        } else {
+            upper.receive(data, random, payload, &mut progress)?;
+        }
+        if progress.opened {
+            self.phase = Phase::Open;
+        }
+        Ok(progress)
+    }
+
+    /// Begins closing in order: a Close frame, TLS' close_notify. Raw TCP has nothing to say.
+    pub fn close(&mut self, random: &mut Random) {
+        const NORMAL: u16 = 1000; // RFC 6455 §7.4.1
+        self.phase = Phase::Closing;
+        if let Some(session) = &mut self.upper.session {
+            session.close(NORMAL, &mut || random.mask());
+        }
+    }
+
+    /// The websocket is closed; TLS says so too.
+    pub fn close_tls(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            // A session that cannot say goodbye is closed all the same.
+            let _ = tls.close_notify(&mut self.carry, &mut self.sealed);
+        }
+    }
+
+    /// Starts a message. There must be none under way.
+    #[inline]
+    pub fn begin(&mut self, place: u32, bytes: u32, first: bool, random: &mut Random) {
+        debug_assert!(self.message.is_none());
+        let mask = if self.protocol == Protocol::Tcp { [0; 4] } else { random.mask() };
+        self.message = Some(Outgoing { place, bytes, position: 0, mask, first });
+    }
+
+    /// Whether a message may begin now: nothing of another is left and nothing is under way.
+    #[inline]
+    pub const fn is_free(&self) -> bool {
+        !self.sending && self.message.is_none()
+    }
+
+    /// Whether something waits to go out.
+    pub fn has_output(&self) -> bool {
+        !self.sealed.is_empty()
+            || self.message.is_some()
+            || self.upper.opening.as_ref().is_some_and(|opening| !opening.request.is_empty())
+            || self.upper.session.as_ref().is_some_and(|session| !session.outbox().is_empty())
+    }
+
+    /// The next bytes for the socket, at most one piece; `None`: nothing waits. `scratch` is for
+    /// plain text on its way to be sealed.
+    ///
+    /// # Errors
+    /// `TlsProtocol` where sealing fails.
+    #[inline]
+    pub fn next_out<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        payload: &Payload,
+        first_message: Option<&Payload>,
+        opcode: ws::Opcode,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<SendBuffer>, Fault> {
+        if !self.sealed.is_empty() {
+            return Ok(Some(self.sealed_out(ring)));
+        }
+        if let Some(outgoing) = self.message {
+            let payload = if outgoing.first { first_message.unwrap_or(payload) } else { payload };
+            return self.message_out(outgoing, ring, payload, opcode, scratch).map(Some);
+        }
+        self.control_out(ring)
+    }
+
+    fn sealed_out<R: Ring>(&mut self, ring: &mut R) -> SendBuffer {
+        let bytes = self.sealed.len().min(Payload::PIECE_MAX);
+        let mut buffer = ring.send_buffer(bytes);
+        buffer.extend(&self.sealed[..bytes]);
+        if bytes == self.sealed.len() {
+            self.sealed = Vec::new();
+        } else {
+            self.sealed.drain(..bytes);
+        }
+        buffer
+    }
+
+    #[inline]
+    fn message_out<R: Ring>(
+        &mut self,
+        outgoing: Outgoing,
+        ring: &mut R,
+        payload: &Payload,
+        opcode: ws::Opcode,
+        scratch: &mut Vec<u8>,
+    ) -> Result<SendBuffer, Fault> {
+        let Outgoing { place, bytes, position, mask, .. } = outgoing;
+        let wanted = ((bytes - position) as usize).min(Payload::PIECE_MAX);
+        let (buffer, taken) = if self.protocol == Protocol::Tcp {
+            let (pool, from) = payload.shared(place, position as usize);
+            let taken = wanted.min(pool.len() - from);
+            (SendBuffer::shared(pool.clone(), from..from + taken), taken)
+        } else {
+            let piece = payload.piece(place, position as usize, wanted);
+            // A piece but the last has 64 KiB, so the mask never turns between pieces.
+            let frame = |out: &mut [u8]| {
+                let header = if position == 0 {
+                    ws::write_header(out, opcode, true, u64::from(bytes), Some(mask))
+                } else {
+                    0
+                };
+                ws::mask_into(&mut out[header..header + piece.len()], piece, mask);
+                header + piece.len()
+            };
+            let room = ws::HEADER_BYTES_MAX + piece.len();
+            let buffer = if let Some(tls) = &mut self.tls {
+                if scratch.len() < Self::SEAL_MAX {
+                    scratch.resize(Self::SEAL_MAX, 0);
+                }
+                let plain_bytes = frame(scratch);
+                let mut buffer = ring.send_buffer(Tls::sealed_bytes_max(plain_bytes));
+                let sealed = tls.seal(&mut self.carry, &scratch[..plain_bytes], buffer.spare_mut())?;
+                buffer.commit(sealed);
+                buffer
+            } else {
+                let mut buffer = ring.send_buffer(room);
+                let filled = frame(buffer.spare_mut());
+                buffer.commit(filled);
+                buffer
+            };
+            (buffer, piece.len())
+        };
+        let position = position + taken as u32;
+        self.message = (position < bytes).then_some(Outgoing { position, ..outgoing });
+        Ok(buffer)
+    }
+
+    #[cold]
+    fn control_out<R: Ring>(&mut self, ring: &mut R) -> Result<Option<SendBuffer>, Fault> {
+        let plain: &[u8] = match (&self.upper.opening, &self.upper.session) {
+            (Some(opening), _) if self.phase == Phase::Upgrading => &opening.request,
+            (None, Some(session)) => session.outbox(),
+            _ => &[],
+        };
+        if plain.is_empty() {
+            return Ok(None);
+        }
+        let buffer = if let Some(tls) = &mut self.tls {
+            let mut buffer = ring.send_buffer(Tls::sealed_bytes_max(plain.len()));
+            let sealed = tls.seal(&mut self.carry, plain, buffer.spare_mut())?;
+            buffer.commit(sealed);
+            buffer
+        } else {
+            let mut buffer = ring.send_buffer(plain.len());
+            buffer.extend(plain);
+            buffer
+        };
+        if let Some(opening) = &mut self.upper.opening {
+            opening.request = Vec::new();
+        } else if let Some(session) = &mut self.upper.session {
+            session.clear_outbox();
+        }
+        Ok(Some(buffer))
+    }
+
+    /// Whether a Close frame ends this protocol's streams.
+    pub const fn has_closing_handshake(&self) -> bool {
+        self.upper.session.is_some()
+    }
+}
+
+impl Upper {
+    fn receive(
+        &mut self,
+        mut plain: &[u8],
+        random: &mut Random,
+        payload: &mut dyn FnMut(&[u8]),
+        progress: &mut Progress,
+    ) -> Result<(), Fault> {
+        let head; // keeps the bytes behind the head alive
+        if let Some(opening) = &mut self.opening {
+            opening.head.extend_from_slice(plain);
+            let Some(head_bytes) =
+                http::parse_response(&opening.head, &opening.key, opening.subprotocol.as_deref())?
+            else {
+                return Ok(());
+            };
+            head = self.opening.take().expect("it was there").head;
+            plain = &head[head_bytes..];
+            self.session = Some(ws::Session::new(ws::Role::Client, Connection::RECEIVED_MESSAGE_MAX));
+            progress.opened = true;
+        }
+        let Some(session) = &mut self.session else { return Err(Fault::HttpMalformed) };
+        while let Some(event) = session.receive(&mut plain, &mut || random.mask())? {
+            match event {
+                ws::Event::Data { bytes, .. } if bytes.is_empty() => {}
+                ws::Event::Data { bytes, .. } => payload(bytes),
+                ws::Event::Pong => {}
+                ws::Event::Closed { by_us, .. } => {
+                    progress.closed = Some(if by_us { ClosedBy::Us } else { ClosedBy::Peer });
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,538 @@
+//! Streams begin, try again, and end.
+
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
+
+use crate::load::Reconnect;
+use crate::stream::class::Class;
+use crate::stream::flow::{NO_CONNECTION, Standing, Stream};
+use crate::stream::meter::Figure;
+use crate::stream::stack::{Connection, Phase};
+
+use super::share::GroupPhase;
+use super::turn::{CLOSE_WAIT_NS, Deadline, LAUNCHES_MAX, Worker, kind};
+
+/// Source ports tried for one socket when others hold them.
+const PORTS_TRIED_MAX: u32 = 64;
+/// Back-off: the first attempt's ceiling, and the last's.
+const BACKOFF_NS: u64 = 500_000_000;
+const BACKOFF_MAX_NS: u64 = 30_000_000_000;
+/// What eager clients wait at first.
+const CLIENT_NS: u64 = 1_000_000_000;
+
+impl<R: Ring> Worker<R> {
+    /// Starts the streams whose time has come.
+    pub(super) fn launch(&mut self, now: Time) {
+        let mut room = LAUNCHES_MAX;
+        for index in 0..self.groups.len() {
+            let limit = self.share.groups[index].concurrency.map(|all| all.div_ceil(self.share.workers).max(1));
+            while room > 0
+                && now >= self.groups[index].next_launch()
+                && limit.is_none_or(|limit| self.groups[index].connecting < limit)
+            {
+                room -= 1;
+                let local = self.groups[index].launched;
+                let stream = self.stream_of(index, local);
+                self.groups[index].launched += 1;
+                if self.streams[stream as usize].standing == Standing::Planned {
+                    self.attempt(stream, now);
+                }
+            }
+        }
+    }
+
+    /// The slab index of a group's local stream, which is made where it is new.
+    fn stream_of(&mut self, group: usize, local: u32) -> u32 {
+        while self.groups[group].streams.len() <= local as usize {
+            let timeline = &mut self.groups[group];
+            let spec = &self.share.groups[group];
+            let number = spec.first_stream + timeline.number(timeline.streams.len() as u32);
+            let endpoint = spec.endpoint(number);
+            let target = self.share.endpoints[endpoint as usize].target;
+            timeline.streams.push(self.streams.len() as u32);
+            timeline.standing[Standing::Planned as usize] += 1;
+            self.streams.push(Stream::new(group as u8, number, target));
+        }
+        self.groups[group].streams[local as usize]
+    }
+
+    /// Every stream of the group is due from `at` on, open or not.
+    pub(super) fn arm_all(&mut self, group: usize, at: Time) {
+        let wanted = self.groups[group].requested;
+        if !self.groups[group].all_due || wanted == 0 {
+            return;
+        }
+        self.stream_of(group, wanted - 1);
+        for local in 0..wanted as usize {
+            let stream = self.groups[group].streams[local];
+            self.arm(stream, at);
+        }
+    }
+
+    /// `stream` is due at its grid's points from `from` on.
+    pub(super) fn arm(&mut self, stream: u32, from: Time) {
+        let flow = &mut self.streams[stream as usize];
+        let timeline = &self.groups[usize::from(flow.group)];
+        if flow.armed || self.wheel.due(stream).is_some() {
+            flow.armed = true;
+            return;
+        }
+        let group = &self.share.groups[usize::from(flow.group)];
+        if group.traffic == crate::load::Traffic::Receive {
+            return;
+        }
+        let point = timeline.first_point(group, flow.number, self.share.seed, from);
+        if timeline.is_sending() && point < timeline.end() {
+            flow.armed = true;
+            flow.grid = timeline.grid;
+            flow.point = 0;
+            self.wheel.arm(stream, point);
+        }
+    }
+
+    /// One attempt to open `stream`.
+    pub(super) fn attempt(&mut self, stream: u32, now: Time) {
+        let flow = &self.streams[stream as usize];
+        let spec = &self.share.groups[usize::from(flow.group)];
+        let row = spec.endpoint(flow.number);
+        let deadline = now.plus_ns(spec.connect_timeout_ns);
+        let addresses = self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
+        // Streams start at different addresses of a name, and go on from there.
+        let first = if addresses == 0 { 0 } else { (flow.number + flow.attempts) % addresses };
+        self.groups[usize::from(flow.group)].connecting += 1;
+        self.stand(stream, Standing::Connecting);
+        self.try_address(stream, row, first, 0, now, deadline);
+    }
+
+    /// Tries one address of the attempt, and the next ones where it cannot even be tried.
+    fn try_address(&mut self, stream: u32, row: u32, address: u32, tried: u32, began: Time, deadline: Time) {
+        let endpoint = &self.share.endpoints[row as usize];
+        let addresses = &self.share.addresses[endpoint.addresses as usize];
+        let Some(&to) = addresses.get(address as usize % addresses.len().max(1)) else {
+            return self.attempt_failed(stream, Class::Unreachable, began);
+        };
+        let protocol = endpoint.protocol;
+        match self.open(stream, to) {
+            Ok((socket, lease)) => {
+                self.generation = (self.generation + 1) & Token::GENERATION_MASK;
+                let mut connection =
+                    Connection::new(socket, self.generation, stream, row, protocol, began, deadline);
+                connection.lease = lease;
+                connection.address = address;
+                connection.addresses_tried = tried + 1;
+                let index = self.free.pop().unwrap_or_else(|| {
+                    self.connections.push(None);
+                    (self.connections.len() - 1) as u32
+                });
+                let generation = connection.generation;
+                self.connections[index as usize] = Some(Box::new(connection));
+                self.streams[stream as usize].connection = index;
+                self.ring.connect(socket, to, Token::new(kind::CONNECT, generation, index));
+                self.deadlines.push(Reverse((deadline, Deadline::Phase(index, generation))));
+            }
+            Err(errno) => self.attempt_failed(stream, Class::from(errno), began),
+        }
+    }
+
+    /// A socket bound to a source port of ours.
+    fn open(
+        &mut self,
+        stream: u32,
+        to: SocketAddr,
+    ) -> Result<(scale_ring::Socket, Option<super::ports::Lease>), Errno> {
+        let flow = &self.streams[stream as usize];
+        let spec = &self.share.groups[usize::from(flow.group)];
+        let sources: Vec<IpAddr> = spec.sources.iter().copied().filter(|s| s.is_ipv6() == to.is_ipv6()).collect();
+        let source = (!sources.is_empty()).then(|| sources[flow.number as usize % sources.len()]);
+        let any = if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let mut options = SocketOptions {
+            ipv6: to.is_ipv6(),
+            bind: None,
+            send_buffer_bytes: spec.send_buffer_bytes,
+            receive_buffer_bytes: spec.receive_buffer_bytes,
+        };
+        let mut passed = Vec::new();
+        let mut result = Err(Errno::AddressNotAvailable);
+        for _ in 0..PORTS_TRIED_MAX {
+            let Some(lease) = self.ports.take(source, to) else { break };
+            options.bind = Some(SocketAddr::new(source.unwrap_or(any), lease.1));
+            match self.ring.open(&options) {
+                Ok(socket) => {
+                    result = Ok((socket, Some(lease)));
+                    break;
+                }
+                Err(Errno::AddressInUse) => {
+                    self.ports_in_use += 1;
+                    passed.push(lease);
+                }
+                Err(errno) => {
+                    self.ports.give(lease);
+                    result = Err(errno);
+                    break;
+                }
+            }
+        }
+        passed.into_iter().for_each(|lease| self.ports.give(lease));
+        result
+    }
+
+    /// TCP refused or failed: a sibling address within the same attempt, or the attempt fails.
+    pub(super) fn connect_failed(&mut self, index: u32, errno: Errno, now: Time) {
+        let connection = self.connection(index);
+        let (stream, row, address) = (connection.stream, connection.endpoint, connection.address);
+        let (tried, began, deadline) = (connection.addresses_tried, connection.began, connection.deadline);
+        self.end(index, false);
+        self.streams[stream as usize].connection = NO_CONNECTION;
+        let siblings = self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
+        // A port in TIME_WAIT towards this address is no fault of the target's: another port.
+        let taken = matches!(errno, Errno::AddressNotAvailable | Errno::AddressInUse) && tried < PORTS_TRIED_MAX;
+        if now < deadline && (tried < siblings || taken) {
+            let next = if taken { address } else { (address + 1) % siblings };
+            self.ports_in_use += u64::from(taken);
+            self.try_address(stream, row, next, tried, began, deadline);
+        } else {
+            self.attempt_failed(stream, Class::from(errno), now);
+        }
+    }
+
+    /// An attempt came to nothing; its connection, if there was one, has ended.
+    pub(super) fn attempt_failed(&mut self, stream: u32, class: Class, now: Time) {
+        let flow = &self.streams[stream as usize];
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting -= 1;
+        let cell = timeline.cell_now(flow.target);
+        self.meter.counters(cell).failures.count(class);
+        self.next_attempt(stream, now);
+    }
+
+    /// What follows a failed attempt or a lost connection.
+    pub(super) fn next_attempt(&mut self, stream: u32, now: Time) {
+        let flow = &mut self.streams[stream as usize];
+        flow.connection = NO_CONNECTION;
+        let timeline = &self.groups[usize::from(flow.group)];
+        let wanted = self.is_wanted(stream);
+        let flow = &mut self.streams[stream as usize];
+        if !wanted {
+            let standing = if timeline.phase >= GroupPhase::Draining || flow.opened { Standing::Closed } else { Standing::Failed };
+            return self.stand(stream, standing);
+        }
+        flow.attempts += 1;
+        let power = (flow.attempts - 1).min(16);
+        let delay = match self.share.groups[usize::from(flow.group)].reconnect {
+            Reconnect::Never => return self.stand(stream, Standing::Failed),
+            Reconnect::Backoff => self.random.below((BACKOFF_NS << power).min(BACKOFF_MAX_NS)),
+            Reconnect::Client => (CLIENT_NS << power).min(BACKOFF_MAX_NS),
+        };
+        self.stand(stream, Standing::Waiting);
+        self.deadlines.push(Reverse((now.plus_ns(delay), Deadline::Retry(stream))));
+    }
+
+    /// Whether the group still wants this stream to be open.
+    fn is_wanted(&self, stream: u32) -> bool {
+        let flow = &self.streams[stream as usize];
+        let timeline = &self.groups[usize::from(flow.group)];
+        let spec = &self.share.groups[usize::from(flow.group)];
+        let local = (flow.number - spec.first_stream) / self.share.workers;
+        timeline.is_sending() && local < timeline.requested
+    }
+
+    /// A stream's back-off is over. No more than the ramp's own rate of connects, but for `client`.
+    pub(super) fn retry(&mut self, stream: u32, now: Time) {
+        let group = usize::from(self.streams[stream as usize].group);
+        if self.streams[stream as usize].standing != Standing::Waiting {
+            return;
+        }
+        if !self.is_wanted(stream) {
+            return self.stand(stream, Standing::Closed);
+        }
+        let spec = &self.share.groups[group];
+        let timeline = &mut self.groups[group];
+        if spec.reconnect == Reconnect::Backoff {
+            if now < timeline.reconnect_next {
+                self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
+                return;
+            }
+            let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;
+            timeline.reconnect_next = now.plus_ns(interval);
+        }
+        self.attempt(stream, now);
+    }
+
+    /// The stream is open: it is due from now on, if it was not already.
+    pub(super) fn opened(&mut self, index: u32, now: Time) {
+        let connection = self.connection(index);
+        connection.phase_began = now;
+        let stream = connection.stream;
+        // Its deadline is past use; the entry in the heap finds nothing to do.
+        connection.deadline = Time::NEVER;
+        let flow = &mut self.streams[stream as usize];
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting -= 1;
+        let cell = timeline.cell_now(flow.target);
+        let counters = self.meter.counters(cell);
+        counters.connects += 1;
+        counters.reconnects += u64::from(flow.opened);
+        if !flow.opened {
+            flow.opened = true;
+            timeline.opened += 1;
+        }
+        flow.attempts = 0;
+        flow.answered = false;
+        flow.first_sent = Time::NEVER;
+        flow.connection_bytes = 0;
+        self.stand(stream, Standing::Open);
+        if !self.is_wanted(stream) {
+            return self.close(index, now);
+        }
+        self.send_first_message(index, now);
+        self.arm(stream, now);
+    }
+
+    /// Records how long a phase of opening took, and begins the next.
+    pub(super) fn phase_done(&mut self, index: u32, figure: Figure, now: Time) {
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        let took = now.ns_since(connection.phase_began);
+        connection.phase_began = now;
+        let flow = &self.streams[connection.stream as usize];
+        let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
+        self.meter.record(cell, figure, took);
+    }
+
+    /// A connection's phase took too long.
+    pub(super) fn phase_timed_out(&mut self, index: u32, now: Time) {
+        let connection = self.connection(index);
+        let stream = connection.stream;
+        match connection.phase {
+            Phase::Connecting | Phase::Tls | Phase::Upgrading => {
+                self.end(index, true);
+                self.attempt_failed(stream, Class::Timeout, now);
+            }
+            Phase::Closing => {
+                let in_order = connection.closed;
+                self.closed(index, in_order, now);
+            }
+            Phase::Open if connection.broken => self.lose(index, Class::TlsProtocol, now),
+            Phase::Open | Phase::Ended => {}
+        }
+    }
+
+    /// An open connection is lost, or a new one fails above TCP.
+    pub(super) fn lose(&mut self, index: u32, class: Class, now: Time) {
+        let connection = self.connection(index);
+        let (stream, phase) = (connection.stream, connection.phase);
+        match phase {
+            Phase::Connecting | Phase::Tls | Phase::Upgrading => {
+                self.farewell(index);
+                self.end(index, false);
+                self.attempt_failed(stream, class, now);
+            }
+            Phase::Open => {
+                self.farewell(index);
+                let flow = &self.streams[stream as usize];
+                let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
+                self.meter.counters(cell).disconnects.count(class);
+                self.abandon(index, false, now);
+                self.end(index, false);
+                self.next_attempt(stream, now);
+            }
+            Phase::Closing => {
+                let in_order = connection.closed;
+                self.closed(index, in_order, now);
+            }
+            Phase::Ended => {}
+        }
+    }
+
+    /// Sends what must still be said (an alert, a Close), if the socket is free for it.
+    fn farewell(&mut self, index: u32) {
+        let connection = self.connection(index);
+        if !connection.sending {
+            connection.message = None;
+            self.push_out(index);
+        }
+    }
+
+    /// Begins closing a stream in order.
+    pub(super) fn close(&mut self, index: u32, now: Time) {
+        let Self { connections, random, .. } = self;
+        let connection = connections[index as usize].as_mut().expect("a live connection");
+        let stream = connection.stream;
+        let handshake = connection.has_closing_handshake();
+        connection.close(random);
+        self.missed_waiting(index);
+        self.stand(stream, Standing::Closing);
+        if handshake {
+            self.deadline(index, now.plus_ns(CLOSE_WAIT_NS));
+            self.push_out_if_free(index);
+        } else {
+            self.closed(index, true, now);
+        }
+    }
+
+    /// A close is complete, or given up.
+    pub(super) fn closed(&mut self, index: u32, in_order: bool, now: Time) {
+        let connection = self.connection(index);
+        let (stream, reopen) = (connection.stream, connection.reopen);
+        self.abandon(index, in_order, now);
+        self.end(index, !in_order);
+        self.streams[stream as usize].connection = NO_CONNECTION;
+        if reopen && self.is_wanted(stream) {
+            self.attempt(stream, now);
+        } else {
+            self.stand(stream, Standing::Closed);
+        }
+    }
+
+    /// The socket goes back to the ring; the slot is free when the ring says so.
+    pub(super) fn end(&mut self, index: u32, abort: bool) {
+        let connection = self.connection(index);
+        connection.phase = Phase::Ended;
+        let (socket, token) = (connection.socket, Token::new(kind::CLOSE, connection.generation, index));
+        if abort {
+            self.ring.abort(socket, token);
+        } else {
+            self.ring.close(socket, token);
+        }
+    }
+
+    /// The ring has let the socket go.
+    pub(super) fn socket_closed(&mut self, index: u32) {
+        if let Some(connection) = self.connections[index as usize].take() {
+            if let Some(lease) = connection.lease {
+                self.ports.give(lease);
+            }
+            self.free.push(index);
+        }
+    }
+
+    /// Closes streams beyond what the group asks for now.
+    pub(super) fn shrink(&mut self, group: usize, now: Time) {
+        let wanted = self.groups[group].requested as usize;
+        for local in wanted..self.groups[group].streams.len() {
+            let stream = self.groups[group].streams[local];
+            if self.streams[stream as usize].armed {
+                self.streams[stream as usize].armed = false;
+                self.wheel.disarm(stream);
+            }
+            self.retire(stream, now);
+        }
+        // What comes back with a later growth is launched anew.
+        let timeline = &mut self.groups[group];
+        timeline.launched = timeline.launched.min(timeline.requested);
+        for local in wanted..self.groups[group].streams.len() {
+            let stream = self.groups[group].streams[local];
+            let standing = self.streams[stream as usize].standing;
+            if matches!(standing, Standing::Closed | Standing::Failed | Standing::Waiting) {
+                self.stand(stream, Standing::Planned);
+            }
+        }
+    }
+
+    /// Ends one stream in order, wherever it stands.
+    fn retire(&mut self, stream: u32, now: Time) {
+        let index = self.streams[stream as usize].connection;
+        match self.streams[stream as usize].standing {
+            Standing::Open => self.close(index, now),
+            Standing::Connecting if index != NO_CONNECTION => {
+                self.end(index, true);
+                let flow = &mut self.streams[stream as usize];
+                flow.connection = NO_CONNECTION;
+                self.groups[usize::from(flow.group)].connecting -= 1;
+                self.stand(stream, Standing::Closed);
+            }
+            Standing::Waiting => self.stand(stream, Standing::Closed),
+            _ => {}
+        }
+    }
+
+    /// The group's end: what is answered closes now, the rest when its answer has come.
+    pub(super) fn drain(&mut self, group: usize, now: Time) {
+        let echo = self.share.groups[group].traffic == crate::load::Traffic::Echo;
+        for local in 0..self.groups[group].streams.len() {
+            let stream = self.groups[group].streams[local];
+            let flow = &self.streams[stream as usize];
+            if flow.standing != Standing::Open {
+                self.retire(stream, now);
+            } else if self.is_answered(stream) || (!echo && self.connection(flow_connection(flow)).is_free()) {
+                self.close(flow_connection(&self.streams[stream as usize]), now);
+            }
+        }
+    }
+
+    /// Whether nothing of an open stream is under way.
+    pub(super) fn is_answered(&self, stream: u32) -> bool {
+        let flow = &self.streams[stream as usize];
+        let connection = self.connections[flow.connection as usize].as_ref().expect("an open stream has one");
+        flow.unanswered.is_empty() && connection.is_free() && connection.waiting.is_none()
+    }
+
+    /// The drain's end: what has not been answered will not be.
+    pub(super) fn finish(&mut self, group: usize, now: Time) {
+        for local in 0..self.groups[group].streams.len() {
+            let stream = self.groups[group].streams[local];
+            self.retire(stream, now);
+        }
+        // Closes are bounded themselves; nothing is left to wait for here.
+        self.groups[group].drain_until = Time::NEVER;
+    }
+
+    /// Zero traffic at once.
+    pub(super) fn abort_all(&mut self, now: Time) {
+        let groups = self.share.groups.clone();
+        for (index, group) in groups.iter().enumerate() {
+            self.groups[index].stop(group, now);
+        }
+        for index in 0..self.connections.len() as u32 {
+            let Some(connection) = &self.connections[index as usize] else { continue };
+            if connection.phase == Phase::Ended {
+                continue;
+            }
+            let stream = connection.stream;
+            let opening = matches!(connection.phase, Phase::Connecting | Phase::Tls | Phase::Upgrading);
+            self.missed_waiting(index);
+            self.abandon(index, false, now);
+            self.end(index, true);
+            let flow = &mut self.streams[stream as usize];
+            flow.connection = NO_CONNECTION;
+            self.groups[usize::from(flow.group)].connecting -= u32::from(opening);
+            self.stand(stream, Standing::Closed);
+        }
+        for stream in 0..self.streams.len() as u32 {
+            if self.streams[stream as usize].standing == Standing::Waiting {
+                self.stand(stream, Standing::Closed);
+            }
+        }
+        for group in &mut self.groups {
+            group.phase = GroupPhase::Done;
+        }
+    }
+
+    /// Replaces streams at the group's churn rate.
+    pub(super) fn churn(&mut self, group: usize, now: Time) {
+        let mut room = LAUNCHES_MAX;
+        while now >= self.groups[group].churn_next && self.groups[group].is_sending() && room > 0 {
+            room -= 1;
+            let interval = self.groups[group].churn_interval(&self.share.groups[group]);
+            let timeline = &mut self.groups[group];
+            timeline.churn_next = timeline.churn_next.plus_ns(interval);
+            let count = timeline.streams.len();
+            let next = (0..count).map(|ahead| (timeline.churn_cursor + ahead) % count).find(|&local| {
+                self.streams[timeline.streams[local] as usize].standing == Standing::Open
+            });
+            let Some(local) = next else { continue };
+            timeline.churn_cursor = local + 1;
+            let stream = timeline.streams[local];
+            let flow = &self.streams[stream as usize];
+            let (index, cell) = (flow.connection, timeline.cell_now(flow.target));
+            self.meter.counters(cell).churned += 1;
+            self.connection(index).reopen = true;
+            self.close(index, now);
+        }
+    }
+}
+
+const fn flow_connection(flow: &Stream) -> u32 {
+    flow.connection
+}

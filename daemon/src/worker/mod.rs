@@ -1,0 +1,21 @@
+//! One thread on one core: a ring, its connections, its share of the streams.
+//!
+//! - [`share`]: what a worker is given and what it hands back.
+//! - [`turn`]: the loop; the one place that reads the clock.
+//! - [`inbox`]: commands in. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
+//! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does.
+
+pub mod inbox;
+pub mod ports;
+pub mod share;
+pub mod timeline;
+pub mod turn;
+pub mod wheel;
+
+mod connect;
+mod receive;
+mod ticks;
+
+pub use inbox::Inbox;
+pub use share::{Command, Share, Snapshot};
+pub use turn::{Turn, Worker};

@@ -1,0 +1,142 @@
+//! A worker's part of the plan, and what it hands back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use scale_ring::{RingCounters, Time};
+
+use crate::load::{Endpoint, Group, MessageSize};
+use crate::stream::flow::Standing;
+use crate::stream::meter::Cell;
+
+/// What a worker is to do. Everything was checked when the plan was made.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// This worker's number, from 0.
+    pub worker: u32,
+    /// How many workers share the run.
+    pub workers: u32,
+    /// The run's start.
+    pub start_at: Time,
+    /// For payload, masks, random offsets and back-off.
+    pub seed: u64,
+    /// All groups; a stream belongs to worker number mod workers.
+    pub groups: Arc<[Group]>,
+    /// All rows.
+    pub endpoints: Arc<[Endpoint]>,
+    /// Each target's addresses.
+    pub addresses: Addresses,
+    /// Source ports this worker may use: from, to (inclusive).
+    pub ports: (u16, u16),
+    /// Source ports that are reserved on this host.
+    pub ports_reserved: Arc<[u16]>,
+    /// Streams this worker may ever hold.
+    pub streams_max: usize,
+}
+
+/// Addresses by row of the plan's address table.
+pub type Addresses = Arc<[Vec<SocketAddr>]>;
+
+/// What control tells a worker.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// End every group now and drain.
+    Drain,
+    /// Zero traffic at once: abort everything.
+    Abort,
+    /// From this point on nothing is due.
+    Pause(Time),
+    /// From this point on it is again; what is ahead shifts by the time between.
+    Resume(Time),
+    /// Another load for a group.
+    Set {
+        /// Its index.
+        group: usize,
+        /// Streams in all, over all workers.
+        conns: Option<u32>,
+        /// Tick in ns and bytes a tick.
+        pace: Option<(u64, MessageSize)>,
+    },
+    /// Names were resolved again.
+    Addresses(Addresses),
+}
+
+/// Where a group stands, as one worker sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub enum GroupPhase {
+    /// Its start has not come.
+    #[default]
+    Waiting,
+    /// Streams are being opened.
+    Ramping,
+    /// Load flows and does not count yet.
+    WarmUp,
+    /// It counts.
+    Steady,
+    /// No new sends; answers and closes are awaited.
+    Draining,
+    /// Nothing of it is left.
+    Done,
+}
+
+/// A group's gauges.
+#[derive(Debug, Clone, Default)]
+pub struct GroupGauges {
+    /// Where it stands.
+    pub phase: GroupPhase,
+    /// 0: before steady; then the stage's number.
+    pub stage: usize,
+    /// Streams asked for now, of this worker.
+    pub requested: u32,
+    /// The most asked for so far, of this worker.
+    pub requested_max: u32,
+    /// Streams that have been open at least once.
+    pub opened: u32,
+    /// Streams by [`Standing`].
+    pub standing: [u32; Standing::COUNT],
+    /// When it ends, if it does.
+    pub end: Option<Time>,
+}
+
+/// What a worker hands over each second.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Whose.
+    pub worker: u32,
+    /// The second since the run's start that it closes, from 1; the last may close a part of one.
+    pub second: u64,
+    /// When it was taken.
+    pub at: Time,
+    /// By cell: see `meter`.
+    pub cells: Vec<Cell>,
+    /// By group.
+    pub groups: Vec<GroupGauges>,
+    /// CPU time of the thread since its start, ns.
+    pub cpu_ns: u64,
+    /// Lengths of turns, wait excluded, in µs.
+    pub turns: Histogram<u64>,
+    /// The ring's counts.
+    pub ring: RingCounters,
+    /// Source ports that were taken by others.
+    pub ports_in_use: u64,
+    /// Present at the end: every stream's own figures.
+    pub finished: Option<Vec<StreamResult>>,
+}
+
+/// One stream's own figures, to rank streams by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StreamResult {
+    /// Index of its group.
+    pub group: u8,
+    /// Its number in the group.
+    pub number: u32,
+    /// Its target among the group's.
+    pub target: u16,
+    /// The 99th percentile of its response times in ns, at most 50 % too high.
+    pub response_p99_ns: Option<u64>,
+    /// Payload bytes in steady state.
+    pub bytes: u64,
+    /// Ticks missed by back-pressure.
+    pub stalls: u32,
+}
