@@ -1,19 +1,19 @@
 //! Tokens: what an operation is known by when it completes.
 
-/// Which operation of which thing: 3 bits of kind, 28 of generation, 32 of index.
+/// Which operation of which thing: 2 bits of kind, 28 of generation, 32 of index.
 ///
 /// The generation tells a late completion of a closed connection from its slot's next user. The
-/// top bit is the ring's own and always clear here.
+/// two top bits are the ring's own and always clear here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 
 impl Token {
-    /// Kinds are 0…7; the user of the ring gives them meaning.
-    pub const KIND_MAX: u8 = 7;
+    /// Kinds are 0…3; the user of the ring gives them meaning.
+    pub const KIND_MAX: u8 = 3;
     /// Generations are taken modulo 2^28.
     pub const GENERATION_MASK: u32 = (1 << 28) - 1;
 
-    /// Packs the three parts. `kind` above 7 is a bug of ours.
+    /// Packs the three parts. `kind` above 3 is a bug of ours.
     #[inline]
     pub const fn new(kind: u8, generation: u32, index: u32) -> Self {
         assert!(kind <= Self::KIND_MAX);

@@ -429,12 +429,13 @@ impl Connection {
 impl Upper {
     fn receive(
         &mut self,
-        mut plain: &[u8],
+        plain: &[u8],
         random: &mut Random,
         payload: &mut dyn FnMut(&[u8]),
         progress: &mut Progress,
     ) -> Result<(), Fault> {
         let head; // keeps the bytes behind the head alive
+        let mut plain = plain;
         if let Some(opening) = &mut self.opening {
             opening.head.extend_from_slice(plain);
             let Some(head_bytes) =

@@ -100,10 +100,11 @@ macro_rules! drive {
             $received.consumed += discard;
             if let Err(fault) = result {
                 // The alert that tells the peer why.
-                while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                    $connection.process_tls_records(&mut $input[$received.consumed..]).state
-                {
-                    encode($out, |out| data.encode(out))?;
+                while $connection.wants_write() {
+                    match $connection.process_tls_records(&mut []).state {
+                        Ok(ConnectionState::EncodeTlsData(mut data)) => encode($out, |out| data.encode(out))?,
+                        _ => break,
+                    }
                 }
                 return Err(fault);
             }
@@ -275,7 +276,7 @@ fn certificate(why: &rustls::CertificateError) -> String {
     match why {
         E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
         E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet".into(),
-        E::UnknownIssuer => "its issuer is not known here (--ca FILE adds one)".into(),
+        E::UnknownIssuer | E::BadSignature => "its issuer is not known here (--ca FILE adds one)".into(),
         E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
         other => other.to_string(),
     }
