@@ -1,1 +1,15 @@
-//! (to be written)
+//! The words that `scaled` and `scalectl` share: the bottom of the project, and small.
+//!
+//! - [`units`]: sizes, rates, durations: parse, print, exact arithmetic.
+//! - [`spec`]: a run as the user writes it, on the command line or in a run file.
+//! - [`target`]: a target's URL.
+//! - [`report`]: what comes back while a run goes, and at its end.
+//! - [`threshold`]: what a run is judged by.
+//! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
+
+pub mod http;
+pub mod report;
+pub mod spec;
+pub mod target;
+pub mod threshold;
+pub mod units;

@@ -83,12 +83,27 @@ pub struct Stream {
 /// What came of received payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Echo {
-    /// `bytes` belong to the message due at `due`, whose echo is not complete.
-    Part { due: Time, bytes: u32 },
-    /// The same, and with them it is complete. `same`: it was what had been sent.
-    Whole { message: Message, bytes: u32, same: bool },
-    /// `bytes` were not an echo of anything.
-    Unexpected { bytes: usize },
+    /// Bytes of a message whose echo is not complete.
+    Part {
+        /// When the message was due.
+        due: Time,
+        /// How many.
+        bytes: u32,
+    },
+    /// The last bytes of a message's echo.
+    Whole {
+        /// The message.
+        message: Message,
+        /// How many.
+        bytes: u32,
+        /// As far as compared, the echo was what had been sent.
+        same: bool,
+    },
+    /// Bytes that are not an echo of anything.
+    Unexpected {
+        /// How many.
+        bytes: usize,
+    },
 }
 
 impl Stream {

@@ -1,0 +1,215 @@
+//! `scale-sink`: a counterpart for trying and calibrating `scaled`, faster than it is.
+//!
+//! Prints `listening on ADDR:PORT` on stderr when it is ready and, within 5 s of SIGTERM, one
+//! JSON object of its counts on stdout.
+#![expect(clippy::print_stdout, reason = "its counts are its result")]
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use clap::{Parser, ValueEnum};
+use scale_api::units::{Bytes, Rate, Span};
+use scale_bench::sink::{Counts, Protocol, Settings, Sink, Traffic};
+use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A server that takes what the generator offers.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where to listen; port 0 lets the kernel choose.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: SocketAddr,
+    /// What is spoken.
+    #[arg(long)]
+    protocol: ProtocolName,
+    /// echo: send back; discard: count; receive: send on our own.
+    #[arg(long, default_value = "echo")]
+    traffic: TrafficName,
+    /// With `--traffic receive`: payload a second and connection.
+    #[arg(long, default_value = "40KB/s")]
+    rate: Rate,
+    /// With `--traffic receive`: time between two messages.
+    #[arg(long, default_value = "100ms")]
+    tick_interval: Span,
+    /// Cores to run on, such as 0,2-3; default: the last one. A core named twice gets two rings.
+    #[arg(long)]
+    cores: Option<String>,
+    /// Write the certificate that clients are to trust here (wss).
+    #[arg(long, value_name = "FILE")]
+    ca_out: Option<PathBuf>,
+    /// Write connection, message and receive time (CLOCK_MONOTONIC, ns) of each message here.
+    #[arg(long, value_name = "FILE")]
+    times: Option<PathBuf>,
+    /// Answer each message this much later.
+    #[arg(long, default_value = "0ms")]
+    delay: Span,
+    /// Close each connection in order after this.
+    #[arg(long)]
+    close_after: Option<Span>,
+    /// Accept and upgrade, and never answer.
+    #[arg(long)]
+    stall: bool,
+    /// Run the rings with SCHED_FIFO.
+    #[arg(long)]
+    realtime: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProtocolName {
+    Ws,
+    Wss,
+    Tcp,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TrafficName {
+    Echo,
+    Discard,
+    Receive,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(counts) => {
+            println!("{}", serde_json::to_string(&counts).expect("plain numbers"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("scale-sink: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Counts, Box<dyn std::error::Error>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let cores = match &arguments.cores {
+        Some(text) => scale_api::units::parse_cores(text)?,
+        None => host::available_cores().last().map(|&core| vec![core]).unwrap_or_default(),
+    };
+    let settings = settings(arguments)?;
+    let (ready, all_ready) = mpsc::channel();
+    let (send_counts, all_counts) = mpsc::channel();
+    // The first ring chooses the port where that was left open; the others share it.
+    let mut address = arguments.listen;
+    let mut threads = Vec::new();
+    for (number, &core) in cores.iter().enumerate() {
+        let (settings, stop, ready, send_counts) = (settings.clone(), stop.clone(), ready.clone(), send_counts.clone());
+        let times = arguments.times.as_ref().map(|path| times_file(path, number)).transpose()?;
+        let realtime = arguments.realtime;
+        threads.push(std::thread::Builder::new().name(format!("sink-{core}")).spawn(move || {
+            host::pin_current_thread(core);
+            if realtime {
+                let _ = host::set_realtime_fifo(10);
+            }
+            match serve(address, settings, times, &stop, &ready) {
+                Ok(counts) => drop(send_counts.send(counts)),
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?);
+        address = all_ready.recv()??;
+    }
+    drop(send_counts);
+    eprintln!("listening on {address}");
+    let mut counts = Counts::default();
+    all_counts.iter().for_each(|part| counts += part);
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(counts)
+}
+
+fn times_file(path: &std::path::Path, number: usize) -> std::io::Result<Box<dyn Write + Send>> {
+    let path = if number == 0 { path.to_owned() } else { path.with_extension(format!("{number}.csv")) };
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    writeln!(file, "connection,message,received_ns")?;
+    Ok(Box::new(file))
+}
+
+fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error>> {
+    let protocol = match arguments.protocol {
+        ProtocolName::Ws => Protocol::Ws,
+        ProtocolName::Wss => Protocol::Wss,
+        ProtocolName::Tcp => Protocol::Tcp,
+    };
+    let tick_ns = arguments.tick_interval.ns();
+    let traffic = match arguments.traffic {
+        TrafficName::Echo => Traffic::Echo,
+        TrafficName::Discard => Traffic::Discard,
+        TrafficName::Receive => {
+            let bytes = u128::from(arguments.rate.0) * u128::from(tick_ns) / 1_000_000_000;
+            if bytes == 0 || bytes > 16 << 20 {
+                return Err("rate × tick must be 1 byte to 16 MiB a message; change --rate or --tick-interval".into());
+            }
+            Traffic::Receive { bytes: bytes as u32, tick_ns }
+        }
+    };
+    let tls = if protocol == Protocol::Wss {
+        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let issued = rcgen::generate_simple_self_signed(names)?;
+        if let Some(path) = &arguments.ca_out {
+            std::fs::write(path, issued.cert.pem())?;
+        }
+        let key = issued.signing_key.serialize_pem();
+        Some(scale_proto::tls::server_config(issued.cert.pem().as_bytes(), key.as_bytes())?)
+    } else {
+        None
+    };
+    Ok(Settings {
+        protocol,
+        traffic,
+        tls,
+        delay_ns: arguments.delay.ns(),
+        close_after_ns: arguments.close_after.map(Span::ns),
+        stall: arguments.stall,
+    })
+}
+
+type Ready = mpsc::Sender<Result<SocketAddr, String>>;
+
+/// One ring, on this thread, until `stop`.
+fn serve(
+    address: SocketAddr,
+    settings: Settings,
+    times: Option<Box<dyn Write + Send>>,
+    stop: &AtomicBool,
+    ready: &Ready,
+) -> Result<Counts, String> {
+    const TURN_NS: u64 = 50_000_000;
+    const DRAIN_NS: u64 = 500_000_000;
+    let config = KernelConfig {
+        sockets_max: u32::try_from(host::nofile_limit()).unwrap_or(u32::MAX).min(100_000),
+        receive_buffers: 2048,
+        receive_buffer_bytes: 8192,
+        features: Features::ALL,
+    };
+    let mut ring = Kernel::new(&config).map_err(|error| error.to_string())?;
+    let (listener, bound) = ring
+        .listen(address, &SocketOptions::default())
+        .map_err(|error| format!("cannot listen on {address}: {error:?}; choose another --listen"))?;
+    let now = ring.now();
+    let times = times.map(|times| times as Box<dyn Write>);
+    let mut sink = Sink::new(ring, listener, settings, times);
+    sink.turn(now);
+    drop(ready.send(Ok(bound)));
+    while !stop.load(Ordering::Relaxed) {
+        sink.turn(host::monotonic_now().plus_ns(TURN_NS));
+    }
+    // What is under way is still taken, so that counts agree with the other side's.
+    sink.stop_accepting();
+    let until = host::monotonic_now().plus_ns(DRAIN_NS);
+    while host::monotonic_now() < until {
+        sink.turn(until);
+    }
+    Ok(sink.counts())
+}

@@ -1,0 +1,208 @@
+//! The control API without the socket: paths, bodies, problem codes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::Exit;
+use crate::spec::Spec;
+use crate::units::{Bytes, Rate, Span};
+
+/// `GET`: [`Status`].
+pub const STATUS: &str = "/v1/status";
+/// `GET`: a list of [`RunSummary`]; `POST` [`StartRequest`]: [`Started`].
+pub const RUNS: &str = "/v1/runs";
+/// `GET`: a list of [`DoctorEntry`].
+pub const DOCTOR: &str = "/v1/doctor";
+/// `GET`: [`Targets`].
+pub const TARGETS: &str = "/v1/targets";
+
+/// Starts a run, or only plans it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartRequest {
+    /// What to run.
+    pub spec: Spec,
+    /// Plan only.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A run was planned, and started unless it was a dry run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Started {
+    /// Its id; `None`: a dry run.
+    pub id: Option<String>,
+    /// What it means.
+    pub plan: PlanSummary,
+}
+
+/// A plan in figures.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanSummary {
+    /// Sentences for people: one a group, then the whole.
+    pub lines: Vec<String>,
+    /// What will be said aloud: certificates not verified, and the like.
+    pub warnings: Vec<String>,
+    /// Streams of each core.
+    pub streams_per_core: Vec<u64>,
+    /// Messages a second when all are open.
+    pub messages_per_second: f64,
+    /// Payload bytes a second each way.
+    pub bytes_per_second: f64,
+    /// Memory that sockets and streams may take, in bytes.
+    pub memory_bytes: u64,
+    /// Source ports needed towards the busiest destination.
+    pub source_ports: u64,
+    /// What of it this host cannot give; empty: it can.
+    pub cannot: Vec<String>,
+}
+
+/// Changes a going run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetRequest {
+    /// Which group; the only one where it is not given.
+    pub group: Option<String>,
+    /// Streams.
+    pub conns: Option<u64>,
+    /// Payload a second and stream.
+    pub rate: Option<Rate>,
+    /// Payload a tick and stream.
+    pub bytes_per_tick: Option<Bytes>,
+    /// Time between two messages.
+    pub tick_interval: Option<Span>,
+}
+
+/// Ends a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopRequest {
+    /// Zero traffic within a second instead of draining.
+    pub now: bool,
+}
+
+/// Names a moment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MarkRequest {
+    /// What happened.
+    pub text: String,
+}
+
+/// What the daemon is doing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The run that is going.
+    pub run: Option<crate::report::Event>,
+    /// The last run that ended.
+    pub last: Option<RunSummary>,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunSummary {
+    /// Its id.
+    pub id: String,
+    /// What it is called.
+    pub name: Option<String>,
+    /// Seconds since 1970.
+    pub started_at: f64,
+    /// `running`, or how it ended.
+    pub state: String,
+    /// Its exit code, once it has ended.
+    pub exit_code: Option<u8>,
+}
+
+/// One line of `doctor`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DoctorEntry {
+    /// What was looked at.
+    pub name: String,
+    /// `ok`, `warn` or `fail`.
+    pub status: String,
+    /// What was found.
+    pub value: String,
+    /// Where.
+    pub source: String,
+    /// The command that mends it.
+    pub remedy: Option<String>,
+}
+
+/// What may be hit from here.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Targets {
+    /// The list's file; `None`: there is none, and only loopback is allowed.
+    pub file: Option<String>,
+    /// One rule a line, as a person reads it.
+    pub rules: Vec<String>,
+}
+
+/// Why a request was refused, by what a caller does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// The request or the run is wrong.
+    Invalid,
+    /// The target is not on this host's list.
+    TargetRefused,
+    /// This host cannot carry the plan.
+    HostCannotCarry,
+    /// Another run is going.
+    RunInProgress,
+    /// No such run, or none at all.
+    NotFound,
+    /// Too large or too slow.
+    TooLarge,
+    /// A bug of ours.
+    Internal,
+}
+
+impl ProblemCode {
+    /// The exit code that `scalectl` ends with.
+    pub const fn exit(self) -> Exit {
+        match self {
+            Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
+            Self::TargetRefused => Exit::TargetRefused,
+            Self::HostCannotCarry => Exit::HostCannotCarry,
+            Self::Internal => Exit::Internal,
+        }
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::TargetRefused => 403,
+            Self::NotFound => 404,
+            Self::RunInProgress => 409,
+            Self::TooLarge => 413,
+            Self::HostCannotCarry => 422,
+            Self::Internal => 500,
+        }
+    }
+}
+
+/// `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable.
+    pub code: ProblemCode,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong and what to do.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A problem with its status.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self { code, status: code.status(), detail: detail.into() }
+    }
+}

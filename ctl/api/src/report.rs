@@ -1,0 +1,237 @@
+//! What comes back: one [`Event`] a second while a run goes, and the [`Report`] at its end.
+//!
+//! Times are in seconds, sizes in bytes; what has no value is `null`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the report's shape.
+pub const SCHEMA: u32 = 1;
+
+/// Exit codes of `start`, `watch`, `stop` and `report`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// All thresholds met, the load delivered.
+    Passed = 0,
+    /// A bug of ours.
+    Internal = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// The target is not on this host's list.
+    TargetRefused = 3,
+    /// This host cannot carry the plan.
+    HostCannotCarry = 4,
+    /// Ctrl-C, stop --now, a signal, the daemon lost.
+    Aborted = 5,
+    /// The generator or its host was the limit.
+    Incomplete = 6,
+    /// A threshold failed, or the target did not carry the load.
+    Failed = 99,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Everything asked for was delivered.
+    Passed,
+    /// The target, or a threshold.
+    Failed,
+    /// The generator or its host.
+    Incomplete,
+    /// Ended before its time.
+    #[default]
+    Aborted,
+}
+
+macro_rules! parts {
+    ($($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        #[expect(missing_docs, reason = "the names of docs/control.md, one for one")]
+        pub struct $name { $(pub $field: $type,)* }
+    )*};
+}
+
+parts! {
+    /// The whole result.
+    Report {
+        schema: u32,
+        run: Run,
+        spec: crate::spec::Spec,
+        verdict: Verdict,
+        load: Load,
+        total: Total,
+        latency: Latency,
+        groups: Vec<Part>,
+        targets: Vec<Part>,
+        stages: Vec<Part>,
+        fairness: Fairness,
+        generator: Generator,
+        marks: Vec<Mark>,
+        series: Vec<SeriesRow>,
+        host: Vec<crate::http::DoctorEntry>,
+    }
+    /// Which run.
+    Run {
+        id: String,
+        name: Option<String>,
+        labels: BTreeMap<String, String>,
+        started_at: f64,
+        ended_at: f64,
+        seed: u64,
+        version: String,
+        kernel: Option<String>,
+        environment: BTreeMap<String, String>,
+    }
+    /// What it came to.
+    Verdict { outcome: Outcome, exit_code: u8, reasons: Vec<String>, thresholds: Vec<ThresholdResult>, }
+    /// One threshold.
+    ThresholdResult { expression: String, value: Option<f64>, ok: bool, }
+    /// What was asked and what was delivered, of steady state.
+    Load {
+        streams_requested: u64,
+        streams_opened: u64,
+        streams_open_at_end: u64,
+        connect_failures: BTreeMap<String, u64>,
+        disconnects: BTreeMap<String, u64>,
+        reconnects: u64,
+        ticks_due: u64,
+        ticks_sent: u64,
+        ticks_missed: Missed,
+        delivered_ratio: Option<f64>,
+        echoed_ratio: Option<f64>,
+        messages_sent: u64,
+        messages_echoed: u64,
+        messages_unanswered: u64,
+        payload_bytes_sent: u64,
+        payload_bytes_received: u64,
+        wire_bytes_sent: u64,
+        wire_bytes_received: u64,
+        rate_offered: Option<f64>,
+        rate_sent: Option<f64>,
+        rate_received: Option<f64>,
+        verify_failures: u64,
+        unexpected_bytes: u64,
+    }
+    /// Ticks missed, by cause.
+    Missed { generator: u64, backpressure: u64, disconnected: u64, }
+    /// The counters over the whole run; `payload_bytes_open`: on connections not closed in order.
+    Total {
+        messages_sent: u64,
+        messages_echoed: u64,
+        payload_bytes_sent: u64,
+        payload_bytes_received: u64,
+        wire_bytes_sent: u64,
+        wire_bytes_received: u64,
+        payload_bytes_open: u64,
+    }
+    /// Every figure of time.
+    Latency {
+        connect: Option<Figure>,
+        tls: Option<Figure>,
+        upgrade: Option<Figure>,
+        first_byte: Option<Figure>,
+        lateness: Option<Figure>,
+        service: Option<Figure>,
+        response: Option<Figure>,
+    }
+    /// A distribution.
+    Figure {
+        count: u64,
+        min: f64,
+        mean: f64,
+        p50: f64,
+        p90: f64,
+        p99: f64,
+        p999: f64,
+        p9999: f64,
+        max: f64,
+    }
+    /// A group's, target's or stage's own part.
+    Part { name: String, load: Load, latency: Latency, }
+    /// How evenly streams fared.
+    Fairness { worst_streams: Vec<WorstStream>, throughput_min_over_mean: Option<f64>, jain: Option<f64>, }
+    /// A stream that fared badly.
+    WorstStream { stream: String, target: String, response_p99: Option<f64>, bytes: u64, stalls: u64, }
+    /// The generator itself.
+    Generator {
+        saturated: bool,
+        saturated_seconds: u64,
+        workers: Vec<Worker>,
+        cpu_seconds_user: f64,
+        cpu_seconds_system: f64,
+        cpu_us_per_message: Option<f64>,
+        rss_peak: u64,
+        rss_per_stream: Option<f64>,
+    }
+    /// One worker.
+    Worker { cpu: u64, streams: u64, busy_mean: f64, busy_max: f64, turn_p99: f64, turn_max: f64, }
+    /// A named moment.
+    Mark { at: f64, text: String, }
+    /// One second.
+    SeriesRow {
+        at: f64,
+        stage: String,
+        streams_open: u64,
+        rate_offered: f64,
+        rate_sent: f64,
+        rate_received: f64,
+        messages_sent: u64,
+        messages_echoed: u64,
+        ticks_missed: u64,
+        connects: u64,
+        connect_failures: u64,
+        disconnects: u64,
+        lateness_p50: Option<f64>,
+        lateness_p99: Option<f64>,
+        response_p50: Option<f64>,
+        response_p99: Option<f64>,
+        response_max: Option<f64>,
+        busy_max: f64,
+        saturated: bool,
+    }
+    /// One second, as it happens.
+    Event {
+        run: String,
+        name: Option<String>,
+        state: String,
+        elapsed: f64,
+        remaining: Option<f64>,
+        stages: BTreeMap<String, String>,
+        streams: BTreeMap<String, u64>,
+        now: SeriesRow,
+        ticks_missed: Missed,
+        connect_failures: BTreeMap<String, u64>,
+        disconnects: BTreeMap<String, u64>,
+        workers: Vec<Worker>,
+        saturated: bool,
+        warnings: Vec<String>,
+    }
+}
+
+impl Latency {
+    /// A figure by its name.
+    pub fn figure(&self, name: &str) -> Option<&Figure> {
+        match name {
+            "connect" => self.connect.as_ref(),
+            "tls" => self.tls.as_ref(),
+            "upgrade" => self.upgrade.as_ref(),
+            "first_byte" => self.first_byte.as_ref(),
+            "lateness" => self.lateness.as_ref(),
+            "service" => self.service.as_ref(),
+            "response" => self.response.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl Load {
+    /// Streams opened / streams requested.
+    pub fn open_ratio(&self) -> Option<f64> {
+        (self.streams_requested > 0).then(|| self.streams_opened as f64 / self.streams_requested as f64)
+    }
+}
