@@ -9,5 +9,6 @@
 //! - [`load`]: what to send and when. [`metrics`]: what Prometheus reads.
 
 pub mod load;
+pub mod run;
 pub mod stream;
 pub mod worker;

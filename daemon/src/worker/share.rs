@@ -97,6 +97,10 @@ pub struct GroupGauges {
     pub standing: [u32; Standing::COUNT],
     /// When it ends, if it does.
     pub end: Option<Time>,
+    /// Steady time so far, pauses left out.
+    pub steady_ns: u64,
+    /// Tick in force.
+    pub tick_ns: u64,
 }
 
 /// What a worker hands over each second.

@@ -79,6 +79,8 @@ pub struct Timeline {
     paused: Option<Time>,
     /// The last pause: what was due in it is not.
     pause: (Time, Time),
+    /// Time paused within steady, in ns.
+    paused_ns: u64,
 }
 
 /// What a step of the time line asks the worker to do.
@@ -140,6 +142,7 @@ impl Timeline {
             end: Time::NEVER,
             paused: None,
             pause: (Time::NEVER, Time::NEVER),
+            paused_ns: 0,
         }
     }
 
@@ -376,6 +379,9 @@ impl Timeline {
         let Some(from) = self.paused.take() else { return };
         self.pause = (from, at);
         let by = at.ns_since(from);
+        if self.stage > 0 {
+            self.paused_ns += by;
+        }
         let ahead = [
             &mut self.begin,
             &mut self.ramp_end,
@@ -394,6 +400,13 @@ impl Timeline {
         if self.launched < self.requested {
             self.launch.base = self.launch.base.plus_ns(by);
         }
+    }
+
+    /// Steady time so far, pauses left out, in ns.
+    pub fn steady_ns(&self, now: Time) -> u64 {
+        let Some(&from) = self.stage_from.get(1) else { return 0 };
+        let until = self.paused.unwrap_or(now).min(self.end);
+        until.ns_since(from).saturating_sub(self.paused_ns)
     }
 
     /// Whether the group is paused.

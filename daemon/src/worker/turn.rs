@@ -320,7 +320,7 @@ impl<R: Ring> Worker<R> {
             second: self.second + u64::from(last),
             at: now,
             cells: self.meter.hand_over(),
-            groups: self.groups.iter().map(gauges).collect(),
+            groups: self.groups.iter().map(|timeline| gauges(timeline, now)).collect(),
             cpu_ns: self.ring.thread_cpu_ns(),
             turns: std::mem::replace(&mut self.turns, Self::turns()),
             ring: self.ring.counters(),
@@ -376,7 +376,7 @@ impl<R: Ring> Worker<R> {
     }
 }
 
-fn gauges(timeline: &Timeline) -> GroupGauges {
+fn gauges(timeline: &Timeline, now: Time) -> GroupGauges {
     GroupGauges {
         phase: timeline.phase,
         stage: timeline.stage,
@@ -385,5 +385,7 @@ fn gauges(timeline: &Timeline) -> GroupGauges {
         opened: timeline.opened,
         standing: timeline.standing,
         end: Some(timeline.end()).filter(|&end| end != Time::NEVER),
+        steady_ns: timeline.steady_ns(now),
+        tick_ns: timeline.tick_ns,
     }
 }

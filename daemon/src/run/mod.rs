@@ -1,0 +1,5 @@
+//! The life of one run: [`plan`] what it will do, [`targets`] what it may hit, [`supervisor`]
+//! while it goes, [`result`] what it came to, [`store`] what is kept of it.
+
+pub mod plan;
+pub mod targets;
