@@ -2,4 +2,7 @@
 //! while it goes, [`result`] what it came to, [`store`] what is kept of it.
 
 pub mod plan;
+pub mod result;
+pub mod store;
+pub mod supervisor;
 pub mod targets;

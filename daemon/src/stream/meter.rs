@@ -185,6 +185,16 @@ impl Histograms {
         }
     }
 
+    /// The figures of opening alone, which count for the whole run.
+    #[must_use]
+    pub fn only_opening(&self) -> Self {
+        let mut opening = self.clone();
+        for figure in [Figure::Lateness, Figure::Service, Figure::Response] {
+            opening.0[figure as usize] = None;
+        }
+        opening
+    }
+
     /// Whether no figure has a sample.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)

@@ -1,0 +1,237 @@
+//! Counters and histograms of all workers become the figures of a report, and a verdict.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use scale_api::report::{self, Exit, Fairness, Load, Missed, Outcome, Report, Verdict, WorstStream};
+use scale_api::threshold::Threshold;
+
+use crate::load::{Group, Traffic};
+use crate::stream::class::{Blame, Class};
+use crate::stream::meter::{ByClass, Cell, Counters, Figure, Histograms};
+use crate::worker::share::StreamResult;
+
+/// A share of 99 % is what a run must reach where no threshold says otherwise.
+const DELIVERED_MIN: f64 = 0.99;
+/// Streams listed as the worst.
+const WORST_MAX: usize = 10;
+
+/// Cells added up.
+#[derive(Debug, Clone, Default)]
+pub struct Sum {
+    /// Steady state alone.
+    pub steady: Counters,
+    /// The whole run.
+    pub all: Counters,
+    /// Connects of the whole run, the rest of steady state.
+    pub histograms: Histograms,
+}
+
+impl Sum {
+    /// Adds a cell of `stage` (0: before steady).
+    pub fn add(&mut self, cell: &Cell, stage: usize) {
+        self.all.add(&cell.counters);
+        if stage > 0 {
+            self.steady.add(&cell.counters);
+            self.histograms.add(&cell.histograms);
+        } else {
+            self.histograms.add(&cell.histograms.only_opening());
+        }
+    }
+
+    /// The load's part of a report.
+    pub fn load(&self, streams: Streams, steady_seconds: f64, echo: bool) -> Load {
+        let (steady, all) = (&self.steady, &self.all);
+        let per_second = |bytes: f64| (steady_seconds > 0.0).then(|| bytes / steady_seconds);
+        let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let per_tick = if steady.ticks_sent > 0 { steady.payload_sent as f64 / steady.ticks_sent as f64 } else { 0.0 };
+        Load {
+            streams_requested: streams.requested,
+            streams_opened: streams.opened,
+            streams_open_at_end: streams.open_at_end,
+            connect_failures: by_class(&all.failures),
+            disconnects: by_class(&all.disconnects),
+            reconnects: all.reconnects,
+            ticks_due: steady.ticks_due,
+            ticks_sent: steady.ticks_sent,
+            ticks_missed: missed(steady),
+            delivered_ratio: ratio(steady.ticks_sent, steady.ticks_due),
+            echoed_ratio: if echo { ratio(steady.messages_echoed, steady.messages_sent) } else { None },
+            messages_sent: steady.messages_sent,
+            messages_echoed: steady.messages_echoed,
+            messages_unanswered: steady.messages_unanswered,
+            payload_bytes_sent: steady.payload_sent,
+            payload_bytes_received: steady.payload_received,
+            wire_bytes_sent: steady.wire_sent,
+            wire_bytes_received: steady.wire_received,
+            rate_offered: per_second(per_tick * steady.ticks_due as f64),
+            rate_sent: per_second(steady.payload_sent as f64),
+            rate_received: per_second(steady.payload_received as f64),
+            verify_failures: all.verify_failures,
+            unexpected_bytes: all.unexpected_bytes,
+        }
+    }
+
+    /// The latency part of a report.
+    pub fn latency(&self) -> report::Latency {
+        let figure = |figure: Figure| self.histograms.figure(figure).map(distribution);
+        report::Latency {
+            connect: figure(Figure::Connect),
+            tls: figure(Figure::Tls),
+            upgrade: figure(Figure::Upgrade),
+            first_byte: figure(Figure::FirstByte),
+            lateness: figure(Figure::Lateness),
+            service: figure(Figure::Service),
+            response: figure(Figure::Response),
+        }
+    }
+
+    /// The counters of the whole run.
+    pub fn total(&self) -> report::Total {
+        let all = &self.all;
+        report::Total {
+            messages_sent: all.messages_sent,
+            messages_echoed: all.messages_echoed,
+            payload_bytes_sent: all.payload_sent,
+            payload_bytes_received: all.payload_received,
+            wire_bytes_sent: all.wire_sent,
+            wire_bytes_received: all.wire_received,
+            payload_bytes_open: all.payload_open,
+        }
+    }
+}
+
+/// Streams of a group, target or run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Streams {
+    /// The most asked for.
+    pub requested: u64,
+    /// Open at least once.
+    pub opened: u64,
+    /// Open when steady state ended.
+    pub open_at_end: u64,
+}
+
+/// Ticks missed, by cause.
+pub const fn missed(counters: &Counters) -> Missed {
+    Missed {
+        generator: counters.missed_generator,
+        backpressure: counters.missed_backpressure,
+        disconnected: counters.missed_disconnected,
+    }
+}
+
+/// Counts above zero, by name.
+pub fn by_class(counts: &ByClass) -> BTreeMap<String, u64> {
+    counts.entries().map(|(class, count)| (class.name().to_owned(), count)).collect()
+}
+
+/// A histogram of µs as a distribution in seconds.
+pub fn distribution(histogram: &Histogram<u64>) -> report::Figure {
+    let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e6;
+    report::Figure {
+        count: histogram.len(),
+        min: histogram.min() as f64 / 1e6,
+        mean: histogram.mean() / 1e6,
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        p9999: at(0.9999),
+        max: histogram.max() as f64 / 1e6,
+    }
+}
+
+/// How evenly streams fared.
+pub fn fairness(groups: &[Group], mut streams: Vec<StreamResult>) -> Fairness {
+    if streams.is_empty() {
+        return Fairness::default();
+    }
+    let (count, sum) = (streams.len() as f64, streams.iter().map(|s| s.bytes as f64).sum::<f64>());
+    let squares: f64 = streams.iter().map(|s| (s.bytes as f64).powi(2)).sum();
+    let least = streams.iter().map(|s| s.bytes).min().unwrap_or(0) as f64;
+    streams.sort_by_key(|s| (std::cmp::Reverse(s.response_p99_ns), s.bytes, s.number));
+    let worst = streams.iter().take(WORST_MAX).map(|stream| {
+        let group = &groups[usize::from(stream.group)];
+        WorstStream {
+            stream: format!("{}/{}", group.name, stream.number),
+            target: group.targets[usize::from(stream.target)].to_string(),
+            response_p99: stream.response_p99_ns.map(|ns| ns as f64 / 1e9),
+            bytes: stream.bytes,
+            stalls: u64::from(stream.stalls),
+        }
+    });
+    Fairness {
+        worst_streams: worst.collect(),
+        throughput_min_over_mean: (sum > 0.0).then(|| least / (sum / count)),
+        jain: (squares > 0.0).then(|| sum * sum / (count * squares)),
+    }
+}
+
+/// What decides besides the report's own figures.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Why it ended before its time, if it did.
+    pub aborted: Option<String>,
+    /// Saturated for two windows or more, and for more than 5 % of steady state.
+    pub saturated_long: bool,
+}
+
+/// Judges a report whose figures are complete.
+pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
+    let names: Vec<&str> = groups.iter().map(|group| &*group.name).collect();
+    let thresholds: Vec<Threshold> =
+        report.spec.threshold.iter().filter_map(|t| Threshold::parse(&t.expression, &names).ok()).collect();
+    let results: Vec<_> = thresholds.iter().map(|threshold| threshold.evaluate(report)).collect();
+    let replaced = |name: &str| thresholds.iter().any(|threshold| threshold.replaces() == Some(name));
+    let mut reasons = Vec::new();
+    let load = &report.load;
+    let echo = groups.iter().any(|group| group.traffic == Traffic::Echo);
+    let below = |value: Option<f64>| value.is_none_or(|value| value < DELIVERED_MIN);
+    let percent = |value: Option<f64>| value.map_or("nothing".into(), |value| format!("{:.2} %", value * 100.0));
+    if !replaced("delivered_ratio") && load.ticks_due > 0 && below(load.delivered_ratio) {
+        reasons.push(format!("{} of what was due was sent (99 % are asked for)", percent(load.delivered_ratio)));
+    }
+    if !replaced("echoed_ratio") && echo && load.messages_sent > 0 && below(load.echoed_ratio) {
+        reasons.push(format!("{} of what was sent came back (99 % are asked for)", percent(load.echoed_ratio)));
+    }
+    if !replaced("open_ratio") && below(load.open_ratio()) {
+        reasons.push(format!("{} of the streams were opened (99 % are asked for)", percent(load.open_ratio())));
+    }
+    if load.verify_failures > 0 {
+        reasons.push(format!("{} messages came back different", load.verify_failures));
+    }
+    for result in results.iter().filter(|result| !result.ok) {
+        let value = result.value.map_or("no value".into(), |value| format!("{value:.6}"));
+        reasons.push(format!("threshold not met: {} (measured: {value})", result.expression));
+    }
+    // Whose fault: ours, when ticks were missed by us, or our own host kept streams from opening.
+    let own_failures: u64 = Class::ALL
+        .iter()
+        .filter(|class| class.blame() == Blame::Generator)
+        .map(|class| load.connect_failures.get(class.name()).copied().unwrap_or(0))
+        .sum();
+    let mut own = Vec::new();
+    if load.ticks_due > 0 && load.ticks_missed.generator as f64 >= 0.01 * load.ticks_due as f64 {
+        own.push("the generator missed 1 % of the ticks or more".to_owned());
+    }
+    if ending.saturated_long {
+        own.push("the generator was saturated: use more cores, or less load".to_owned());
+    }
+    if own_failures as f64 > 0.01 * load.streams_requested as f64 {
+        own.push(format!("{own_failures} connections failed because of this host"));
+    }
+    let (outcome, exit) = if let Some(why) = &ending.aborted {
+        reasons.insert(0, why.clone());
+        (Outcome::Aborted, Exit::Aborted)
+    } else if !own.is_empty() {
+        own.append(&mut reasons);
+        reasons = own;
+        (Outcome::Incomplete, Exit::Incomplete)
+    } else if !reasons.is_empty() {
+        (Outcome::Failed, Exit::Failed)
+    } else {
+        (Outcome::Passed, Exit::Passed)
+    };
+    report.verdict = Verdict { outcome, exit_code: exit as u8, reasons, thresholds: results };
+}

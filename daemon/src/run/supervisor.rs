@@ -1,0 +1,689 @@
+//! A run while it goes: its workers' snapshots become one event a second, metrics, checkpoints,
+//! and at last the report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+
+use scale_api::http::DoctorEntry;
+use scale_api::report::{self, Event, Mark, Part, Report, SeriesRow};
+use scale_api::spec::Spec;
+use scale_ring::{Features, Kernel, KernelConfig, Time, host};
+
+use crate::load::{MessageSize, Traffic};
+use crate::stream::flow::Standing;
+use crate::stream::meter::{Cell, Counters, Figure, Histograms};
+use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
+use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
+
+use super::plan::Plan;
+use super::result::{self, Ending, Streams, Sum};
+
+/// How workers run.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine {
+    /// SCHED_FIFO for workers.
+    pub realtime: bool,
+    /// What the ring may use.
+    pub features: Features,
+}
+
+/// Priority of workers under `--realtime fifo`.
+const FIFO_PRIORITY: i32 = 10;
+/// From the start's answer to the run's start: workers set up their rings meanwhile.
+const LEAD_NS: u64 = 50_000_000;
+/// Length of the windows in which saturation is judged, in seconds.
+const WINDOW: usize = 5;
+
+struct WorkerState {
+    core: usize,
+    inbox: Inbox,
+    thread: Option<JoinHandle<()>>,
+    cells: Vec<Cell>,
+    groups: Vec<GroupGauges>,
+    last: Option<(Time, u64)>,
+    busy: Vec<f64>,
+    turn_p99: f64,
+    turn_max: f64,
+    window: Window,
+    second: u64,
+    ring: scale_ring::RingCounters,
+    finished: bool,
+    histograms: Vec<Histograms>,
+}
+
+#[derive(Default)]
+struct Window {
+    seconds: usize,
+    busy: f64,
+    turn_p99: f64,
+    due: u64,
+    missed: u64,
+}
+
+/// A going run.
+pub struct Supervisor {
+    /// Its id.
+    pub id: String,
+    plan: Plan,
+    spec: Spec,
+    receiver: Receiver<Snapshot>,
+    workers: Vec<WorkerState>,
+    started: Time,
+    started_at: f64,
+    second: u64,
+    before: Counters,
+    series: Vec<SeriesRow>,
+    marks: Vec<Mark>,
+    event: Event,
+    streams: Vec<StreamResult>,
+    aborted: Option<String>,
+    saturated_windows: u64,
+    saturated_now: bool,
+    open_at_end: BTreeMap<usize, u64>,
+    cpu_before: (f64, f64),
+    steady_cpu: Option<(u64, u64)>,
+    steady_cpu_end: Option<(u64, u64)>,
+    rss_before: u64,
+    rss_peak: u64,
+    rss_steady: u64,
+    host: Vec<DoctorEntry>,
+    paused: bool,
+    hopeless_told: bool,
+    warnings: Vec<String>,
+}
+
+/// Seconds since 1970.
+pub fn wall_seconds() -> f64 {
+    host::wall_now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+impl Supervisor {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// A thread or a ring cannot be had; the sentence says the cure.
+    pub fn start(id: String, plan: Plan, spec: Spec, engine: Engine, host: Vec<DoctorEntry>) -> Result<Self, String> {
+        let rss_before = host::rss_bytes();
+        let (sender, receiver) = mpsc::channel();
+        let (ready, all_ready) = mpsc::channel();
+        let started = host::monotonic_now().plus_ns(LEAD_NS);
+        let count = plan.cores.len() as u32;
+        let mut workers = Vec::new();
+        for (number, &core) in plan.cores.iter().enumerate() {
+            let inbox = Inbox::default();
+            let streams: u64 = plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
+            let share = Share {
+                worker: number as u32,
+                workers: count,
+                start_at: started,
+                seed: plan.seed,
+                groups: plan.groups.clone(),
+                endpoints: plan.endpoints.clone(),
+                addresses: plan.addresses.clone(),
+                ports: plan.ports(number),
+                ports_reserved: plan.ports_reserved.clone(),
+                streams_max: streams as usize,
+            };
+            let config = KernelConfig {
+                // Room for streams that `set` may add; beyond it ordinary descriptors serve.
+                sockets_max: (streams as u32).saturating_mul(2).max(1024),
+                receive_buffers: 1024,
+                receive_buffer_bytes: plan.receive_buffer_bytes,
+                features: engine.features,
+            };
+            let (sender, ready, its_inbox) = (sender.clone(), ready.clone(), inbox.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{core}"))
+                .spawn(move || {
+                    host::pin_current_thread(core);
+                    if engine.realtime && let Err(error) = host::set_realtime_fifo(FIFO_PRIORITY) {
+                        let _ = ready.send(Err(format!("--realtime fifo is not allowed here ({error}); give CAP_SYS_NICE or LimitRTPRIO=10")));
+                        return;
+                    }
+                    match Kernel::new(&config) {
+                        Ok(ring) => {
+                            let _ = ready.send(Ok(()));
+                            let mut worker = Worker::new(ring, share, its_inbox, sender);
+                            while worker.turn() == Turn::Going {}
+                        }
+                        Err(error) => drop(ready.send(Err(error.to_string()))),
+                    }
+                })
+                .map_err(|error| format!("cannot start a worker: {error}"))?;
+            workers.push(WorkerState {
+                core,
+                inbox,
+                thread: Some(thread),
+                cells: Vec::new(),
+                groups: Vec::new(),
+                last: None,
+                busy: Vec::new(),
+                turn_p99: 0.0,
+                turn_max: 0.0,
+                window: Window::default(),
+                second: 0,
+                ring: scale_ring::RingCounters::default(),
+                finished: false,
+                histograms: Vec::new(),
+            });
+        }
+        for _ in 0..count {
+            let answer = all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
+            if let Err(error) = answer {
+                workers.iter().for_each(|worker| worker.inbox.push(Command::Abort));
+                return Err(error);
+            }
+        }
+        Ok(Self {
+            event: Event { run: id.clone(), name: spec.name.clone(), state: "ramping".into(), ..Event::default() },
+            id,
+            warnings: plan.summary.warnings.clone(),
+            plan,
+            spec,
+            receiver,
+            workers,
+            started,
+            started_at: wall_seconds(),
+            second: 0,
+            before: Counters::default(),
+            series: Vec::new(),
+            marks: Vec::new(),
+            streams: Vec::new(),
+            aborted: None,
+            saturated_windows: 0,
+            saturated_now: false,
+            open_at_end: BTreeMap::new(),
+            cpu_before: host::process_cpu_seconds(),
+            steady_cpu: None,
+            steady_cpu_end: None,
+            rss_before,
+            rss_peak: rss_before,
+            rss_steady: 0,
+            host,
+            paused: false,
+            hopeless_told: false,
+        })
+    }
+
+    /// Takes what workers handed over. `true`: a second is complete, and [`Self::event`] is new.
+    pub fn poll(&mut self) -> bool {
+        while let Ok(snapshot) = self.receiver.try_recv() {
+            self.take(snapshot);
+        }
+        let reached = self.workers.iter().filter(|w| !w.finished).map(|w| w.second).min();
+        let reached = reached.unwrap_or(self.second + u64::from(!self.workers.is_empty()));
+        if reached > self.second {
+            self.second = reached;
+            self.close_second();
+            return true;
+        }
+        false
+    }
+
+    /// Whether every worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(|worker| worker.finished)
+    }
+
+    fn take(&mut self, snapshot: Snapshot) {
+        let worker = &mut self.workers[snapshot.worker as usize];
+        if worker.cells.is_empty() {
+            worker.cells = vec![Cell::default(); snapshot.cells.len()];
+            worker.histograms = vec![Histograms::default(); snapshot.cells.len()];
+        }
+        for ((mine, second), new) in worker.cells.iter_mut().zip(&mut worker.histograms).zip(snapshot.cells) {
+            mine.counters = new.counters;
+            mine.histograms.add(&new.histograms);
+            second.add(&new.histograms);
+        }
+        if let Some((at, cpu)) = worker.last.replace((snapshot.at, snapshot.cpu_ns)) {
+            let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
+            worker.busy.push(busy.min(1.0));
+        }
+        worker.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
+        worker.turn_max = worker.turn_max.max(snapshot.turns.max() as f64 / 1e6);
+        worker.groups = snapshot.groups;
+        worker.second = snapshot.second;
+        worker.ring = snapshot.ring;
+        if let Some(streams) = snapshot.finished {
+            worker.finished = true;
+            self.streams.extend(streams);
+        }
+    }
+
+    fn close_second(&mut self) {
+        let sums = self.counters();
+        let mut second = Histograms::default();
+        for worker in &mut self.workers {
+            for histograms in &mut worker.histograms {
+                second.add(&std::mem::take(histograms));
+            }
+        }
+        self.judge_windows(&sums);
+        let phase = self.phase();
+        let steady = phase == GroupPhase::Steady;
+        let cpu = (host::process_cpu_ns(), sums.messages_sent);
+        if steady {
+            self.steady_cpu.get_or_insert(cpu);
+            self.steady_cpu_end = Some(cpu);
+            self.rss_steady = host::rss_bytes();
+            for index in 0..self.plan.groups.len() {
+                let open = self.standing(index, Standing::Open);
+                self.open_at_end.insert(index, open);
+            }
+        }
+        self.rss_peak = self.rss_peak.max(host::rss_bytes());
+        let quantile = |figure: Figure, quantile: f64| {
+            second.figure(figure).map(|h| h.value_at_quantile(quantile) as f64 / 1e6)
+        };
+        let before = &self.before;
+        let per_tick = |sent: u64, payload: u64| if sent > 0 { payload as f64 / sent as f64 } else { 0.0 };
+        let (due, sent) = (sums.ticks_due - before.ticks_due, sums.ticks_sent - before.ticks_sent);
+        let payload = sums.payload_sent - before.payload_sent;
+        let missed = |c: &Counters| c.missed_generator + c.missed_backpressure + c.missed_disconnected;
+        let row = SeriesRow {
+            at: self.second as f64,
+            stage: self.stage_name(0),
+            streams_open: (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).sum(),
+            rate_offered: per_tick(sent, payload) * due as f64,
+            rate_sent: payload as f64,
+            rate_received: (sums.payload_received - before.payload_received) as f64,
+            messages_sent: sums.messages_sent - before.messages_sent,
+            messages_echoed: sums.messages_echoed - before.messages_echoed,
+            ticks_missed: missed(&sums) - missed(before),
+            connects: sums.connects - before.connects,
+            connect_failures: sums.failures.sum() - before.failures.sum(),
+            disconnects: sums.disconnects.sum() - before.disconnects.sum(),
+            lateness_p50: quantile(Figure::Lateness, 0.5),
+            lateness_p99: quantile(Figure::Lateness, 0.99),
+            response_p50: quantile(Figure::Response, 0.5),
+            response_p99: quantile(Figure::Response, 0.99),
+            response_max: quantile(Figure::Response, 1.0),
+            busy_max: self.workers.iter().filter_map(|w| w.busy.last().copied()).fold(0.0, f64::max),
+            saturated: self.saturated_now,
+        };
+        self.series.push(row.clone());
+        self.event = self.make_event(row, &sums);
+        self.before = sums;
+        self.end_when_hopeless();
+    }
+
+    fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
+        let standings = [
+            ("planned", Standing::Planned), ("connecting", Standing::Connecting), ("open", Standing::Open),
+            ("waiting", Standing::Waiting), ("closing", Standing::Closing), ("failed", Standing::Failed),
+            ("closed", Standing::Closed),
+        ];
+        let groups = 0..self.plan.groups.len();
+        let streams = standings.iter().map(|(name, standing)| {
+            ((*name).to_owned(), groups.clone().map(|group| self.standing(group, *standing)).sum())
+        });
+        let mut warnings = self.warnings.clone();
+        if self.saturated_now {
+            warnings.push("the generator is the limit: response times include its own lateness".into());
+        }
+        let end = self.workers.iter().flat_map(|w| &w.groups).map(|g| g.end).max().flatten();
+        let state = match self.phase() {
+            _ if self.paused => "paused",
+            GroupPhase::Waiting | GroupPhase::Ramping => "ramping",
+            GroupPhase::WarmUp => "warm-up",
+            GroupPhase::Steady => "steady",
+            GroupPhase::Draining => "draining",
+            GroupPhase::Done => "done",
+        };
+        Event {
+            run: self.id.clone(),
+            name: self.spec.name.clone(),
+            state: state.into(),
+            elapsed: row.at,
+            remaining: end.map(|end| end.since(host::monotonic_now()).as_secs_f64()),
+            stages: groups.clone().map(|g| (self.plan.groups[g].name.to_string(), self.stage_name(g))).collect(),
+            streams: streams.collect(),
+            now: row,
+            ticks_missed: result::missed(sums),
+            connect_failures: result::by_class(&sums.failures),
+            disconnects: result::by_class(&sums.disconnects),
+            workers: self.worker_reports(),
+            saturated: self.saturated_now,
+            warnings,
+        }
+    }
+
+    fn worker_reports(&self) -> Vec<report::Worker> {
+        let report = |worker: &WorkerState| report::Worker {
+            cpu: worker.core as u64,
+            streams: worker.groups.iter().map(|group| u64::from(group.requested)).sum(),
+            busy_mean: if worker.busy.is_empty() { 0.0 } else { worker.busy.iter().sum::<f64>() / worker.busy.len() as f64 },
+            busy_max: worker.busy.iter().copied().fold(0.0, f64::max),
+            turn_p99: worker.turn_p99,
+            turn_max: worker.turn_max,
+        };
+        self.workers.iter().map(report).collect()
+    }
+
+    /// Saturation, over windows of five seconds (docs/measuring.md).
+    fn judge_windows(&mut self, _sums: &Counters) {
+        let groups = &self.plan.groups;
+        let aligned = groups.iter().any(|group| group.tick_offset == crate::load::TickOffset::Aligned);
+        let mut closed = false;
+        let mut saturated = false;
+        for worker in &mut self.workers {
+            let tick_ns = worker.groups.iter().map(|g| g.tick_ns).min().unwrap_or(100_000_000);
+            if !worker.groups.iter().any(|g| g.phase == GroupPhase::Steady) {
+                worker.window = Window::default();
+                continue;
+            }
+            let window = &mut worker.window;
+            window.seconds += 1;
+            window.busy += worker.busy.last().copied().unwrap_or(0.0);
+            window.turn_p99 = window.turn_p99.max(worker.turn_p99);
+            if window.seconds < WINDOW {
+                continue;
+            }
+            closed = true;
+            let mut sum = Counters::default();
+            worker.cells.iter().for_each(|cell| sum.add(&cell.counters));
+            let (due, missed) = (sum.ticks_due - window.due, sum.missed_generator - window.missed);
+            let turn_max = (tick_ns as f64 / 1e10).max(0.01);
+            saturated |= window.busy / WINDOW as f64 > 0.9
+                || (!aligned && window.turn_p99 > turn_max)
+                || missed as f64 > 0.001 * due as f64;
+            worker.window = Window { due: sum.ticks_due, missed: sum.missed_generator, ..Window::default() };
+        }
+        if closed {
+            self.saturated_now = saturated;
+            self.saturated_windows += u64::from(saturated);
+        }
+    }
+
+    /// A run whose streams are all down and may not come back ends early.
+    fn end_when_hopeless(&mut self) {
+        let alive = [Standing::Planned, Standing::Connecting, Standing::Open, Standing::Waiting, Standing::Closing];
+        let failed: u64 = (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Failed)).sum();
+        let living: u64 =
+            (0..self.plan.groups.len()).flat_map(|group| alive.map(|standing| self.standing(group, standing))).sum();
+        let launched = self.workers.iter().all(|w| w.groups.iter().all(|g| g.phase > GroupPhase::Ramping));
+        if launched && failed > 0 && living == 0 && !self.hopeless_told {
+            self.hopeless_told = true;
+            self.warnings.push("every stream is down and may not come back: the run ends early".into());
+            self.stop(false);
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.workers.iter().flat_map(|worker| &worker.cells).for_each(|cell| sum.add(&cell.counters));
+        sum
+    }
+
+    fn standing(&self, group: usize, standing: Standing) -> u64 {
+        let gauges = self.workers.iter().filter_map(|worker| worker.groups.get(group));
+        gauges.map(|gauges| u64::from(gauges.standing[standing as usize])).sum()
+    }
+
+    fn phase(&self) -> GroupPhase {
+        let phases = self.workers.iter().flat_map(|worker| worker.groups.iter().map(|group| group.phase));
+        let phases: Vec<GroupPhase> = phases.collect();
+        // The group that is furthest from its end speaks for the run, but steady wins.
+        if phases.contains(&GroupPhase::Steady) {
+            return GroupPhase::Steady;
+        }
+        phases.into_iter().min().unwrap_or_default()
+    }
+
+    fn stage_name(&self, group: usize) -> String {
+        let gauges = self.workers.iter().filter_map(|worker| worker.groups.get(group)).next();
+        match gauges.map(|gauges| (gauges.phase, gauges.stage)) {
+            Some((GroupPhase::Steady, stage)) => format!("stage {stage}"),
+            Some((phase, _)) => format!("{phase:?}").to_lowercase(),
+            None => "waiting".into(),
+        }
+    }
+
+    /// The last second.
+    pub const fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Ends the run: in order, or with zero traffic at once.
+    pub fn stop(&mut self, now: bool) {
+        if now {
+            self.aborted.get_or_insert_with(|| "stopped at once".into());
+        }
+        self.send(&if now { Command::Abort } else { Command::Drain });
+    }
+
+    /// Ends the run because of `why`; the verdict is "aborted".
+    pub fn abort(&mut self, why: &str, now: bool) {
+        self.aborted.get_or_insert_with(|| why.to_owned());
+        self.send(&if now { Command::Abort } else { Command::Drain });
+    }
+
+    /// Holds connections and stops sending.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.send(&Command::Pause(host::monotonic_now()));
+    }
+
+    /// Goes on.
+    pub fn resume(&mut self) {
+        self.paused = false;
+        self.send(&Command::Resume(host::monotonic_now()));
+    }
+
+    /// Puts a named moment on the time line.
+    pub fn mark(&mut self, text: &str) {
+        let at = host::monotonic_now().since(self.started).as_secs_f64();
+        self.marks.push(Mark { at, text: text.to_owned() });
+    }
+
+    /// The index of a group, or of the only one.
+    pub fn group(&self, name: Option<&str>) -> Result<usize, String> {
+        let names: Vec<&str> = self.plan.groups.iter().map(|group| &*group.name).collect();
+        match name {
+            None if names.len() == 1 => Ok(0),
+            None => Err(format!("the run has several groups; give --group, one of {}", names.join(", "))),
+            Some(name) => names
+                .iter()
+                .position(|&known| known == name)
+                .ok_or_else(|| format!("no group is called `{name}`; there are {}", names.join(", "))),
+        }
+    }
+
+    /// Another load for a group.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn set(&mut self, request: &scale_api::http::SetRequest) -> Result<(), String> {
+        let index = self.group(request.group.as_deref())?;
+        let group = &self.plan.groups[index];
+        if request.conns.is_some_and(|conns| conns == 0 || conns > scale_api::spec::STREAMS_MAX) {
+            return Err(format!("--conns is 1 to {}", scale_api::spec::STREAMS_MAX));
+        }
+        let usable = self.plan.summary.source_ports.max(1) as f64 / f64::from(group.conns_max());
+        if request.conns.is_some_and(|conns| conns as f64 * usable > 64_000.0) {
+            return Err("so many streams need more source ports than one address has; start the run with more --source addresses".into());
+        }
+        let base = group.stages.last().expect("a group has a stage");
+        let tick_ns = request.tick_interval.map_or(base.tick_ns, |tick| tick.ns());
+        if tick_ns < scale_api::spec::TICK_MIN.ns() {
+            return Err("--tick-interval is at least 1ms".into());
+        }
+        let rate = request.rate.map(|rate| rate.0).or(base.bytes_per_second);
+        let message = match (request.bytes_per_tick, rate) {
+            (Some(_), _) if request.rate.is_some() => return Err("--rate and --bytes-per-tick say the same thing twice".into()),
+            (Some(bytes), _) => (1..=MessageSize::MAX).contains(&bytes.0).then(|| MessageSize::fixed(bytes.0 as u32)),
+            (None, Some(rate)) => MessageSize::from_rate(rate, tick_ns),
+            (None, None) => Some(base.message),
+        };
+        let message = message.ok_or("a message has 1 byte to 16MiB; change the rate or the tick")?;
+        let paced = request.rate.is_some() || request.bytes_per_tick.is_some() || request.tick_interval.is_some();
+        if paced && group.traffic == Traffic::Receive {
+            return Err("--traffic receive only reads: the target decides the rate".into());
+        }
+        self.send(&Command::Set {
+            group: index,
+            conns: request.conns.map(|conns| conns as u32),
+            pace: paced.then_some((tick_ns, message)),
+        });
+        Ok(())
+    }
+
+    /// Names were resolved again.
+    pub fn readdress(&mut self, addresses: crate::worker::share::Addresses) {
+        self.plan.addresses = addresses.clone();
+        self.send(&Command::Addresses(addresses));
+    }
+
+    /// The plan.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn send(&self, command: &Command) {
+        self.workers.iter().for_each(|worker| worker.inbox.push(command.clone()));
+    }
+
+    /// The report so far, or at the end: the same figures either way.
+    pub fn report(&self) -> Report {
+        let groups = &self.plan.groups;
+        let mut whole = Sum::default();
+        let mut streams_all = Streams::default();
+        let (mut parts, mut stages, mut first_cell) = (Vec::new(), Vec::new(), 0);
+        let mut targets: Vec<(String, Sum)> = Vec::new();
+        let mut steady_all: f64 = 0.0;
+        for (index, group) in groups.iter().enumerate() {
+            let mut sum = Sum::default();
+            let mut stage_sums = vec![Sum::default(); group.stages.len()];
+            let mut target_sums = vec![Sum::default(); group.targets.len()];
+            for worker in &self.workers {
+                for (offset, cell) in worker.cells.iter().skip(first_cell).take(group.cells(0).end).enumerate() {
+                    let (stage, target) = (offset / group.targets.len(), offset % group.targets.len());
+                    sum.add(cell, stage);
+                    target_sums[target].add(cell, stage);
+                    if let Some(stage_sum) = stage.checked_sub(1).and_then(|stage| stage_sums.get_mut(stage)) {
+                        stage_sum.add(cell, stage);
+                    }
+                    whole.add(cell, stage);
+                }
+            }
+            first_cell = group.cells(first_cell).end;
+            let gauges = |read: fn(&GroupGauges) -> u64| -> u64 {
+                self.workers.iter().filter_map(|worker| worker.groups.get(index)).map(read).sum()
+            };
+            let steady = self.workers.iter().filter_map(|w| w.groups.get(index)).map(|g| g.steady_ns).max().unwrap_or(0);
+            let steady = steady as f64 / 1e9;
+            steady_all = steady_all.max(steady);
+            let streams = Streams {
+                requested: gauges(|g| u64::from(g.requested_max)),
+                opened: gauges(|g| u64::from(g.opened)),
+                open_at_end: self.open_at_end.get(&index).copied().unwrap_or(0),
+            };
+            streams_all.requested += streams.requested;
+            streams_all.opened += streams.opened;
+            streams_all.open_at_end += streams.open_at_end;
+            let echo = group.traffic == Traffic::Echo;
+            parts.push(Part { name: group.name.to_string(), load: sum.load(streams, steady, echo), latency: sum.latency() });
+            for (number, stage) in stage_sums.iter().enumerate() {
+                let name = format!("{}/{}", group.name, number + 1);
+                let seconds = group.stages[number].hold_ns.map_or(steady, |hold| (hold + group.stages[number].over_ns) as f64 / 1e9);
+                let load = stage.load(Streams { requested: u64::from(group.stages[number].conns), ..streams }, seconds, echo);
+                stages.push(Part { name, load, latency: stage.latency() });
+            }
+            for (name, sum) in group.targets.iter().zip(target_sums) {
+                targets.push((name.to_string(), sum));
+            }
+        }
+        let echo = groups.iter().any(|group| group.traffic == Traffic::Echo);
+        let load = whole.load(streams_all, steady_all, echo);
+        let targets = targets
+            .into_iter()
+            .map(|(name, sum)| Part { name, load: sum.load(Streams { opened: sum.all.connects, requested: sum.all.connects + sum.all.failures.sum(), ..Streams::default() }, steady_all, echo), latency: sum.latency() })
+            .collect();
+        let (user, system) = host::process_cpu_seconds();
+        let messages = self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
+        let long = self.saturated_windows >= 2 && (self.saturated_windows * WINDOW as u64) as f64 > 0.05 * steady_all;
+        let mut report = Report {
+            schema: report::SCHEMA,
+            run: report::Run {
+                id: self.id.clone(),
+                name: self.spec.name.clone(),
+                labels: self.spec.labels.clone(),
+                started_at: self.started_at,
+                ended_at: wall_seconds(),
+                seed: self.plan.seed,
+                version: env!("CARGO_PKG_VERSION").into(),
+                kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+                environment: self.spec.environment.clone(),
+            },
+            spec: self.spec.redacted(),
+            load,
+            total: whole.total(),
+            latency: whole.latency(),
+            groups: parts,
+            targets,
+            stages,
+            fairness: result::fairness(groups, self.streams.clone()),
+            generator: report::Generator {
+                saturated: long,
+                saturated_seconds: self.saturated_windows * WINDOW as u64,
+                workers: self.worker_reports(),
+                cpu_seconds_user: user - self.cpu_before.0,
+                cpu_seconds_system: system - self.cpu_before.1,
+                cpu_us_per_message: messages.filter(|(_, n)| *n > 0).map(|(ns, n)| ns as f64 / 1e3 / n as f64),
+                rss_peak: self.rss_peak,
+                rss_per_stream: (self.rss_steady > self.rss_before && streams_all.requested > 0)
+                    .then(|| (self.rss_steady - self.rss_before) as f64 / streams_all.requested as f64),
+            },
+            marks: self.marks.clone(),
+            series: self.series.clone(),
+            host: self.host.clone(),
+            ..Report::default()
+        };
+        result::judge(&mut report, groups, &Ending { aborted: self.aborted.clone(), saturated_long: long });
+        report
+    }
+
+    /// Counters and histograms by group, over the whole run, for the metrics.
+    pub fn by_group(&self) -> Vec<(Arc<str>, Counters, Histograms, [u64; Standing::COUNT])> {
+        let mut first_cell = 0;
+        let mut groups = Vec::new();
+        for (index, group) in self.plan.groups.iter().enumerate() {
+            let cells = group.cells(first_cell);
+            first_cell = cells.end;
+            let (mut counters, mut histograms) = (Counters::default(), Histograms::default());
+            for cell in self.workers.iter().flat_map(|worker| worker.cells.iter().skip(cells.start).take(cells.len())) {
+                counters.add(&cell.counters);
+                histograms.add(&cell.histograms);
+            }
+            let mut standing = [0; Standing::COUNT];
+            for worker in &self.workers {
+                if let Some(gauges) = worker.groups.get(index) {
+                    standing.iter_mut().zip(gauges.standing).for_each(|(sum, n)| *sum += u64::from(n));
+                }
+            }
+            groups.push((group.name.clone(), counters, histograms, standing));
+        }
+        groups
+    }
+
+    /// Ring counters of all workers: CQ overflows, buffers exhausted.
+    pub fn ring_counters(&self) -> (u64, u64) {
+        self.workers.iter().fold((0, 0), |(overflows, exhausted), worker| {
+            (overflows + worker.ring.cq_overflows, exhausted + worker.ring.buffers_exhausted)
+        })
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.send(&Command::Abort);
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
