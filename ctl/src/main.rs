@@ -1,2 +1,203 @@
-//! (to be written)
-fn main() {}
+//! `scalectl`: the command line of `scaled`. Arguments in, exit code out.
+#![expect(clippy::print_stdout, reason = "it prints for people and scripts")]
+
+mod client;
+mod commands;
+mod render;
+
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clap::{CommandFactory, Parser};
+use client::{Client, Failure};
+use commands::{Cli, Command, RunsAction, Start};
+use scale_api::http::{DoctorEntry, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status, StopRequest, Targets};
+use scale_api::report::{Event, Exit, Report};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("scalectl: {}", failure.message);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// Prints `value` as JSON, or as `text` says.
+fn show(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) {
+    if json {
+        println!("{}", serde_json::to_string(value).expect("plain values"));
+    } else {
+        println!("{}", text());
+    }
+}
+
+fn run(cli: &Cli) -> Result<u8, Failure> {
+    let client = Client::new(cli.socket.clone());
+    match &cli.command {
+        Command::Start(start) => return self::start(cli, &client, start),
+        Command::Watch { run } => return follow(cli, &client, run.as_deref().unwrap_or("current"), false),
+        Command::Status => {
+            let status: Status = client.get("/v1/status")?;
+            show(cli.json, &status, || match (&status.run, &status.last) {
+                (Some(event), _) => format!("run {}\n{}", event.run, render::event(event)),
+                (None, Some(last)) => format!("idle; last run {} {}", last.id, last.state),
+                (None, None) => "idle; no run yet".into(),
+            });
+        }
+        Command::Set(set) => {
+            let request = SetRequest {
+                group: set.group.clone(),
+                conns: set.conns,
+                rate: set.rate,
+                bytes_per_tick: set.bytes_per_tick,
+                tick_interval: set.tick_interval,
+            };
+            if request == (SetRequest { group: set.group.clone(), ..SetRequest::default() }) {
+                return Err(Failure::usage("nothing to change; give --conns, --rate, --bytes-per-tick or --tick-interval"));
+            }
+            let answer: Value = client.send("PATCH", "/v1/runs/current", &request)?;
+            show(cli.json, &answer, || "changed".into());
+        }
+        Command::Mark { text } => {
+            let answer: Value = client.send("POST", "/v1/runs/current/marks", &MarkRequest { text: text.join(" ") })?;
+            show(cli.json, &answer, || "marked".into());
+        }
+        Command::Pause => simple(cli, &client, "pause", "paused")?,
+        Command::Resume => simple(cli, &client, "resume", "going on")?,
+        Command::Stop { run, now, .. } => {
+            let id = run.as_deref().unwrap_or("current");
+            let answer: Value = client.send("POST", &format!("/v1/runs/{id}/stop"), &StopRequest { now: *now })?;
+            let id = answer["id"].as_str().unwrap_or(id).to_owned();
+            return follow(cli, &client, &id, true);
+        }
+        Command::Runs { action: Some(RunsAction::Rm { runs }) } => {
+            for run in runs {
+                let _: Value = client.send("DELETE", &format!("/v1/runs/{run}"), &json!({}))?;
+            }
+        }
+        Command::Runs { action: None } => {
+            let runs: Vec<RunSummary> = client.get("/v1/runs")?;
+            let line = |run: &RunSummary| format!("{:<16} {:<10} {}", run.id, run.state, run.name.as_deref().unwrap_or(""));
+            show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
+        }
+        Command::Report { run } => {
+            let report: Report = client.get(&format!("/v1/runs/{}/report", run.as_deref().unwrap_or("last")))?;
+            show(cli.json, &report, || render::report(&report));
+            return Ok(report.verdict.exit_code);
+        }
+        Command::Doctor => {
+            let entries: Vec<DoctorEntry> = client.get("/v1/doctor")?;
+            let line = |entry: &DoctorEntry| {
+                let remedy = entry.remedy.as_ref().map_or(String::new(), |remedy| format!("\n       mend: {remedy}"));
+                format!("{:<5} {:<28} {} ({}){remedy}", entry.status, entry.name, entry.value, entry.source)
+            };
+            show(cli.json, &entries, || entries.iter().map(line).collect::<Vec<_>>().join("\n"));
+            if entries.iter().any(|entry| entry.status == "fail") {
+                return Ok(Exit::HostCannotCarry as u8);
+            }
+        }
+        Command::Targets => {
+            let targets: Targets = client.get("/v1/targets")?;
+            show(cli.json, &targets, || {
+                let file = targets.file.as_deref().unwrap_or("no targets.toml");
+                format!("{file}\n{}", targets.rules.join("\n"))
+            });
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "scalectl", &mut std::io::stdout());
+        }
+        Command::Man => {
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout());
+            rendered.map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
+        }
+    }
+    Ok(0)
+}
+
+fn simple(cli: &Cli, client: &Client, verb: &str, said: &str) -> Result<(), Failure> {
+    let answer: Value = client.send("POST", &format!("/v1/runs/current/{verb}"), &json!({}))?;
+    show(cli.json, &answer, || said.into());
+    Ok(())
+}
+
+fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
+    let request = StartRequest { spec: start.spec()?, dry_run: start.dry_run };
+    let started: Started = client.send("POST", "/v1/runs", &request)?;
+    let plan = &started.plan;
+    for warning in &plan.warnings {
+        eprintln!("scalectl: warning: {warning}");
+    }
+    if !cli.json || start.dry_run {
+        let mut lines = plan.lines.clone();
+        if start.dry_run {
+            lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
+            lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));
+            lines.push(format!("source ports towards the busiest destination: {}", render::thousands(plan.source_ports)));
+            lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
+        }
+        show(cli.json, plan, || lines.join("\n"));
+    }
+    let Some(id) = started.id else {
+        return Ok(if plan.cannot.is_empty() { 0 } else { Exit::HostCannotCarry as u8 });
+    };
+    if start.detach {
+        show(cli.json, &json!({ "id": id }), || id.clone());
+        return Ok(0);
+    }
+    follow(cli, client, &id, false)
+}
+
+/// Follows a run to its end. A first Ctrl-C drains it, a second stops it now.
+fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failure> {
+    let interrupts = Arc::new(AtomicUsize::new(0));
+    let (watching, counter, run) = (client.clone(), interrupts.clone(), id.to_owned());
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT])
+        .map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            let _: Result<Value, Failure> = if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+                eprintln!("scalectl: draining; Ctrl-C again stops at once");
+                watching.send("POST", &format!("/v1/runs/{run}/abort"), &json!({}))
+            } else {
+                watching.send("POST", &format!("/v1/runs/{run}/stop"), &StopRequest { now: true })
+            };
+        }
+    });
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !quiet {
+        leave_on_q(id);
+    }
+    for line in client.lines(&format!("/v1/runs/{id}/events"))?.lines() {
+        let line = line.map_err(|_| Failure::lost())?;
+        if let Some(report) = line.strip_prefix("{\"report\":").and_then(|rest| rest.strip_suffix('}')) {
+            let report: Report = serde_json::from_str(report)
+                .map_err(|error| Failure { message: format!("the report is of another version: {error}"), exit: Exit::Internal })?;
+            show(cli.json, &report, || render::report(&report));
+            return Ok(report.verdict.exit_code);
+        }
+        if cli.json {
+            println!("{line}");
+        } else if !quiet && let Ok(event) = serde_json::from_str::<Event>(&line) {
+            println!("{}", render::event(&event));
+        }
+    }
+    Err(Failure::lost())
+}
+
+/// On a terminal, `q` and Enter leave the run and end this program.
+fn leave_on_q(id: &str) {
+    let id = id.to_owned();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if line.trim() == "q" {
+                eprintln!("scalectl: left run {id} going; `scalectl watch` follows it again");
+                std::process::exit(0);
+            }
+        }
+    });
+}

@@ -8,7 +8,10 @@
 //! - [`stream`]: connections and streams: layers, sends measured.
 //! - [`load`]: what to send and when. [`metrics`]: what Prometheus reads.
 
+pub mod control;
 pub mod load;
+pub mod metrics;
 pub mod run;
+pub mod settings;
 pub mod stream;
 pub mod worker;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use clap::{Parser, ValueEnum};
-use scale_api::units::{Bytes, Rate, Span};
+use scale_api::units::{Rate, Span};
 use scale_bench::sink::{Counts, Protocol, Settings, Sink, Traffic};
 use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
 

@@ -1,0 +1,180 @@
+//! A small HTTP/1.1 client over the Unix socket: one request a connection.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use scale_api::http::Problem;
+use scale_api::report::Exit;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What went wrong: a sentence and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong and what to do.
+    pub message: String,
+    /// How the program ends.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// A mistake of the user's.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Usage }
+    }
+
+    fn internal(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Internal }
+    }
+
+    /// The daemon has gone.
+    pub fn lost() -> Self {
+        Self { message: "the daemon is lost; `scalectl report` shows what it had measured, once it runs again".into(), exit: Exit::Aborted }
+    }
+}
+
+/// The daemon's socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// A daemon answers within this; only events take longer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+impl Client {
+    /// The socket given, or the first of the usual ones that is there.
+    pub fn new(given: Option<PathBuf>) -> Self {
+        let usual = Path::new("/run/scaled/control.sock");
+        let socket = given.unwrap_or_else(|| match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(folder) if !usual.exists() => Path::new(&folder).join("scaled/control.sock"),
+            _ => usual.to_owned(),
+        });
+        Self { socket }
+    }
+
+    fn connect(&self) -> Result<UnixStream, Failure> {
+        UnixStream::connect(&self.socket).map_err(|error| {
+            let at = self.socket.display();
+            Failure::usage(match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                    format!("no daemon at {at}; start `scaled`, or give --socket PATH")
+                }
+                ErrorKind::PermissionDenied => format!("{at} is not yours to use; ask to be put into its group (ls -l {at})"),
+                _ => format!("cannot reach the daemon at {at}: {error}"),
+            })
+        })
+    }
+
+    /// Asks, and reads the head of the answer.
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Body), Failure> {
+        let mut stream = self.connect()?;
+        let lost = |_| Failure::lost();
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(lost)?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: scaled\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).map_err(lost)?;
+        stream.write_all(body).map_err(lost)?;
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if head.len() > HEAD_BYTES_MAX || reader.read_until(b'\n', &mut head).map_err(lost)? == 0 {
+                return Err(Failure::lost());
+            }
+        }
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut headers);
+        response.parse(&head).map_err(|_| Failure::internal("what answers on the socket is no scaled"))?;
+        let chunked = response.headers.iter().any(|header| {
+            header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
+        });
+        Ok((response.code.unwrap_or(0), Body { reader, chunked, left: 0 }))
+    }
+
+    fn checked(&self, method: &str, path: &str, body: &[u8]) -> Result<Body, Failure> {
+        let (status, mut body) = self.ask(method, path, body)?;
+        if status == 200 {
+            return Ok(body);
+        }
+        let mut text = Vec::new();
+        body.read_to_end(&mut text).map_err(|_| Failure::lost())?;
+        match serde_json::from_slice::<Problem>(&text) {
+            Ok(problem) => Err(Failure { message: problem.detail, exit: problem.code.exit() }),
+            Err(_) => Err(Failure::internal(format!("the daemon answered {status}"))),
+        }
+    }
+
+    /// GETs JSON.
+    ///
+    /// # Errors
+    /// The daemon's problem, or that it cannot be reached.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        Self::parse(self.checked("GET", path, b"")?)
+    }
+
+    /// Sends JSON and reads JSON.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub fn send<T: DeserializeOwned>(&self, method: &str, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::internal(error.to_string()))?;
+        Self::parse(self.checked(method, path, &body)?)
+    }
+
+    fn parse<T: DeserializeOwned>(mut body: Body) -> Result<T, Failure> {
+        let mut text = Vec::new();
+        body.read_to_end(&mut text).map_err(|_| Failure::lost())?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::internal(format!("the daemon's answer is of another version: {error}")))
+    }
+
+    /// The lines of a run's events.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub fn lines(&self, path: &str) -> Result<BufReader<Body>, Failure> {
+        self.checked("GET", path, b"").map(BufReader::new)
+    }
+}
+
+/// An answer's body: to the end of the connection, or in chunks.
+pub struct Body {
+    reader: BufReader<UnixStream>,
+    chunked: bool,
+    left: usize,
+}
+
+impl Read for Body {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if !self.chunked {
+            return self.reader.read(into);
+        }
+        if self.left == 0 {
+            let mut line = String::new();
+            // The end of the chunk before, then the next one's size.
+            while line.trim().is_empty() {
+                line.clear();
+                if self.reader.read_line(&mut line)? == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+            }
+            let size = line.trim().split(';').next().unwrap_or("");
+            self.left = usize::from_str_radix(size, 16).map_err(|_| ErrorKind::InvalidData)?;
+            if self.left == 0 {
+                return Ok(0);
+            }
+        }
+        let most = into.len().min(self.left);
+        let count = self.reader.read(&mut into[..most])?;
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= count;
+        Ok(count)
+    }
+}

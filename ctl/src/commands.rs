@@ -1,0 +1,337 @@
+//! The command line's words, and the run that the flags of `start` make.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use scale_api::spec::{self, File, GroupSpec, Spec, ThresholdSpec};
+use scale_api::units::{Bytes, PerSecond, Rate, Span};
+
+use crate::client::Failure;
+
+/// Drives `scaled`, a paced traffic generator.
+#[derive(Debug, Parser)]
+#[command(name = "scalectl", version)]
+pub struct Cli {
+    /// Control socket of the daemon.
+    #[arg(long, global = true, env = "SCALED_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a run and follow it.
+    Start(Box<Start>),
+    /// What the daemon is doing.
+    Status,
+    /// Follow a run that is going.
+    Watch {
+        /// Its id; default: the one that is going.
+        run: Option<String>,
+    },
+    /// Change a run that is going.
+    Set(Set),
+    /// Put a named moment on the run's time line.
+    Mark {
+        /// What happened.
+        text: Vec<String>,
+    },
+    /// Hold connections and stop sending; paused time is not due.
+    Pause,
+    /// Go on sending.
+    Resume,
+    /// End a run in order and show its verdict.
+    Stop {
+        /// Its id; default: the one that is going.
+        run: Option<String>,
+        /// Zero traffic within a second (exit code 5).
+        #[arg(long)]
+        now: bool,
+        /// Every run of this daemon: there is at most one.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Runs that are kept, and the one that is going.
+    Runs {
+        #[command(subcommand)]
+        action: Option<RunsAction>,
+    },
+    /// The result of a run.
+    Report {
+        /// Its id; default: the last.
+        run: Option<String>,
+    },
+    /// Is this host fit.
+    Doctor,
+    /// What may be hit from this host.
+    Targets,
+    /// Shell completions.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page, as roff.
+    Man,
+}
+
+/// What to do with runs.
+#[derive(Debug, Subcommand)]
+pub enum RunsAction {
+    /// Remove results.
+    Rm {
+        /// Ids.
+        #[arg(required = true)]
+        runs: Vec<String>,
+    },
+}
+
+/// Changes to a going run.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// Streams.
+    #[arg(short = 'c', long)]
+    pub conns: Option<u64>,
+    /// Payload a second and stream, such as 40KB/s.
+    #[arg(long)]
+    pub rate: Option<Rate>,
+    /// Payload a tick and stream.
+    #[arg(long, value_parser = Bytes::parse_bare)]
+    pub bytes_per_tick: Option<Bytes>,
+    /// Time between two messages of a stream.
+    #[arg(long)]
+    pub tick_interval: Option<Span>,
+    /// Which group.
+    #[arg(long)]
+    pub group: Option<String>,
+}
+
+macro_rules! words {
+    ($name:ident => $target:path { $($variant:ident),* }) => {
+        #[derive(Debug, Clone, Copy, ValueEnum)]
+        pub enum $name { $($variant),* }
+        impl From<$name> for $target {
+            fn from(word: $name) -> Self {
+                match word { $($name::$variant => Self::$variant),* }
+            }
+        }
+    };
+}
+
+words!(TrafficWord => spec::Traffic { Echo, Discard, Receive });
+words!(OffsetWord => spec::TickOffset { Spread, Aligned, Random });
+words!(ReconnectWord => spec::Reconnect { Never, Backoff, Client });
+words!(OpcodeWord => spec::Opcode { Binary, Text });
+
+/// A run on the command line. It makes one group, "main".
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Run file (TOML) instead of the flags below.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// ws://, wss:// or tcp:// URL, with ",weight" behind it where there are several.
+    #[arg(long, value_name = "URL[,WEIGHT]")]
+    pub target: Vec<String>,
+    /// Streams.
+    #[arg(short, long)]
+    pub conns: Option<u64>,
+    /// Payload a second and stream each way, such as 40KB/s.
+    #[arg(long)]
+    pub rate: Option<Rate>,
+    /// Payload a tick and stream (default 4096B).
+    #[arg(long, value_parser = Bytes::parse_bare)]
+    pub bytes_per_tick: Option<Bytes>,
+    /// Time between two messages of a stream (default 100ms).
+    #[arg(long)]
+    pub tick_interval: Option<Span>,
+    /// echo: write and read back; discard: write only; receive: read only.
+    #[arg(long)]
+    pub traffic: Option<TrafficWord>,
+    /// How streams share a tick (default spread).
+    #[arg(long)]
+    pub tick_offset: Option<OffsetWord>,
+    /// Time over which the streams are opened.
+    #[arg(long)]
+    pub ramp: Option<Span>,
+    /// Streams opened a second, in all (default 1000/s a worker).
+    #[arg(long)]
+    pub connect_rate: Option<PerSecond>,
+    /// Connects under way at once; 0: no limit.
+    #[arg(long)]
+    pub concurrency: Option<u32>,
+    /// Time after the ramp that does not count (default 5s).
+    #[arg(long)]
+    pub warm_up: Option<Span>,
+    /// Steady state (default 1m), or `forever`.
+    #[arg(long)]
+    pub duration: Option<spec::Duration>,
+    /// Longest wait for answers after the end (default 10s).
+    #[arg(long)]
+    pub drain: Option<Span>,
+    /// From the first packet until a stream is open (default 10s).
+    #[arg(long)]
+    pub connect_timeout: Option<Span>,
+    /// After a loss (default never).
+    #[arg(long)]
+    pub reconnect: Option<ReconnectWord>,
+    /// Streams replaced a second, in all.
+    #[arg(long)]
+    pub churn: Option<PerSecond>,
+    /// Decides payload, masks and random offsets.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Compare every echoed byte.
+    #[arg(long)]
+    pub verify: bool,
+    /// CSV file whose row n fills {column} in URL and headers of stream n.
+    #[arg(long, value_name = "FILE.csv")]
+    pub rows: Option<PathBuf>,
+    /// Header of the upgrade, 'Name: value'; secrets go into --header-file.
+    #[arg(long)]
+    pub header: Vec<String>,
+    /// File of header lines.
+    #[arg(long, value_name = "FILE")]
+    pub header_file: Option<PathBuf>,
+    /// Websocket subprotocol.
+    #[arg(long)]
+    pub subprotocol: Option<String>,
+    /// Data frames (default binary).
+    #[arg(long)]
+    pub opcode: Option<OpcodeWord>,
+    /// Sent once when a stream opens.
+    #[arg(long, value_name = "FILE")]
+    pub first_message: Option<PathBuf>,
+    /// Every message is this file's content.
+    #[arg(long, value_name = "FILE")]
+    pub message_file: Option<PathBuf>,
+    /// Roots to trust, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Client certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Accept any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Source addresses of this host, or ranges.
+    #[arg(long, value_name = "ADDR|CIDR")]
+    pub source: Vec<String>,
+    /// Connect there instead; name and SNI stay the target's.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub connect_to: Option<String>,
+    /// Send buffer of each socket.
+    #[arg(long)]
+    pub sndbuf: Option<Bytes>,
+    /// Receive buffer of each socket.
+    #[arg(long)]
+    pub rcvbuf: Option<Bytes>,
+    /// What the run is judged by, such as 'response.p99 < 250ms'.
+    #[arg(long, value_name = "EXPR")]
+    pub threshold: Vec<String>,
+    /// What the run is called.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Kept in the report, k=v.
+    #[arg(long, value_name = "K=V")]
+    pub label: Vec<String>,
+    /// Print the plan and start nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return at once with the run's id.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+impl Start {
+    /// The run, its files read.
+    ///
+    /// # Errors
+    /// The user's mistakes.
+    pub fn spec(&self) -> Result<Spec, Failure> {
+        let (mut spec, folder) = match &self.file {
+            Some(path) => {
+                if !self.target.is_empty() || self.conns.is_some() || self.rate.is_some() {
+                    return Err(Failure::usage("--file says what the run does; leave out --target, --conns and --rate, or the file"));
+                }
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+                let spec = Spec::from_toml(&text, &path.display().to_string()).map_err(Failure::usage)?;
+                (spec, path.parent().map(Path::to_owned).unwrap_or_default())
+            }
+            None => (Spec { group: vec![self.group()], ..Spec::default() }, PathBuf::new()),
+        };
+        spec.name = self.name.clone().or(spec.name);
+        spec.seed = self.seed.or(spec.seed);
+        spec.labels.extend(self.labels()?);
+        spec.threshold.extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
+        spec.name_groups();
+        spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
+        for group in &mut spec.group {
+            for (word, file) in group.files_mut() {
+                let path = folder.join(&file.path);
+                let content = std::fs::read(&path)
+                    .map_err(|error| Failure::usage(format!("--{word}: cannot read {}: {error}", path.display())))?;
+                file.content = Some(content);
+            }
+        }
+        Ok(spec)
+    }
+
+    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let pair = |text: &String| {
+            let (key, value) = text.split_once('=').ok_or_else(|| Failure::usage(format!("--label {text}: write it as k=v")))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        self.label.iter().map(pair).collect()
+    }
+
+    fn group(&self) -> GroupSpec {
+        let file = |path: &Option<PathBuf>| path.as_ref().map(File::new);
+        GroupSpec {
+            name: spec::MAIN_GROUP.into(),
+            target: self.target.clone(),
+            conns: self.conns,
+            rate: self.rate,
+            bytes_per_tick: self.bytes_per_tick,
+            tick_interval: self.tick_interval,
+            traffic: self.traffic.map(Into::into).unwrap_or_default(),
+            tick_offset: self.tick_offset.map(Into::into).unwrap_or_default(),
+            start: None,
+            ramp: self.ramp,
+            connect_rate: self.connect_rate,
+            concurrency: self.concurrency,
+            warm_up: self.warm_up,
+            duration: self.duration,
+            drain: self.drain,
+            connect_timeout: self.connect_timeout,
+            reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
+            churn: self.churn,
+            verify: self.verify,
+            rows: file(&self.rows),
+            header: self.header.clone(),
+            header_file: file(&self.header_file),
+            subprotocol: self.subprotocol.clone(),
+            opcode: self.opcode.map(Into::into).unwrap_or_default(),
+            first_message: file(&self.first_message),
+            message_file: file(&self.message_file),
+            ca: file(&self.ca),
+            cert: file(&self.cert),
+            key: file(&self.key),
+            insecure: self.insecure,
+            source: self.source.clone(),
+            connect_to: self.connect_to.clone(),
+            sndbuf: self.sndbuf,
+            rcvbuf: self.rcvbuf,
+            stage: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What people read: a line a second, and the report.
+
+use scale_api::report::{Event, Figure, Load, Report, SeriesRow};
+
+/// 1234567 as 1,234,567.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Seconds as people say them.
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.001 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s => format!("{:.0} m {:.0} s", (s / 60.0).floor(), s % 60.0),
+    }
+}
+
+fn rate(bytes: f64) -> String {
+    if bytes >= 1e6 { format!("{:.1} MB/s", bytes / 1e6) } else { format!("{:.1} KB/s", bytes / 1e3) }
+}
+
+fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    value.map_or("-".into(), show)
+}
+
+/// One second in one line.
+pub fn event(event: &Event) -> String {
+    let now: &SeriesRow = &event.now;
+    let open = event.streams.get("open").copied().unwrap_or(0);
+    let all: u64 = event.streams.values().sum();
+    let missed = event.ticks_missed.generator + event.ticks_missed.backpressure + event.ticks_missed.disconnected;
+    let mut line = format!(
+        "{:>5.0}s {:<8} {:>7}/{} open  offered {}  sent {}  received {}  late p99 {}  response p50 {} p99 {}  busy {:.0} %",
+        event.elapsed,
+        event.state,
+        thousands(open),
+        thousands(all),
+        rate(now.rate_offered),
+        rate(now.rate_sent),
+        rate(now.rate_received),
+        optional(now.lateness_p99, seconds),
+        optional(now.response_p50, seconds),
+        optional(now.response_p99, seconds),
+        now.busy_max * 100.0,
+    );
+    if missed > 0 {
+        line += &format!("  missed {}", thousands(missed));
+    }
+    for (what, counts) in [("failed", &event.connect_failures), ("lost", &event.disconnects)] {
+        for (class, count) in counts {
+            line += &format!("  {what}:{class} {}", thousands(*count));
+        }
+    }
+    for warning in &event.warnings {
+        line += &format!("\n       ! {warning}");
+    }
+    line
+}
+
+fn figure(name: &str, figure: Option<&Figure>) -> Option<String> {
+    let f = figure?;
+    Some(format!(
+        "  {name:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        seconds(f.p50), seconds(f.p90), seconds(f.p99), seconds(f.p999), seconds(f.max), thousands(f.count)
+    ))
+}
+
+fn load(load: &Load) -> Vec<String> {
+    let percent = |value: Option<f64>| optional(value, |v| format!("{:.3} %", v * 100.0));
+    let mut lines = vec![
+        format!(
+            "  streams     {} asked for, {} opened, {} open at the end, {} reconnects",
+            thousands(load.streams_requested), thousands(load.streams_opened), thousands(load.streams_open_at_end), thousands(load.reconnects)
+        ),
+        format!(
+            "  ticks       {} due, {} sent ({} delivered); missed: generator {}, backpressure {}, disconnected {}",
+            thousands(load.ticks_due), thousands(load.ticks_sent), percent(load.delivered_ratio),
+            thousands(load.ticks_missed.generator), thousands(load.ticks_missed.backpressure), thousands(load.ticks_missed.disconnected)
+        ),
+        format!(
+            "  messages    {} sent, {} echoed ({}), {} unanswered",
+            thousands(load.messages_sent), thousands(load.messages_echoed), percent(load.echoed_ratio), thousands(load.messages_unanswered)
+        ),
+        format!(
+            "  rate        offered {}, sent {}, received {}",
+            optional(load.rate_offered, rate), optional(load.rate_sent, rate), optional(load.rate_received, rate)
+        ),
+    ];
+    for (what, counts) in [("failures", &load.connect_failures), ("disconnects", &load.disconnects)] {
+        if !counts.is_empty() {
+            let counts: Vec<String> = counts.iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
+            lines.push(format!("  {what:<11} {}", counts.join(", ")));
+        }
+    }
+    if load.verify_failures + load.unexpected_bytes > 0 {
+        lines.push(format!("  content     {} messages differed, {} unexpected bytes", thousands(load.verify_failures), thousands(load.unexpected_bytes)));
+    }
+    lines
+}
+
+/// The report.
+pub fn report(report: &Report) -> String {
+    let mut lines = vec![format!("\nrun {} {}", report.run.id, report.run.name.as_deref().unwrap_or("")), "steady state:".into()];
+    lines.extend(load(&report.load));
+    lines.push(format!("  {:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}", "", "p50", "p90", "p99", "p99.9", "max", "count"));
+    for name in ["connect", "tls", "upgrade", "first_byte", "lateness", "service", "response"] {
+        lines.extend(figure(name, report.latency.figure(name)));
+    }
+    if report.groups.len() > 1 {
+        for part in &report.groups {
+            lines.push(format!("group {}:", part.name));
+            lines.extend(load(&part.load));
+            lines.extend(figure("response", part.latency.response.as_ref()));
+        }
+    }
+    let total = &report.total;
+    lines.push(format!(
+        "whole run:    {} messages, {} B sent, {} B received{}",
+        thousands(total.messages_sent), thousands(total.payload_bytes_sent), thousands(total.payload_bytes_received),
+        if total.payload_bytes_open > 0 { format!(", {} B on connections not closed in order", thousands(total.payload_bytes_open)) } else { String::new() }
+    ));
+    let busy: Vec<String> = report.generator.workers.iter().map(|w| format!("cpu {} {:.0} %", w.cpu, w.busy_mean * 100.0)).collect();
+    lines.push(format!(
+        "generator:    {}, {} us CPU a message, {} MB{}",
+        busy.join(", "),
+        optional(report.generator.cpu_us_per_message, |us| format!("{us:.2}")),
+        report.generator.rss_peak / 1_000_000,
+        if report.generator.saturated { ", SATURATED" } else { "" }
+    ));
+    for threshold in &report.verdict.thresholds {
+        let mark = if threshold.ok { "met" } else { "NOT MET" };
+        lines.push(format!("threshold:    {} {mark} ({})", threshold.expression, optional(threshold.value, |v| format!("{v:.6}"))));
+    }
+    lines.push(format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code).to_lowercase());
+    lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_report_can_be_shown_and_says_no_numbers_it_does_not_have() {
+        let text = report(&Report::default());
+        assert!(text.contains("verdict:") && text.contains("- delivered"));
+    }
+
+    #[test]
+    fn numbers_are_shown_as_people_say_them() {
+        assert_eq!((thousands(1_234_567), seconds(0.000_25), seconds(0.0123)), ("1,234,567".into(), "250 us".into(), "12.3 ms".into()));
+    }
+}

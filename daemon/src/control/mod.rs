@@ -1,0 +1,8 @@
+//! HTTP over the Unix socket, and the metrics listener: decode, answer, log who changed what.
+//!
+//! - [`server`]: sockets and requests. [`doctor`]: is this host fit.
+//! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
+
+pub mod doctor;
+pub mod server;
+pub mod state;

@@ -1,0 +1,232 @@
+//! The daemon's state: at most one run that is going, and what is kept of the others.
+
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+
+use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
+use scale_api::report::{Event, Exit, Report};
+use scale_api::spec::Spec;
+use scale_ring::host::{self, Facts};
+use tokio::sync::broadcast;
+
+use crate::run::plan::{Host, Plan};
+use crate::run::store::Store;
+use crate::run::supervisor::{Engine, Supervisor, wall_seconds};
+use crate::run::targets::Targets;
+use crate::settings::{Realtime, Settings};
+
+/// Names are resolved again this often, for reconnects.
+const RESOLVE_EVERY_S: u64 = 30;
+/// Lines that a slow follower may lag behind before it loses some.
+const EVENTS_KEPT: usize = 64;
+
+/// The state.
+pub struct State {
+    settings: Settings,
+    /// The list of what may be hit.
+    pub targets: Targets,
+    /// What is kept.
+    pub store: Store,
+    engine: Engine,
+    run: Option<Supervisor>,
+    events: broadcast::Sender<Arc<str>>,
+    last_line: Arc<str>,
+    metrics: Arc<str>,
+    seconds: u64,
+}
+
+/// A going run's lines: what was last said, and what is to come.
+pub type Lines = (Arc<str>, broadcast::Receiver<Arc<str>>);
+
+impl State {
+    /// A daemon without a run.
+    pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
+        Self {
+            settings,
+            targets,
+            store,
+            engine,
+            run: None,
+            events: broadcast::channel(EVENTS_KEPT).0,
+            last_line: "".into(),
+            metrics: crate::metrics::render(None).into(),
+            seconds: 0,
+        }
+    }
+
+    /// The metrics' text.
+    pub fn metrics(&self) -> Arc<str> {
+        self.metrics.clone()
+    }
+
+    /// Cores for workers.
+    pub fn cores(&self) -> &[usize] {
+        &self.settings.cores
+    }
+
+    /// The run that is going.
+    pub fn run(&mut self) -> Option<&mut Supervisor> {
+        self.run.as_mut()
+    }
+
+    /// Plans a run, and starts it unless `dry_run`.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn start(&mut self, spec: Spec, dry_run: bool) -> Result<Started, Problem> {
+        if let Some(run) = self.run.as_ref().filter(|_| !dry_run) {
+            let detail = format!("run {} is going; follow it with `scalectl watch`, or end it with `scalectl stop`", run.id);
+            return Err(Problem::new(ProblemCode::RunInProgress, detail));
+        }
+        let facts = Facts::read(std::path::Path::new("/"));
+        let host = Host { cores: self.settings.cores.clone(), facts, seed: host::random_seed() >> 12 };
+        let mut resolve = |name: &str, port: u16| Ok((name, port).to_socket_addrs()?.collect());
+        let plan = Plan::new(&spec, &host, &self.targets, &mut resolve)?;
+        let summary = plan.summary.clone();
+        if dry_run {
+            return Ok(Started { id: None, plan: summary });
+        }
+        if !summary.cannot.is_empty() {
+            return Err(Problem::new(ProblemCode::HostCannotCarry, summary.cannot.join("\n")));
+        }
+        let id = self.store.new_id(wall_seconds() as u64);
+        let doctor = super::doctor::this_host(&self.settings.cores);
+        let run = Supervisor::start(id.clone(), plan, spec, self.engine, doctor)
+            .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
+        self.last_line = line(run.event());
+        self.run = Some(run);
+        Ok(Started { id: Some(id), plan: summary })
+    }
+
+    /// Called several times a second: moves the run on.
+    pub fn tick(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        if run.poll() {
+            self.seconds += 1;
+            self.last_line = line(run.event());
+            let _ = self.events.send(self.last_line.clone());
+            self.metrics = crate::metrics::render(Some(run)).into();
+            if let Err(error) = self.store.write(&run.report(), false) {
+                tracing::warn!("cannot keep the run's checkpoint: {error}");
+            }
+            if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
+                Self::resolve_again(run, &self.targets);
+            }
+        }
+        if run.is_finished() {
+            self.finish();
+        }
+    }
+
+    fn resolve_again(run: &mut Supervisor, targets: &Targets) {
+        let names = run.plan().names.clone();
+        if names.iter().all(|(host, ..)| host.parse::<std::net::IpAddr>().is_ok()) {
+            return;
+        }
+        let old = run.plan().addresses.clone();
+        let fresh = names.iter().zip(old.iter()).map(|((host, port, streams), old)| {
+            let found: Vec<_> = (host.as_str(), *port)
+                .to_socket_addrs()
+                .map(|found| found.filter(|address| targets.check(host, *address, *streams).is_ok()).collect())
+                .unwrap_or_default();
+            // A name that does not resolve just now keeps what it had.
+            if found.is_empty() { old.clone() } else { found }
+        });
+        let fresh: Vec<_> = fresh.collect();
+        if fresh != *old {
+            run.readdress(fresh.into());
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        let report = run.report();
+        self.metrics = crate::metrics::render(Some(&run)).into();
+        if let Err(error) = self.store.write(&report, true) {
+            tracing::error!("cannot keep the report of run {}: {error}", run.id);
+        }
+        tracing::info!(run = %run.id, exit_code = report.verdict.exit_code, "run ended");
+        self.last_line = serde_json::json!({ "report": report }).to_string().into();
+        let _ = self.events.send(self.last_line.clone());
+    }
+
+    /// Ends the going run at once and keeps its report, when the daemon is told to end.
+    pub fn shut_down(&mut self, why: &str) {
+        if let Some(run) = &mut self.run {
+            run.abort(why, true);
+        }
+    }
+
+    /// Whether a run is going.
+    pub const fn is_busy(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// The lines of a run: of the going one, or the one line of an ended one's report.
+    ///
+    /// # Errors
+    /// No such run.
+    pub fn lines(&self, id: &str) -> Result<Lines, Problem> {
+        if self.run.as_ref().is_some_and(|run| run.id == id || id == "current") {
+            return Ok((self.last_line.clone(), self.events.subscribe()));
+        }
+        let report: Report = serde_json::from_slice(&self.report(id)?)
+            .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
+        // A channel without a sender: the line is the last one.
+        let (_, receiver) = broadcast::channel(1);
+        Ok((serde_json::json!({ "report": report }).to_string().into(), receiver))
+    }
+
+    /// A report: of the going run so far, or as kept.
+    ///
+    /// # Errors
+    /// No such run.
+    pub fn report(&self, id: &str) -> Result<Vec<u8>, Problem> {
+        if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
+            return serde_json::to_vec(&run.report()).map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
+        }
+        let wanted = if id == "last" || id == "current" { None } else { Some(id) };
+        self.store.report(wanted).ok_or_else(|| {
+            Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`"))
+        })
+    }
+
+    /// Every run, oldest first.
+    pub fn runs(&self) -> Vec<RunSummary> {
+        let mut runs = self.store.list();
+        runs.extend(self.run.as_ref().map(|run| RunSummary {
+            id: run.id.clone(),
+            name: run.event().name.clone(),
+            started_at: wall_seconds() - run.event().elapsed,
+            state: "running".into(),
+            exit_code: None,
+        }));
+        runs
+    }
+
+    /// What the daemon is doing.
+    pub fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            run: self.run.as_ref().map(|run| run.event().clone()),
+            last: self.store.list().pop(),
+        }
+    }
+
+    /// The engine for `settings`.
+    ///
+    /// # Errors
+    /// Unknown names in `SCALED_RING_WITHOUT`.
+    pub fn engine(settings: &Settings) -> Result<Engine, String> {
+        let without = std::env::var("SCALED_RING_WITHOUT").unwrap_or_default();
+        let features = scale_ring::Features::ALL.without(&without)?;
+        Ok(Engine { realtime: settings.realtime == Realtime::Fifo, features })
+    }
+}
+
+fn line(event: &Event) -> Arc<str> {
+    serde_json::to_string(event).expect("an event has no keys that are not strings").into()
+}
+
+/// Exit code of the daemon when it cannot start.
+pub const START_FAILED: u8 = Exit::Usage as u8;
