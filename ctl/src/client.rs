@@ -31,7 +31,11 @@ impl Failure {
 
     /// The daemon has gone.
     pub fn lost() -> Self {
-        Self { message: "the daemon is lost; `scalectl report` shows what it had measured, once it runs again".into(), exit: Exit::Aborted }
+        Self {
+            message: "the daemon is lost; `scalectl report` shows what it had measured, once it runs again"
+                .into(),
+            exit: Exit::Aborted,
+        }
     }
 }
 
@@ -63,7 +67,9 @@ impl Client {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                     format!("no daemon at {at}; start `scaled`, or give --socket PATH")
                 }
-                ErrorKind::PermissionDenied => format!("{at} is not yours to use; ask to be put into its group (ls -l {at})"),
+                ErrorKind::PermissionDenied => {
+                    format!("{at} is not yours to use; ask to be put into its group (ls -l {at})")
+                }
                 _ => format!("cannot reach the daemon at {at}: {error}"),
             })
         })
@@ -91,7 +97,8 @@ impl Client {
         let mut response = httparse::Response::new(&mut headers);
         response.parse(&head).map_err(|_| Failure::internal("what answers on the socket is no scaled"))?;
         let chunked = response.headers.iter().any(|header| {
-            header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
+            header.name.eq_ignore_ascii_case("transfer-encoding")
+                && header.value.eq_ignore_ascii_case(b"chunked")
         });
         Ok((response.code.unwrap_or(0), Body { reader, chunked, left: 0 }))
     }
@@ -121,7 +128,12 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Self::get`].
-    pub fn send<T: DeserializeOwned>(&self, method: &str, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub fn send<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::internal(error.to_string()))?;
         Self::parse(self.checked(method, path, &body)?)
     }

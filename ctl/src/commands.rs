@@ -260,7 +260,9 @@ impl Start {
         let (mut spec, folder) = match &self.file {
             Some(path) => {
                 if !self.target.is_empty() || self.conns.is_some() || self.rate.is_some() {
-                    return Err(Failure::usage("--file says what the run does; leave out --target, --conns and --rate, or the file"));
+                    return Err(Failure::usage(
+                        "--file says what the run does; leave out --target, --conns and --rate, or the file",
+                    ));
                 }
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
@@ -272,14 +274,16 @@ impl Start {
         spec.name = self.name.clone().or(spec.name);
         spec.seed = self.seed.or(spec.seed);
         spec.labels.extend(self.labels()?);
-        spec.threshold.extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
+        spec.threshold
+            .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
         spec.name_groups();
         spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
         for group in &mut spec.group {
             for (word, file) in group.files_mut() {
                 let path = folder.join(&file.path);
-                let content = std::fs::read(&path)
-                    .map_err(|error| Failure::usage(format!("--{word}: cannot read {}: {error}", path.display())))?;
+                let content = std::fs::read(&path).map_err(|error| {
+                    Failure::usage(format!("--{word}: cannot read {}: {error}", path.display()))
+                })?;
                 file.content = Some(content);
             }
         }
@@ -288,7 +292,9 @@ impl Start {
 
     fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
         let pair = |text: &String| {
-            let (key, value) = text.split_once('=').ok_or_else(|| Failure::usage(format!("--label {text}: write it as k=v")))?;
+            let (key, value) = text
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("--label {text}: write it as k=v")))?;
             Ok((key.to_owned(), value.to_owned()))
         };
         self.label.iter().map(pair).collect()

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::{CommandFactory, Parser};
 use client::{Client, Failure};
 use commands::{Cli, Command, RunsAction, Start};
-use scale_api::http::{DoctorEntry, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status, StopRequest, Targets};
+use scale_api::http::{
+    DoctorEntry, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status, StopRequest, Targets,
+};
 use scale_api::report::{Event, Exit, Report};
 use serde_json::{Value, json};
 
@@ -59,20 +61,24 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
                 tick_interval: set.tick_interval,
             };
             if request == (SetRequest { group: set.group.clone(), ..SetRequest::default() }) {
-                return Err(Failure::usage("nothing to change; give --conns, --rate, --bytes-per-tick or --tick-interval"));
+                return Err(Failure::usage(
+                    "nothing to change; give --conns, --rate, --bytes-per-tick or --tick-interval",
+                ));
             }
             let answer: Value = client.send("PATCH", "/v1/runs/current", &request)?;
             show(cli.json, &answer, || "changed".into());
         }
         Command::Mark { text } => {
-            let answer: Value = client.send("POST", "/v1/runs/current/marks", &MarkRequest { text: text.join(" ") })?;
+            let answer: Value =
+                client.send("POST", "/v1/runs/current/marks", &MarkRequest { text: text.join(" ") })?;
             show(cli.json, &answer, || "marked".into());
         }
         Command::Pause => simple(cli, &client, "pause", "paused")?,
         Command::Resume => simple(cli, &client, "resume", "going on")?,
         Command::Stop { run, now, .. } => {
             let id = run.as_deref().unwrap_or("current");
-            let answer: Value = client.send("POST", &format!("/v1/runs/{id}/stop"), &StopRequest { now: *now })?;
+            let answer: Value =
+                client.send("POST", &format!("/v1/runs/{id}/stop"), &StopRequest { now: *now })?;
             let id = answer["id"].as_str().unwrap_or(id).to_owned();
             return follow(cli, &client, &id, true);
         }
@@ -83,18 +89,22 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Runs { action: None } => {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
-            let line = |run: &RunSummary| format!("{:<16} {:<10} {}", run.id, run.state, run.name.as_deref().unwrap_or(""));
+            let line = |run: &RunSummary| {
+                format!("{:<16} {:<10} {}", run.id, run.state, run.name.as_deref().unwrap_or(""))
+            };
             show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
         }
         Command::Report { run } => {
-            let report: Report = client.get(&format!("/v1/runs/{}/report", run.as_deref().unwrap_or("last")))?;
+            let report: Report =
+                client.get(&format!("/v1/runs/{}/report", run.as_deref().unwrap_or("last")))?;
             show(cli.json, &report, || render::report(&report));
             return Ok(report.verdict.exit_code);
         }
         Command::Doctor => {
             let entries: Vec<DoctorEntry> = client.get("/v1/doctor")?;
             let line = |entry: &DoctorEntry| {
-                let remedy = entry.remedy.as_ref().map_or(String::new(), |remedy| format!("\n       mend: {remedy}"));
+                let remedy =
+                    entry.remedy.as_ref().map_or(String::new(), |remedy| format!("\n       mend: {remedy}"));
                 format!("{:<5} {:<28} {} ({}){remedy}", entry.status, entry.name, entry.value, entry.source)
             };
             show(cli.json, &entries, || entries.iter().map(line).collect::<Vec<_>>().join("\n"));
@@ -138,7 +148,10 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
         if start.dry_run {
             lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
             lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));
-            lines.push(format!("source ports towards the busiest destination: {}", render::thousands(plan.source_ports)));
+            lines.push(format!(
+                "source ports towards the busiest destination: {}",
+                render::thousands(plan.source_ports)
+            ));
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }
         show(cli.json, plan, || lines.join("\n"));
@@ -175,8 +188,10 @@ fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failu
     for line in client.lines(&format!("/v1/runs/{id}/events"))?.lines() {
         let line = line.map_err(|_| Failure::lost())?;
         if let Some(report) = line.strip_prefix("{\"report\":").and_then(|rest| rest.strip_suffix('}')) {
-            let report: Report = serde_json::from_str(report)
-                .map_err(|error| Failure { message: format!("the report is of another version: {error}"), exit: Exit::Internal })?;
+            let report: Report = serde_json::from_str(report).map_err(|error| Failure {
+                message: format!("the report is of another version: {error}"),
+                exit: Exit::Internal,
+            })?;
             show(cli.json, &report, || render::report(&report));
             return Ok(report.verdict.exit_code);
         }

@@ -38,7 +38,8 @@ pub fn event(event: &Event) -> String {
     let now: &SeriesRow = &event.now;
     let open = event.streams.get("open").copied().unwrap_or(0);
     let all: u64 = event.streams.values().sum();
-    let missed = event.ticks_missed.generator + event.ticks_missed.backpressure + event.ticks_missed.disconnected;
+    let missed =
+        event.ticks_missed.generator + event.ticks_missed.backpressure + event.ticks_missed.disconnected;
     let mut line = format!(
         "{:>5.0}s {:<8} {:>7}/{} open  offered {}  sent {}  received {}  late p99 {}  response p50 {} p99 {}  busy {:.0} %",
         event.elapsed,
@@ -71,7 +72,12 @@ fn figure(name: &str, figure: Option<&Figure>) -> Option<String> {
     let f = figure?;
     Some(format!(
         "  {name:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
-        seconds(f.p50), seconds(f.p90), seconds(f.p99), seconds(f.p999), seconds(f.max), thousands(f.count)
+        seconds(f.p50),
+        seconds(f.p90),
+        seconds(f.p99),
+        seconds(f.p999),
+        seconds(f.max),
+        thousands(f.count)
     ))
 }
 
@@ -80,39 +86,62 @@ fn load(load: &Load) -> Vec<String> {
     let mut lines = vec![
         format!(
             "  streams     {} asked for, {} opened, {} open at the end, {} reconnects",
-            thousands(load.streams_requested), thousands(load.streams_opened), thousands(load.streams_open_at_end), thousands(load.reconnects)
+            thousands(load.streams_requested),
+            thousands(load.streams_opened),
+            thousands(load.streams_open_at_end),
+            thousands(load.reconnects)
         ),
         format!(
             "  ticks       {} due, {} sent ({} delivered); missed: generator {}, backpressure {}, disconnected {}",
-            thousands(load.ticks_due), thousands(load.ticks_sent), percent(load.delivered_ratio),
-            thousands(load.ticks_missed.generator), thousands(load.ticks_missed.backpressure), thousands(load.ticks_missed.disconnected)
+            thousands(load.ticks_due),
+            thousands(load.ticks_sent),
+            percent(load.delivered_ratio),
+            thousands(load.ticks_missed.generator),
+            thousands(load.ticks_missed.backpressure),
+            thousands(load.ticks_missed.disconnected)
         ),
         format!(
             "  messages    {} sent, {} echoed ({}), {} unanswered",
-            thousands(load.messages_sent), thousands(load.messages_echoed), percent(load.echoed_ratio), thousands(load.messages_unanswered)
+            thousands(load.messages_sent),
+            thousands(load.messages_echoed),
+            percent(load.echoed_ratio),
+            thousands(load.messages_unanswered)
         ),
         format!(
             "  rate        offered {}, sent {}, received {}",
-            optional(load.rate_offered, rate), optional(load.rate_sent, rate), optional(load.rate_received, rate)
+            optional(load.rate_offered, rate),
+            optional(load.rate_sent, rate),
+            optional(load.rate_received, rate)
         ),
     ];
     for (what, counts) in [("failures", &load.connect_failures), ("disconnects", &load.disconnects)] {
         if !counts.is_empty() {
-            let counts: Vec<String> = counts.iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
+            let counts: Vec<String> =
+                counts.iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
             lines.push(format!("  {what:<11} {}", counts.join(", ")));
         }
     }
     if load.verify_failures + load.unexpected_bytes > 0 {
-        lines.push(format!("  content     {} messages differed, {} unexpected bytes", thousands(load.verify_failures), thousands(load.unexpected_bytes)));
+        lines.push(format!(
+            "  content     {} messages differed, {} unexpected bytes",
+            thousands(load.verify_failures),
+            thousands(load.unexpected_bytes)
+        ));
     }
     lines
 }
 
 /// The report.
 pub fn report(report: &Report) -> String {
-    let mut lines = vec![format!("\nrun {} {}", report.run.id, report.run.name.as_deref().unwrap_or("")), "steady state:".into()];
+    let mut lines = vec![
+        format!("\nrun {} {}", report.run.id, report.run.name.as_deref().unwrap_or("")),
+        "steady state:".into(),
+    ];
     lines.extend(load(&report.load));
-    lines.push(format!("  {:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}", "", "p50", "p90", "p99", "p99.9", "max", "count"));
+    lines.push(format!(
+        "  {:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "", "p50", "p90", "p99", "p99.9", "max", "count"
+    ));
     for name in ["connect", "tls", "upgrade", "first_byte", "lateness", "service", "response"] {
         lines.extend(figure(name, report.latency.figure(name)));
     }
@@ -126,10 +155,21 @@ pub fn report(report: &Report) -> String {
     let total = &report.total;
     lines.push(format!(
         "whole run:    {} messages, {} B sent, {} B received{}",
-        thousands(total.messages_sent), thousands(total.payload_bytes_sent), thousands(total.payload_bytes_received),
-        if total.payload_bytes_open > 0 { format!(", {} B on connections not closed in order", thousands(total.payload_bytes_open)) } else { String::new() }
+        thousands(total.messages_sent),
+        thousands(total.payload_bytes_sent),
+        thousands(total.payload_bytes_received),
+        if total.payload_bytes_open > 0 {
+            format!(", {} B on connections not closed in order", thousands(total.payload_bytes_open))
+        } else {
+            String::new()
+        }
     ));
-    let busy: Vec<String> = report.generator.workers.iter().map(|w| format!("cpu {} {:.0} %", w.cpu, w.busy_mean * 100.0)).collect();
+    let busy: Vec<String> = report
+        .generator
+        .workers
+        .iter()
+        .map(|w| format!("cpu {} {:.0} %", w.cpu, w.busy_mean * 100.0))
+        .collect();
     lines.push(format!(
         "generator:    {}, {} us CPU a message, {} MB{}",
         busy.join(", "),
@@ -139,9 +179,16 @@ pub fn report(report: &Report) -> String {
     ));
     for threshold in &report.verdict.thresholds {
         let mark = if threshold.ok { "met" } else { "NOT MET" };
-        lines.push(format!("threshold:    {} {mark} ({})", threshold.expression, optional(threshold.value, |v| format!("{v:.6}"))));
+        lines.push(format!(
+            "threshold:    {} {mark} ({})",
+            threshold.expression,
+            optional(threshold.value, |v| format!("{v:.6}"))
+        ));
     }
-    lines.push(format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code).to_lowercase());
+    lines.push(
+        format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
+            .to_lowercase(),
+    );
     lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
     lines.join("\n")
 }
@@ -158,6 +205,9 @@ mod tests {
 
     #[test]
     fn numbers_are_shown_as_people_say_them() {
-        assert_eq!((thousands(1_234_567), seconds(0.000_25), seconds(0.0123)), ("1,234,567".into(), "250 us".into(), "12.3 ms".into()));
+        assert_eq!(
+            (thousands(1_234_567), seconds(0.000_25), seconds(0.0123)),
+            ("1,234,567".into(), "250 us".into(), "12.3 ms".into())
+        );
     }
 }

@@ -42,13 +42,16 @@ fn main() -> ExitCode {
 
 fn run(settings: Settings) -> Result<(), String> {
     let targets = Targets::read(&settings.targets)?;
-    let store = Store::open(settings.state.clone())
-        .map_err(|error| format!("cannot use {} for results: {error}; give --state DIR", settings.state.display()))?;
+    let store = Store::open(settings.state.clone()).map_err(|error| {
+        format!("cannot use {} for results: {error}; give --state DIR", settings.state.display())
+    })?;
     let engine = State::engine(&settings)?;
     scale_ring::Features::probe().map_err(|error| error.to_string())?;
     // The control thread stays off the workers' cores where there are others.
-    let spare: Vec<usize> =
-        scale_ring::host::available_cores().into_iter().filter(|core| !settings.cores.contains(core)).collect();
+    let spare: Vec<usize> = scale_ring::host::available_cores()
+        .into_iter()
+        .filter(|core| !settings.cores.contains(core))
+        .collect();
     if let Some(&core) = spare.first() {
         scale_ring::host::pin_current_thread(core);
     }
@@ -72,7 +75,9 @@ async fn serve(
     let metrics = match settings.metrics {
         None => None,
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-            format!("cannot listen for scrapes on {address}: {error}; give --metrics ADDR:PORT or --metrics off")
+            format!(
+                "cannot listen for scrapes on {address}: {error}; give --metrics ADDR:PORT or --metrics off"
+            )
         })?),
     };
     let said = settings.metrics.map_or("metrics off".to_owned(), |address| {
@@ -80,7 +85,11 @@ async fn serve(
         format!("metrics on http://{address}/metrics{reach}")
     });
     let fifo = if settings.realtime == Realtime::Fifo { ", real-time" } else { "" };
-    tracing::info!("ready: control on {}, {said}, workers on cores {:?}{fifo}", settings.socket.display(), settings.cores);
+    tracing::info!(
+        "ready: control on {}, {said}, workers on cores {:?}{fifo}",
+        settings.socket.display(),
+        settings.cores
+    );
     let state = Rc::new(RefCell::new(State::new(settings, targets, store, engine)));
     tokio::task::spawn_local(server::control(state.clone(), control));
     if let Some(listener) = metrics {
@@ -111,13 +120,18 @@ async fn serve(
 
 /// The control socket; a stale one of a daemon that is gone is replaced.
 async fn bind(path: &std::path::Path) -> Result<UnixListener, String> {
-    let cannot = |error: std::io::Error| format!("cannot make the control socket {}: {error}; give --socket PATH", path.display());
+    let cannot = |error: std::io::Error| {
+        format!("cannot make the control socket {}: {error}; give --socket PATH", path.display())
+    };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(cannot)?;
     }
     if path.exists() {
         if tokio::net::UnixStream::connect(path).await.is_ok() {
-            return Err(format!("another scaled is serving {}; stop it, or give --socket PATH", path.display()));
+            return Err(format!(
+                "another scaled is serving {}; stop it, or give --socket PATH",
+                path.display()
+            ));
         }
         std::fs::remove_file(path).map_err(cannot)?;
     }

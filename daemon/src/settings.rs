@@ -8,7 +8,11 @@ use serde::Deserialize;
 
 /// Flags.
 #[derive(Debug, Parser)]
-#[command(name = "scaled", version, about = "A paced traffic generator: holds tens of thousands of websocket streams")]
+#[command(
+    name = "scaled",
+    version,
+    about = "A paced traffic generator: holds tens of thousands of websocket streams"
+)]
 pub struct Flags {
     /// Configuration file; absent is fine.
     #[arg(long, value_name = "FILE", default_value = "/etc/scaled/scaled.toml")]
@@ -78,7 +82,9 @@ impl Settings {
     /// What is wrong and what to write instead.
     pub fn decide(flags: Flags) -> Result<Self, String> {
         let file = match std::fs::read_to_string(&flags.config) {
-            Ok(text) => toml::from_str(&text).map_err(|error| format!("{}: {error}", flags.config.display()))?,
+            Ok(text) => {
+                toml::from_str(&text).map_err(|error| format!("{}: {error}", flags.config.display()))?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => FileForm::default(),
             Err(error) => return Err(format!("cannot read {}: {error}", flags.config.display())),
         };
@@ -93,7 +99,9 @@ impl Settings {
         let state = flags.state.or(file.state).unwrap_or_else(|| match environment("STATE_DIRECTORY") {
             Some(folder) => folder,
             None if root => "/var/lib/scaled".into(),
-            None => environment("XDG_STATE_HOME").unwrap_or_else(|| home().join(".local/state")).join("scaled"),
+            None => {
+                environment("XDG_STATE_HOME").unwrap_or_else(|| home().join(".local/state")).join("scaled")
+            }
         });
         let metrics = match flags.metrics.or(file.metrics).as_deref().unwrap_or(METRICS) {
             "off" => None,
@@ -104,7 +112,9 @@ impl Settings {
             Some(text) => {
                 let cores = scale_api::units::parse_cores(&text).map_err(|error| error.to_string())?;
                 if let Some(core) = cores.iter().find(|core| !available.contains(core)) {
-                    return Err(format!("--cores {text}: core {core} is not available here; there are {available:?}"));
+                    return Err(format!(
+                        "--cores {text}: core {core} is not available here; there are {available:?}"
+                    ));
                 }
                 cores
             }

@@ -1,1 +1,156 @@
-//! (to be written)
+//! The harness: a sink and a daemon in a temporary folder, driven by the real `scalectl`.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use scale_api::report::Report;
+use serde_json::Value;
+
+/// A program of ours beside the test's own.
+pub fn program(name: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("a test has a path");
+    let folder = me.parent().and_then(Path::parent).expect("target/profile/deps");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace` first, as tests/run does",
+        path.display()
+    );
+    path
+}
+
+/// A process that ends with the test.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Starts `command` and waits until it says `word` on stderr; returns that line, too.
+    pub fn start(command: &mut Command, word: &str) -> (Self, String) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut seen = Vec::new();
+        let line = loop {
+            let Some(Ok(line)) = lines.next() else { panic!("it ended early: {seen:?}") };
+            if line.contains(word) {
+                break line;
+            }
+            seen.push(line);
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self(child), line)
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// SIGTERM, and what it printed.
+    pub fn end(mut self) -> String {
+        self.signal("TERM");
+        let mut text = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+        self.0.wait().expect("it ends");
+        text
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A sink: its process and address.
+pub struct Sink {
+    /// The process.
+    pub process: Process,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Sink {
+    /// Starts a sink on a free port.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(program("scale-sink"));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        let (process, line) = Process::start(&mut command, "listening on ");
+        Self { process, address: line.trim_start_matches("listening on ").to_owned() }
+    }
+
+    /// Ends it; its counts.
+    pub fn counts(self) -> Value {
+        serde_json::from_str(&self.process.end()).expect("one JSON object")
+    }
+}
+
+/// A daemon in a folder of its own.
+pub struct Daemon {
+    /// The process, unless it was ended.
+    pub process: Option<Process>,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a daemon with defaults.
+    pub fn start() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("scale-tests-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let mut daemon = Self { process: None, folder };
+        daemon.begin();
+        daemon
+    }
+
+    /// Starts the process (again).
+    pub fn begin(&mut self) {
+        let mut command = Command::new(program("scaled"));
+        command.arg("--config").arg(self.folder.join("scaled.toml"));
+        command
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--state")
+            .arg(self.folder.join("runs"))
+            .args(["--metrics", "off"]);
+        self.process = Some(Process::start(&mut command, "ready").0);
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    /// `scalectl` with arguments.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("scalectl"));
+        command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `scalectl` to its end.
+    pub fn scalectl(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("scalectl runs")
+    }
+
+    /// Runs `scalectl start --json` to its end: exit code and report.
+    pub fn run(&self, arguments: &[&str]) -> (i32, Report) {
+        let output = self.scalectl(&[&["--json", "start"], arguments].concat());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let last =
+            text.lines().last().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        let report = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"));
+        (output.status.code().expect("an exit code"), report)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

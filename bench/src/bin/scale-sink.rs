@@ -106,7 +106,8 @@ fn run(arguments: &Arguments) -> Result<Counts, Box<dyn std::error::Error>> {
     let mut address = arguments.listen;
     let mut threads = Vec::new();
     for (number, &core) in cores.iter().enumerate() {
-        let (settings, stop, ready, send_counts) = (settings.clone(), stop.clone(), ready.clone(), send_counts.clone());
+        let (settings, stop, ready, send_counts) =
+            (settings.clone(), stop.clone(), ready.clone(), send_counts.clone());
         let times = arguments.times.as_ref().map(|path| times_file(path, number)).transpose()?;
         let realtime = arguments.realtime;
         threads.push(std::thread::Builder::new().name(format!("sink-{core}")).spawn(move || {
@@ -149,7 +150,9 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         TrafficName::Receive => {
             let bytes = u128::from(arguments.rate.0) * u128::from(tick_ns) / 1_000_000_000;
             if bytes == 0 || bytes > 16 << 20 {
-                return Err("rate × tick must be 1 byte to 16 MiB a message; change --rate or --tick-interval".into());
+                return Err(
+                    "rate × tick must be 1 byte to 16 MiB a message; change --rate or --tick-interval".into(),
+                );
             }
             Traffic::Receive { bytes: bytes as u32, tick_ns }
         }

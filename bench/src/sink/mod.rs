@@ -157,7 +157,9 @@ impl<R: Ring> Sink<R> {
     pub fn new(mut ring: R, listener: Socket, settings: Settings, times: Option<Box<dyn Write>>) -> Self {
         ring.accept(listener, Token::new(ACCEPT, 0, 0));
         let payload = match settings.traffic {
-            Traffic::Receive { bytes, .. } => (0..bytes).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
+            Traffic::Receive { bytes, .. } => {
+                (0..bytes).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+            }
             _ => Vec::new(),
         };
         Self {
@@ -288,7 +290,8 @@ impl<R: Ring> Sink<R> {
     fn accepted(&mut self, socket: Socket, now: Time) {
         self.generation = (self.generation + 1) & Token::GENERATION_MASK;
         self.accepted += 1;
-        let tls = self.settings.tls.clone().map(|config| Box::new(Tls::server(config).expect("checked at start")));
+        let tls =
+            self.settings.tls.clone().map(|config| Box::new(Tls::server(config).expect("checked at start")));
         let plain = self.settings.protocol == Protocol::Tcp;
         let connection = Box::new(Connection {
             socket,

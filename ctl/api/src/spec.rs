@@ -365,13 +365,18 @@ impl Spec {
         let mut names = BTreeSet::new();
         for group in &self.group {
             let label = |name: &str| {
-                !name.is_empty() && name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+                !name.is_empty()
+                    && name.len() <= 63
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
             };
             if !label(&group.name) {
                 errors.push(format!("group name `{}`: use letters, digits, - and _, at most 63", group.name));
             }
             if !names.insert(&group.name) {
-                errors.push(format!("two groups are called `{}`; names are labels and must differ", group.name));
+                errors.push(format!(
+                    "two groups are called `{}`; names are labels and must differ",
+                    group.name
+                ));
             }
             group.check(&mut |message| errors.push(message));
         }
@@ -380,7 +385,8 @@ impl Spec {
             errors.push(format!("{streams} streams; one host runs at most {STREAMS_MAX} (--conns)"));
         }
         for threshold in &self.threshold {
-            if let Err(error) = crate::threshold::Threshold::parse(&threshold.expression, &self.group_names()) {
+            if let Err(error) = crate::threshold::Threshold::parse(&threshold.expression, &self.group_names())
+            {
                 errors.push(error);
             }
         }
@@ -465,18 +471,26 @@ impl GroupSpec {
             }
         }
         for source in &self.source {
-            let (address, bits) = source.split_once('/').map_or((source.as_str(), None), |(a, b)| (a, Some(b)));
+            let (address, bits) =
+                source.split_once('/').map_or((source.as_str(), None), |(a, b)| (a, Some(b)));
             let address: Option<std::net::IpAddr> = address.parse().ok();
             let width = if address.is_some_and(|a| a.is_ipv6()) { 128 } else { 32 };
-            let bits_ok = bits.is_none_or(|bits| bits.parse::<u32>().is_ok_and(|bits| bits <= width && width - bits <= 16));
+            let bits_ok = bits
+                .is_none_or(|bits| bits.parse::<u32>().is_ok_and(|bits| bits <= width && width - bits <= 16));
             if address.is_none() || !bits_ok {
-                error(format!("--source {source}: write an address of this host, or a range such as 10.0.0.0/28 (at most 65,536 addresses)"));
+                error(format!(
+                    "--source {source}: write an address of this host, or a range such as 10.0.0.0/28 (at most 65,536 addresses)"
+                ));
             }
         }
         for (number, stage) in self.stage.iter().enumerate() {
             let length = stage.over.unwrap_or_default().ns() + stage.hold.unwrap_or_default().ns();
             if length == 0 {
-                error(format!("stage {} of group `{}` takes no time; give over, hold or both", number + 1, self.name));
+                error(format!(
+                    "stage {} of group `{}` takes no time; give over, hold or both",
+                    number + 1,
+                    self.name
+                ));
             }
             if stage.conns.is_some_and(|conns| conns == 0 || conns > STREAMS_MAX) {
                 error(format!("stage {} of group `{}`: conns is 1 to {STREAMS_MAX}", number + 1, self.name));
@@ -501,7 +515,9 @@ impl GroupSpec {
             error("--rate and --bytes-per-tick say the same thing twice; give one".into());
         }
         if self.message_file.is_some() && (self.rate.is_some() || self.bytes_per_tick.is_some()) {
-            error("--message-file says how many bytes a tick has; leave out --rate and --bytes-per-tick".into());
+            error(
+                "--message-file says how many bytes a tick has; leave out --rate and --bytes-per-tick".into(),
+            );
         }
         if let Some(bytes) = self.bytes_per_tick {
             check_message(u128::from(bytes.0) * 1_000_000_000, error);
@@ -518,9 +534,14 @@ impl GroupSpec {
 
 fn check_message(billionths: u128, error: &mut dyn FnMut(String)) {
     if billionths < 1_000_000_000 {
-        error("less than one byte a tick; raise --rate or --bytes-per-tick, or lengthen --tick-interval".into());
+        error(
+            "less than one byte a tick; raise --rate or --bytes-per-tick, or lengthen --tick-interval".into(),
+        );
     } else if billionths.div_ceil(1_000_000_000) > u128::from(MESSAGE_BYTES_MAX) {
-        error(format!("more than {} a tick; lower the rate or shorten --tick-interval", Bytes(MESSAGE_BYTES_MAX)));
+        error(format!(
+            "more than {} a tick; lower the rate or shorten --tick-interval",
+            Bytes(MESSAGE_BYTES_MAX)
+        ));
     }
 }
 
@@ -529,7 +550,12 @@ mod tests {
     use super::*;
 
     fn group() -> GroupSpec {
-        GroupSpec { name: "main".into(), target: vec!["ws://a".into()], conns: Some(10), ..GroupSpec::default() }
+        GroupSpec {
+            name: "main".into(),
+            target: vec!["ws://a".into()],
+            conns: Some(10),
+            ..GroupSpec::default()
+        }
     }
 
     fn errors(change: impl FnOnce(&mut GroupSpec)) -> String {
@@ -550,8 +576,20 @@ mod tests {
         assert!(errors(|g| g.bytes_per_tick = Some(Bytes((16 << 20) + 1))).contains("16MiB"));
         assert!(errors(|g| g.tick_interval = Some(Span::from_ns(999_999))).contains("1ms"));
         assert!(errors(|g| g.duration = Some(Duration::For(Span::default()))).contains("forever"));
-        assert!(errors(|g| { g.traffic = Traffic::Receive; g.rate = Some(Rate(1)) }).contains("only reads"));
-        assert!(errors(|g| { g.rate = Some(Rate(1000)); g.bytes_per_tick = Some(Bytes(1)) }).contains("twice"));
+        assert!(
+            errors(|g| {
+                g.traffic = Traffic::Receive;
+                g.rate = Some(Rate(1));
+            })
+            .contains("only reads")
+        );
+        assert!(
+            errors(|g| {
+                g.rate = Some(Rate(1000));
+                g.bytes_per_tick = Some(Bytes(1));
+            })
+            .contains("twice")
+        );
         for secret in ["Authorization: x", "X-Session-Token: x", "Cookie: a=b", "Api-Key: x"] {
             assert!(errors(|g| g.header.push(secret.into())).contains("--header-file"));
         }

@@ -51,7 +51,11 @@ impl Target {
         let (url, weight) = match text.rsplit_once(',') {
             Some((url, weight)) if !weight.is_empty() && weight.bytes().all(|b| b.is_ascii_digit()) => {
                 let weight = weight.parse().ok().filter(|w| (1..=Self::WEIGHT_MAX).contains(w));
-                (url, weight.ok_or_else(|| format!("target `{text}`: a weight is 1 to {}", Self::WEIGHT_MAX))?)
+                (
+                    url,
+                    weight
+                        .ok_or_else(|| format!("target `{text}`: a weight is 1 to {}", Self::WEIGHT_MAX))?,
+                )
             }
             _ => (text, 1),
         };
@@ -63,10 +67,14 @@ impl Target {
             "wss" => Scheme::Wss,
             "tcp" => Scheme::Tcp,
             "http" | "https" => {
-                return Err(format!("target `{text}`: for websockets write ws:// or wss:// instead of {scheme}://"));
+                return Err(format!(
+                    "target `{text}`: for websockets write ws:// or wss:// instead of {scheme}://"
+                ));
             }
             "ssh" => return Err(format!("target `{text}`: ssh is not built yet; there are ws, wss and tcp")),
-            other => return Err(format!("target `{text}`: unknown scheme `{other}`; there are ws, wss and tcp")),
+            other => {
+                return Err(format!("target `{text}`: unknown scheme `{other}`; there are ws, wss and tcp"));
+            }
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -81,7 +89,8 @@ impl Target {
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(v6) => {
-                let (host, port) = v6.split_once(']').ok_or_else(|| format!("target `{text}`: `[` without `]`"))?;
+                let (host, port) =
+                    v6.split_once(']').ok_or_else(|| format!("target `{text}`: `[` without `]`"))?;
                 if host.parse::<std::net::Ipv6Addr>().is_err() {
                     return Err(format!("target `{text}`: `{host}` is no IPv6 address"));
                 }

@@ -35,10 +35,17 @@ enum Operator {
 impl Threshold {
     /// Every name, as `figure.stat`.
     pub fn names() -> Vec<String> {
-        let latencies = LATENCIES.iter().flat_map(|figure| STATS.iter().map(move |stat| format!("{figure}.{stat}")));
+        let latencies =
+            LATENCIES.iter().flat_map(|figure| STATS.iter().map(move |stat| format!("{figure}.{stat}")));
         let loads = LOADS.iter().map(|stat| format!("load.{stat}"));
-        let rest = ["disconnects.count", "disconnects.rate", "connect_failures.count", "connect_failures.rate",
-            "verify_failures.count", "unexpected_bytes.count"];
+        let rest = [
+            "disconnects.count",
+            "disconnects.rate",
+            "connect_failures.count",
+            "connect_failures.rate",
+            "verify_failures.count",
+            "unexpected_bytes.count",
+        ];
         latencies.chain(loads).chain(rest.map(String::from)).collect()
     }
 
@@ -55,8 +62,10 @@ impl Threshold {
             ("<", Operator::Less),
             (">", Operator::More),
         ];
-        let Some((at, (text, operator))) =
-            operators.iter().filter_map(|o| Some((expression.find(o.0)?, o))).min_by_key(|(at, o)| (*at, 2 - o.0.len()))
+        let Some((at, (text, operator))) = operators
+            .iter()
+            .filter_map(|o| Some((expression.find(o.0)?, o)))
+            .min_by_key(|(at, o)| (*at, 2 - o.0.len()))
         else {
             return Err(wrong("write it as `response.p99 < 250ms`".into()));
         };
@@ -75,7 +84,9 @@ impl Threshold {
         if !Self::names().contains(&full) {
             let near: Vec<String> = Self::names()
                 .into_iter()
-                .filter(|known| known.split('.').next() == Some(figure) || known.ends_with(&format!(".{stat}")))
+                .filter(|known| {
+                    known.split('.').next() == Some(figure) || known.ends_with(&format!(".{stat}"))
+                })
                 .collect();
             let near = if near.is_empty() { Self::names() } else { near };
             return Err(wrong(format!("there is no `{full}`; there are {}", near.join(", "))));
@@ -93,7 +104,14 @@ impl Threshold {
                 .or_else(|| number(value))
                 .ok_or_else(|| wrong(format!("`{value}` is no number; write 0.99 or 99%")))?
         };
-        Ok(Self { expression: expression.into(), group, figure: figure.into(), stat: stat.into(), operator: *operator, value })
+        Ok(Self {
+            expression: expression.into(),
+            group,
+            figure: figure.into(),
+            stat: stat.into(),
+            operator: *operator,
+            value,
+        })
     }
 
     /// Which built-in rule of 99 % this replaces, if any: `delivered_ratio`, `echoed_ratio`,
@@ -123,7 +141,8 @@ impl Threshold {
     }
 
     fn read(&self, load: &Load, latency: &Latency) -> Option<f64> {
-        let share = |count: u64| (load.streams_requested > 0).then(|| count as f64 / load.streams_requested as f64);
+        let share =
+            |count: u64| (load.streams_requested > 0).then(|| count as f64 / load.streams_requested as f64);
         let failures: u64 = load.connect_failures.values().sum();
         let disconnects: u64 = load.disconnects.values().sum();
         match (self.figure.as_str(), self.stat.as_str()) {

@@ -262,7 +262,9 @@ mod tests {
 
     #[test]
     fn quantities_are_read_exactly_and_print_as_they_are_read() {
-        for (text, ns) in [("100ms", 100_000_000), ("1.5s", 1_500_000_000), ("1m30s", 90_000_000_000), ("0s", 0)] {
+        for (text, ns) in
+            [("100ms", 100_000_000), ("1.5s", 1_500_000_000), ("1m30s", 90_000_000_000), ("0s", 0)]
+        {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.ns(), ns);
             assert_eq!(span.to_string().parse(), Ok(span));
@@ -283,7 +285,11 @@ mod tests {
             let error = text.parse::<Span>().unwrap_err().to_string();
             assert!(error.contains("such as 100ms"), "{text}: {error}");
         }
-        assert!("40KB".parse::<Rate>().is_err() && "0.5B".parse::<Bytes>().is_err() && "4096".parse::<Bytes>().is_err());
+        assert!(
+            "40KB".parse::<Rate>().is_err()
+                && "0.5B".parse::<Bytes>().is_err()
+                && "4096".parse::<Bytes>().is_err()
+        );
         assert_eq!(Bytes::parse_bare("4096"), Ok(Bytes(4096)));
     }
 

@@ -187,7 +187,15 @@ mod tests {
         for _ in 0..10_000 {
             buffers.give(SendBuffer::owned(4096));
         }
-        let kept: usize = buffers.spare.iter().flatten().map(|b| match &b.memory { Memory::Owned(m) => m.len(), Memory::Shared(_) => 0 }).sum();
+        let kept: usize = buffers
+            .spare
+            .iter()
+            .flatten()
+            .map(|b| match &b.memory {
+                Memory::Owned(m) => m.len(),
+                Memory::Shared(_) => 0,
+            })
+            .sum();
         assert!(kept <= SendBuffers::SPARE_BYTES_MAX);
         buffers.give(SendBuffer::owned(1 << 20)); // larger than any class
     }

@@ -52,7 +52,8 @@ pub fn process_cpu_seconds() -> (f64, f64) {
 /// Resident memory of this process, in bytes.
 pub fn rss_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    let pages = pages.as_deref().and_then(|text| text.split(' ').nth(1)).and_then(|text| text.parse::<u64>().ok());
+    let pages =
+        pages.as_deref().and_then(|text| text.split(' ').nth(1)).and_then(|text| text.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
 }
 
@@ -63,7 +64,8 @@ pub fn pin_current_thread(core: usize) -> bool {
 
 /// Cores this process may run on, ascending.
 pub fn available_cores() -> Vec<usize> {
-    let mut cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let mut cores: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     cores.sort_unstable();
     cores
 }
@@ -194,9 +196,12 @@ impl Facts {
         Self {
             kernel: text("proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
             io_uring_disabled: number("proc/sys/kernel/io_uring_disabled").map(|n| n as u32),
-            port_range: numbers("proc/sys/net/ipv4/ip_local_port_range")
-                .and_then(|range| Some((u16::try_from(*range.first()?).ok()?, u16::try_from(*range.get(1)?).ok()?))),
-            ports_reserved: text("proc/sys/net/ipv4/ip_local_reserved_ports").map(|t| ports(&t)).unwrap_or_default(),
+            port_range: numbers("proc/sys/net/ipv4/ip_local_port_range").and_then(|range| {
+                Some((u16::try_from(*range.first()?).ok()?, u16::try_from(*range.get(1)?).ok()?))
+            }),
+            ports_reserved: text("proc/sys/net/ipv4/ip_local_reserved_ports")
+                .map(|t| ports(&t))
+                .unwrap_or_default(),
             somaxconn: number("proc/sys/net/core/somaxconn"),
             tcp_mem_bytes: three("proc/sys/net/ipv4/tcp_mem").map(|pages| pages[2] * 4096),
             tcp_rmem: three("proc/sys/net/ipv4/tcp_rmem"),
@@ -204,7 +209,8 @@ impl Facts {
             memory_available: memory("MemAvailable:"),
             cpu_quota: text("sys/fs/cgroup/cpu.max").and_then(|text| {
                 let mut words = text.split_whitespace();
-                let (quota, period) = (words.next()?.parse::<f64>().ok()?, words.next()?.parse::<f64>().ok()?);
+                let (quota, period) =
+                    (words.next()?.parse::<f64>().ok()?, words.next()?.parse::<f64>().ok()?);
                 Some(quota / period)
             }),
             swap_used: memory("SwapTotal:").and_then(|total| Some(total - memory("SwapFree:")?)),

@@ -155,8 +155,17 @@ impl Kernel {
         }
     }
 
-    fn entry(&self, socket: Socket, fixed: impl FnOnce(Fixed) -> squeue::Entry, fd: impl FnOnce(Fd) -> squeue::Entry) -> squeue::Entry {
-        if socket.0 & ORDINARY == 0 { fixed(Fixed(socket.0)) } else { fd(Fd((socket.0 & !ORDINARY) as RawFd)) }
+    fn entry(
+        &self,
+        socket: Socket,
+        fixed: impl FnOnce(Fixed) -> squeue::Entry,
+        fd: impl FnOnce(Fd) -> squeue::Entry,
+    ) -> squeue::Entry {
+        if socket.0 & ORDINARY == 0 {
+            fixed(Fixed(socket.0))
+        } else {
+            fd(Fd((socket.0 & !ORDINARY) as RawFd))
+        }
     }
 
     /// Puts a descriptor into the table where there is room.
@@ -361,7 +370,11 @@ impl Ring for Kernel {
         };
         self.push(opcode::AsyncCancel2::new(cancel).build().user_data(IGNORED));
         let user_data = self.in_flight.insert(token, Owned::Close(socket));
-        let entry = self.entry(socket, |fixed| opcode::Close::new(fixed).build(), |fd| opcode::Close::new(fd).build());
+        let entry = self.entry(
+            socket,
+            |fixed| opcode::Close::new(fixed).build(),
+            |fd| opcode::Close::new(fd).build(),
+        );
         self.push(entry.user_data(user_data));
     }
 

@@ -15,19 +15,40 @@ fn entry(name: &str, fine: bool, bad: &str, value: String, source: &str, remedy:
 }
 
 /// Judges facts.
-pub fn examine(facts: &Facts, features: &Result<Features, SetupError>, cores: &[usize], nofile: u64) -> Vec<DoctorEntry> {
+pub fn examine(
+    facts: &Facts,
+    features: &Result<Features, SetupError>,
+    cores: &[usize],
+    nofile: u64,
+) -> Vec<DoctorEntry> {
     let shown = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
     let mut entries = vec![
-        entry("kernel", facts.kernel.is_some(), "warn", shown(facts.kernel.clone()), "/proc/sys/kernel/osrelease", "mount /proc"),
+        entry(
+            "kernel",
+            facts.kernel.is_some(),
+            "warn",
+            shown(facts.kernel.clone()),
+            "/proc/sys/kernel/osrelease",
+            "mount /proc",
+        ),
         match features {
             Ok(_) => entry("io_uring", true, "fail", "usable".into(), "trial set-up", ""),
-            Err(error) => entry("io_uring", false, "fail", "not usable".into(), "trial set-up", &error.to_string()),
+            Err(error) => {
+                entry("io_uring", false, "fail", "not usable".into(), "trial set-up", &error.to_string())
+            }
         },
     ];
     if let Ok(features) = features {
         for (name, there, since) in features.table() {
             let remedy = format!("Linux {since} or later has it; a fallback is in use");
-            entries.push(entry(&format!("io_uring {name}"), there, "warn", if there { "yes" } else { "no" }.into(), "trial set-up", &remedy));
+            entries.push(entry(
+                &format!("io_uring {name}"),
+                there,
+                "warn",
+                if there { "yes" } else { "no" }.into(),
+                "trial set-up",
+                &remedy,
+            ));
         }
     }
     entries.push(entry(
@@ -51,12 +72,33 @@ pub fn examine(facts: &Facts, features: &Result<Features, SetupError>, cores: &[
         "/proc/sys/net/core/somaxconn",
         "sysctl -w net.core.somaxconn=65535",
     ));
-    entries.push(entry("cores", !cores.is_empty(), "fail", format!("{cores:?}"), "sched_getaffinity", "--cores"));
+    entries.push(entry(
+        "cores",
+        !cores.is_empty(),
+        "fail",
+        format!("{cores:?}"),
+        "sched_getaffinity",
+        "--cores",
+    ));
     if let Some(quota) = facts.cpu_quota {
-        entries.push(entry("CPU quota", quota >= cores.len() as f64, "fail", format!("{quota} cores"), "/sys/fs/cgroup/cpu.max", "lift the cgroup's CPU limit"));
+        entries.push(entry(
+            "CPU quota",
+            quota >= cores.len() as f64,
+            "fail",
+            format!("{quota} cores"),
+            "/sys/fs/cgroup/cpu.max",
+            "lift the cgroup's CPU limit",
+        ));
     }
     if let Some(used) = facts.swap_used {
-        entries.push(entry("swap", used == 0, "warn", format!("{used} B in use"), "/proc/meminfo", "swapoff -a"));
+        entries.push(entry(
+            "swap",
+            used == 0,
+            "warn",
+            format!("{used} B in use"),
+            "/proc/meminfo",
+            "swapoff -a",
+        ));
     }
     entries
 }
@@ -75,9 +117,14 @@ mod tests {
     fn a_host_without_io_uring_and_with_half_a_core_fails_with_the_cure() {
         let facts = Facts { cpu_quota: Some(0.5), ..Facts::default() };
         let entries = examine(&facts, &Err(SetupError::Disabled(2)), &[0], 1024);
-        let failed: Vec<&str> = entries.iter().filter(|e| e.status == "fail").map(|e| e.name.as_str()).collect();
+        let failed: Vec<&str> =
+            entries.iter().filter(|e| e.status == "fail").map(|e| e.name.as_str()).collect();
         assert_eq!(failed, ["io_uring", "CPU quota"]);
-        assert!(entries.iter().any(|e| e.remedy.as_deref().is_some_and(|text| text.contains("io_uring_disabled=0"))));
+        assert!(
+            entries
+                .iter()
+                .any(|e| e.remedy.as_deref().is_some_and(|text| text.contains("io_uring_disabled=0")))
+        );
         assert!(entries.iter().all(|e| (e.status == "ok") == e.remedy.is_none()));
     }
 }

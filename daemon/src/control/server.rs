@@ -115,7 +115,11 @@ fn problem(problem: &Problem) -> Response<Body> {
     response
 }
 
-async fn answer(state: Shared, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    state: Shared,
+    request: Request<Incoming>,
+    caller: Caller,
+) -> Result<Response<Body>, Infallible> {
     Ok(route(state, request, caller).await.unwrap_or_else(|why| problem(&why)))
 }
 
@@ -124,11 +128,14 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Prob
     let body = tokio::time::timeout(REQUEST_TIME_MAX, body)
         .await
         .map_err(|_| Problem::new(ProblemCode::TooLarge, "the request's body took more than 10 s to come"))?
-        .map_err(|_| Problem::new(ProblemCode::TooLarge, "the request's body is too large (64 MiB) or broke off"))?
+        .map_err(|_| {
+            Problem::new(ProblemCode::TooLarge, "the request's body is too large (64 MiB) or broke off")
+        })?
         .to_bytes();
     let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::new(ProblemCode::Invalid, format!("the request's body is not as it should be: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(ProblemCode::Invalid, format!("the request's body is not as it should be: {error}"))
+    })
 }
 
 async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Answer {
@@ -157,7 +164,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             if state.borrow().store.remove(id) {
                 json(&serde_json::json!({}))
             } else {
-                Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
+                Err(Problem::new(
+                    ProblemCode::NotFound,
+                    format!("no run `{id}` is kept here; see `scalectl runs`"),
+                ))
             }
         }
         (&Method::PATCH, ["v1", "runs", id]) => {
@@ -193,7 +203,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
                 Ok(())
             })
         }
-        _ => Err(Problem::new(ProblemCode::NotFound, format!("there is no {method} {path}; see docs/control.md"))),
+        _ => Err(Problem::new(
+            ProblemCode::NotFound,
+            format!("there is no {method} {path}; see docs/control.md"),
+        )),
     }
 }
 
@@ -204,7 +217,11 @@ fn going(
 ) -> Answer {
     let mut state = state.borrow_mut();
     let Some(run) = state.run().filter(|run| id == "current" || run.id == id) else {
-        let detail = if id == "current" { "no run is going".to_owned() } else { format!("run `{id}` is not going; see `scalectl runs`") };
+        let detail = if id == "current" {
+            "no run is going".to_owned()
+        } else {
+            format!("run `{id}` is not going; see `scalectl runs`")
+        };
         return Err(Problem::new(ProblemCode::NotFound, detail));
     };
     act(run)?;
@@ -232,11 +249,17 @@ fn events(state: &Shared, id: &str) -> Answer {
         }
     });
     let body = StreamBody::new(stream).boxed_unsync();
-    Ok(Response::builder().header("content-type", "application/x-ndjson").body(body).expect("a constant head"))
+    Ok(Response::builder()
+        .header("content-type", "application/x-ndjson")
+        .body(body)
+        .expect("a constant head"))
 }
 
 /// A stream of frames from a state and a step.
-fn futures_unfold<S, F, Fut>(start: S, step: F) -> impl futures_core::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send
+fn futures_unfold<S, F, Fut>(
+    start: S,
+    step: F,
+) -> impl futures_core::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send
 where
     S: Send + 'static,
     F: Fn(S) -> Fut + Send + 'static,

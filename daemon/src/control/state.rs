@@ -75,7 +75,10 @@ impl State {
     /// Why it cannot be.
     pub fn start(&mut self, spec: Spec, dry_run: bool) -> Result<Started, Problem> {
         if let Some(run) = self.run.as_ref().filter(|_| !dry_run) {
-            let detail = format!("run {} is going; follow it with `scalectl watch`, or end it with `scalectl stop`", run.id);
+            let detail = format!(
+                "run {} is going; follow it with `scalectl watch`, or end it with `scalectl stop`",
+                run.id
+            );
             return Err(Problem::new(ProblemCode::RunInProgress, detail));
         }
         let facts = Facts::read(std::path::Path::new("/"));
@@ -127,7 +130,9 @@ impl State {
         let fresh = names.iter().zip(old.iter()).map(|((host, port, streams), old)| {
             let found: Vec<_> = (host.as_str(), *port)
                 .to_socket_addrs()
-                .map(|found| found.filter(|address| targets.check(host, *address, *streams).is_ok()).collect())
+                .map(|found| {
+                    found.filter(|address| targets.check(host, *address, *streams).is_ok()).collect()
+                })
                 .unwrap_or_default();
             // A name that does not resolve just now keeps what it had.
             if found.is_empty() { old.clone() } else { found }
@@ -183,7 +188,8 @@ impl State {
     /// No such run.
     pub fn report(&self, id: &str) -> Result<Vec<u8>, Problem> {
         if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
-            return serde_json::to_vec(&run.report()).map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
+            return serde_json::to_vec(&run.report())
+                .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
         }
         let wanted = if id == "last" || id == "current" { None } else { Some(id) };
         self.store.report(wanted).ok_or_else(|| {

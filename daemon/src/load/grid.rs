@@ -130,7 +130,7 @@ mod tests {
         fn the_first_point_is_on_the_grid_and_not_before(origin in 0u64..1 << 40, tick in 1u64..1 << 36, from in 0u64..1 << 41) {
             let (origin, from) = (Time::from_ns(origin), Time::from_ns(from));
             let point = first_point(origin, tick, from);
-            prop_assert!(point >= from && point >= origin && point.ns_since(origin) % tick == 0);
+            prop_assert!(point >= from && point >= origin && point.ns_since(origin).is_multiple_of(tick));
             prop_assert!(point == origin || point.ns() - from.ns() < tick);
         }
     }

@@ -19,8 +19,8 @@ const METADATA: Metadata<'static> = Metadata::new("scaled", Level::INFO, None);
 
 /// Upper edges of histogram buckets, in µs: 100 µs to 60 s in steps of 1, 2, 5.
 const BUCKETS_US: [u64; 18] = [
-    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000,
-    5_000_000, 10_000_000, 20_000_000, 60_000_000,
+    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    2_000_000, 5_000_000, 10_000_000, 20_000_000, 60_000_000,
 ];
 
 /// Name and help of every metric but the histograms.
@@ -48,7 +48,10 @@ pub const TABLE: [(&str, &str); 24] = [
     ("coderd_scaletest_bytes_read_total", "Payload that came in, as Coder's dashboards call it."),
     ("coderd_scaletest_bytes_written_total", "Payload handed to the kernel, as Coder's dashboards call it."),
     ("coderd_scaletest_read_errors_total", "Streams lost, as Coder's dashboards call it."),
-    ("coderd_scaletest_write_errors_total", "Messages not sent for back-pressure, as Coder's dashboards call it."),
+    (
+        "coderd_scaletest_write_errors_total",
+        "Messages not sent for back-pressure, as Coder's dashboards call it.",
+    ),
 ];
 
 /// The histograms: name, help, figure.
@@ -58,7 +61,11 @@ pub const HISTOGRAMS: [(&str, &str, Figure); 7] = [
     ("scaled_lateness_seconds", "From the due time to the send.", Figure::Lateness),
     ("scaled_connect_time_seconds", "TCP connect.", Figure::Connect),
     ("scaled_tls_handshake_time_seconds", "TLS handshake.", Figure::Tls),
-    ("coderd_scaletest_read_latency_seconds", "Response time, as Coder's dashboards call it.", Figure::Response),
+    (
+        "coderd_scaletest_read_latency_seconds",
+        "Response time, as Coder's dashboards call it.",
+        Figure::Response,
+    ),
     ("coderd_scaletest_write_latency_seconds", "Lateness, as Coder's dashboards call it.", Figure::Lateness),
 ];
 
@@ -71,7 +78,8 @@ pub fn render(run: Option<&Supervisor>) -> String {
         recorder.describe_gauge(name, None::<Unit>, help);
     }
     let key = |name: &'static str, labels: &[(&'static str, String)]| {
-        let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, value.clone())).collect();
+        let labels: Vec<Label> =
+            labels.iter().map(|(name, value)| Label::new(*name, value.clone())).collect();
         Key::from_parts(name, labels)
     };
     let count = |name, labels: &[(&'static str, String)], value: u64| {
@@ -93,7 +101,11 @@ pub fn render(run: Option<&Supervisor>) -> String {
         for worker in &run.event().workers {
             let cpu = worker.cpu.to_string();
             gauge("scaled_worker_busy_ratio", &[("cpu", cpu.clone())], worker.busy_max);
-            gauge("scaled_worker_turn_seconds", &[("cpu", cpu.clone()), ("quantile", "0.99".into())], worker.turn_p99);
+            gauge(
+                "scaled_worker_turn_seconds",
+                &[("cpu", cpu.clone()), ("quantile", "0.99".into())],
+                worker.turn_p99,
+            );
             gauge("scaled_worker_turn_seconds", &[("cpu", cpu), ("quantile", "1".into())], worker.turn_max);
         }
     }
@@ -105,26 +117,40 @@ pub fn render(run: Option<&Supervisor>) -> String {
         sum.add(counters);
         let group = ("group", group.to_string());
         let standings = [
-            ("planned", Standing::Planned), ("connecting", Standing::Connecting), ("open", Standing::Open),
-            ("waiting", Standing::Waiting), ("closing", Standing::Closing), ("failed", Standing::Failed),
+            ("planned", Standing::Planned),
+            ("connecting", Standing::Connecting),
+            ("open", Standing::Open),
+            ("waiting", Standing::Waiting),
+            ("closing", Standing::Closing),
+            ("failed", Standing::Failed),
             ("closed", Standing::Closed),
         ];
         for (name, which) in standings {
-            gauge("scaled_streams", &[group.clone(), ("state", name.into())], standing[which as usize] as f64);
+            gauge(
+                "scaled_streams",
+                &[group.clone(), ("state", name.into())],
+                standing[which as usize] as f64,
+            );
         }
         count("scaled_connects_total", &[group.clone(), ("result", "ok".into())], counters.connects);
         for (class, n) in counters.failures.entries() {
             count("scaled_connects_total", &[group.clone(), ("result", class.name().into())], n);
         }
         for &class in Class::ALL {
-            count("scaled_disconnects_total", &[group.clone(), ("class", class.name().into())], counters.disconnects.0[class as usize]);
+            count(
+                "scaled_disconnects_total",
+                &[group.clone(), ("class", class.name().into())],
+                counters.disconnects.0[class as usize],
+            );
         }
     }
     count("scaled_reconnects_total", &[], sum.reconnects);
     count("scaled_ticks_due_total", &[], sum.ticks_due);
     count("scaled_ticks_sent_total", &[], sum.ticks_sent);
     for (cause, n) in [
-        ("generator", sum.missed_generator), ("backpressure", sum.missed_backpressure), ("disconnected", sum.missed_disconnected),
+        ("generator", sum.missed_generator),
+        ("backpressure", sum.missed_backpressure),
+        ("disconnected", sum.missed_disconnected),
     ] {
         count("scaled_ticks_missed_total", &[("cause", cause.into())], n);
     }

@@ -93,7 +93,8 @@ impl Plan {
                 Meter::CELLS_MAX
             )));
         }
-        let largest = groups.iter().flat_map(|g| &g.stages).map(|stage| stage.message.max()).max().unwrap_or(4096);
+        let largest =
+            groups.iter().flat_map(|g| &g.stages).map(|stage| stage.message.max()).max().unwrap_or(4096);
         let streams_max = groups.iter().map(|group| u64::from(group.conns_max())).sum();
         let mut plan = Self {
             endpoints: tables.endpoints.into(),
@@ -136,7 +137,11 @@ impl Plan {
             let per_second = 1e9 / stage.tick_ns as f64;
             let bytes = stage.message.bytes_per_second(stage.tick_ns);
             if group.traffic == Traffic::Receive {
-                summary.lines.push(format!("{}: {} streams, read only; the target decides the rate", group.name, thousands(u64::from(conns))));
+                summary.lines.push(format!(
+                    "{}: {} streams, read only; the target decides the rate",
+                    group.name,
+                    thousands(u64::from(conns))
+                ));
             } else {
                 summary.messages_per_second += per_second * f64::from(conns);
                 summary.bytes_per_second += bytes * f64::from(conns);
@@ -151,20 +156,27 @@ impl Plan {
                 ));
             }
             let tls = group.pattern.iter().any(|&row| self.endpoints[row as usize].protocol.is_tls());
-            let buffers = 2 * u64::from(group.send_buffer_bytes.unwrap_or(0)) + 2 * u64::from(group.receive_buffer_bytes.unwrap_or(0));
+            let buffers = 2 * u64::from(group.send_buffer_bytes.unwrap_or(0))
+                + 2 * u64::from(group.receive_buffer_bytes.unwrap_or(0));
             let each = STREAM_BYTES + if tls { TLS_BYTES } else { 0 } + buffers;
             summary.memory_bytes += each * u64::from(conns);
             for (position, &row) in group.pattern.iter().enumerate() {
                 let addresses = &self.addresses[self.endpoints[row as usize].addresses as usize];
-                let streams = u64::from(conns).saturating_sub(position as u64).div_ceil(group.pattern.len() as u64);
+                let streams =
+                    u64::from(conns).saturating_sub(position as u64).div_ceil(group.pattern.len() as u64);
                 for address in addresses {
-                    let sources = group.sources.iter().filter(|s| s.is_ipv6() == address.is_ipv6()).count().max(1) as u64;
-                    *per_destination.entry(*address).or_default() += streams.div_ceil(addresses.len() as u64 * sources);
+                    let sources =
+                        group.sources.iter().filter(|s| s.is_ipv6() == address.is_ipv6()).count().max(1)
+                            as u64;
+                    *per_destination.entry(*address).or_default() +=
+                        streams.div_ceil(addresses.len() as u64 * sources);
                 }
             }
         }
         summary.streams_per_core = (0..workers)
-            .map(|worker| self.groups.iter().map(|g| u64::from(Group::share(g.conns_max(), worker, workers))).sum())
+            .map(|worker| {
+                self.groups.iter().map(|g| u64::from(Group::share(g.conns_max(), worker, workers))).sum()
+            })
             .collect();
         summary.source_ports = per_destination.values().copied().max().unwrap_or(0);
         let usable = self.ports_usable();
@@ -175,7 +187,9 @@ impl Plan {
                 thousands(usable)
             ));
         }
-        if let Some(available) = host.facts.memory_available.filter(|&available| summary.memory_bytes > available) {
+        if let Some(available) =
+            host.facts.memory_available.filter(|&available| summary.memory_bytes > available)
+        {
             summary.cannot.push(format!(
                 "the plan may take {} MB with socket buffers full, {} MB are available; lower --conns, --sndbuf or --rcvbuf",
                 summary.memory_bytes / 1_000_000,
@@ -243,8 +257,9 @@ impl Tables {
             (None, Some(rate), _) => MessageSize::from_rate(rate.0, tick_ns).expect("checked by the spec"),
             (None, None, bytes) => MessageSize::fixed(bytes.unwrap_or(spec::DEFAULT_BYTES_PER_TICK).0 as u32),
         };
-        let connect_rate_milli =
-            group.connect_rate.map_or(spec::DEFAULT_CONNECT_RATE * 1000 * host.cores.len() as u64, |rate| rate.milli);
+        let connect_rate_milli = group
+            .connect_rate
+            .map_or(spec::DEFAULT_CONNECT_RATE * 1000 * host.cores.len() as u64, |rate| rate.milli);
         let ramp_ns = group.ramp.map_or_else(
             || (u128::from(conns) * 1_000_000_000_000 / u128::from(connect_rate_milli)) as u64,
             |ramp| ramp.ns(),
@@ -321,8 +336,10 @@ impl Tables {
             Some(text) => Some(rows(text)?),
             None => None,
         };
-        let parsed: Vec<Target> = group.target.iter().map(|t| Target::parse(t).map_err(invalid)).collect::<Result<_, _>>()?;
-        let filled = rows.is_some() || headers.contains("{n}") || parsed.iter().any(|t| t.path.contains("{n}"));
+        let parsed: Vec<Target> =
+            group.target.iter().map(|t| Target::parse(t).map_err(invalid)).collect::<Result<_, _>>()?;
+        let filled =
+            rows.is_some() || headers.contains("{n}") || parsed.iter().any(|t| t.path.contains("{n}"));
         let total_weight: u64 = parsed.iter().map(|t| u64::from(t.weight)).sum();
         let mut tls_config = None;
         let mut bases = Vec::new();
@@ -331,7 +348,8 @@ impl Tables {
             let (host, port) = match &group.connect_to {
                 None => (target.host.clone(), target.port),
                 Some(to) => {
-                    let (host, port) = to.rsplit_once(':').ok_or_else(|| invalid("--connect-to: write HOST:PORT"))?;
+                    let (host, port) =
+                        to.rsplit_once(':').ok_or_else(|| invalid("--connect-to: write HOST:PORT"))?;
                     let port = port.parse().map_err(|_| invalid("--connect-to: write HOST:PORT"))?;
                     (host.trim_matches(['[', ']']).to_owned(), port)
                 }
@@ -369,7 +387,10 @@ impl Tables {
             return Ok((names, order.into_iter().map(|target| (from + target) as u32).collect()));
         }
         if from + conns as usize > Endpoint::ROWS_MAX {
-            return Err(invalid(format!("{{n}} and --rows need a row a stream; a run has at most {} rows", Endpoint::ROWS_MAX)));
+            return Err(invalid(format!(
+                "{{n}} and --rows need a row a stream; a run has at most {} rows",
+                Endpoint::ROWS_MAX
+            )));
         }
         for number in 0..conns as usize {
             let mut endpoint = bases[order[number % order.len()]].clone();
@@ -404,7 +425,9 @@ impl Tables {
         let mut addresses = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => resolve(host, port).map_err(|error| {
-                invalid(format!("the name `{host}` does not resolve ({error}); check its spelling and this host's DNS"))
+                invalid(format!(
+                    "the name `{host}` does not resolve ({error}); check its spelling and this host's DNS"
+                ))
             })?,
         };
         addresses.dedup();
@@ -437,7 +460,10 @@ fn content<'a>(file: Option<&'a spec::File>, word: &str) -> Result<Option<&'a [u
     match file {
         None => Ok(None),
         Some(file) => file.content.as_deref().map(Some).ok_or_else(|| {
-            invalid(format!("{word} {}: send the file's content; the daemon opens no files of its callers", file.path.display()))
+            invalid(format!(
+                "{word} {}: send the file's content; the daemon opens no files of its callers",
+                file.path.display()
+            ))
         }),
     }
 }
@@ -457,8 +483,12 @@ fn header_lines(group: &GroupSpec) -> Result<String, Problem> {
             return Err(wrong());
         }
         let ours = ["host", "upgrade", "connection", "content-length", "transfer-encoding"];
-        if ours.contains(&name.to_ascii_lowercase().as_str()) || name.to_ascii_lowercase().starts_with("sec-websocket-") {
-            return Err(invalid(format!("the header {name} is part of the upgrade itself and cannot be given")));
+        if ours.contains(&name.to_ascii_lowercase().as_str())
+            || name.to_ascii_lowercase().starts_with("sec-websocket-")
+        {
+            return Err(invalid(format!(
+                "the header {name} is part of the upgrade itself and cannot be given"
+            )));
         }
         lines += &format!("{name}: {value}\r\n");
     }
@@ -478,7 +508,11 @@ fn rows(text: &[u8]) -> Result<Rows, Problem> {
             return Err(invalid(format!("--rows: more than {} rows", Endpoint::ROWS_MAX)));
         }
     }
-    if rows.is_empty() { Err(invalid("--rows: no row below the line of column names")) } else { Ok((columns, rows)) }
+    if rows.is_empty() {
+        Err(invalid("--rows: no row below the line of column names"))
+    } else {
+        Ok((columns, rows))
+    }
 }
 
 /// Every address of `sources`.
@@ -488,7 +522,8 @@ fn sources(sources: &[String]) -> Result<Vec<IpAddr>, Problem> {
         if let Ok(address) = source.parse::<IpAddr>() {
             addresses.push(address);
         } else {
-            let net: ipnet::IpNet = source.parse().map_err(|_| invalid(format!("--source {source} is no address or range")))?;
+            let net: ipnet::IpNet =
+                source.parse().map_err(|_| invalid(format!("--source {source} is no address or range")))?;
             addresses.extend(net.hosts());
         }
     }
@@ -504,7 +539,11 @@ fn weighted(weights: &[u32]) -> Vec<usize> {
             for (sum, &weight) in current.iter_mut().zip(weights) {
                 *sum += i64::from(weight);
             }
-            let (best, _) = current.iter().enumerate().max_by_key(|&(index, sum)| (*sum, std::cmp::Reverse(index))).expect("a group has a target");
+            let (best, _) = current
+                .iter()
+                .enumerate()
+                .max_by_key(|&(index, sum)| (*sum, std::cmp::Reverse(index)))
+                .expect("a group has a target");
             current[best] -= total;
             best
         })
@@ -536,7 +575,9 @@ fn stages(group: &GroupSpec, conns: u32, tick_ns: u64, message: MessageSize) -> 
             conns: step.conns.map_or(last.conns, |conns| conns as u32),
             tick_ns,
             bytes_per_second: rate,
-            message: step.rate.map_or(last.message, |rate| MessageSize::from_rate(rate.0, tick_ns).expect("checked by the spec")),
+            message: step.rate.map_or(last.message, |rate| {
+                MessageSize::from_rate(rate.0, tick_ns).expect("checked by the spec")
+            }),
             over_ns: step.over.unwrap_or_default().ns(),
             hold_ns: Some(step.hold.unwrap_or_default().ns()),
         };
@@ -564,7 +605,9 @@ mod tests {
         change(&mut group);
         let spec = Spec { group: vec![group], ..Spec::default() };
         let mut resolve = |name: &str, port: u16| match name {
-            "two" => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))]),
+            "two" => {
+                Ok(vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))])
+            }
             "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
             _ => Err(std::io::Error::other("no such name")),
         };
@@ -592,7 +635,9 @@ mod tests {
 
     #[test]
     fn targets_are_checked_after_their_names_are_resolved() {
-        let code = |target: &str| plan(|group| group.target = vec![target.into()]).map_err(|problem| problem.code).err();
+        let code = |target: &str| {
+            plan(|group| group.target = vec![target.into()]).map_err(|problem| problem.code).err()
+        };
         assert_eq!(code("ws://two"), None);
         assert_eq!(code("ws://far"), Some(ProblemCode::TargetRefused));
         assert_eq!(code("ws://nowhere"), Some(ProblemCode::Invalid));
@@ -600,7 +645,8 @@ mod tests {
 
     #[test]
     fn weights_and_rows_decide_who_talks_to_whom() {
-        let plan2 = plan(|group| group.target = vec!["ws://two/a,3".into(), "ws://127.0.0.1/b".into()]).unwrap();
+        let plan2 =
+            plan(|group| group.target = vec!["ws://two/a,3".into(), "ws://127.0.0.1/b".into()]).unwrap();
         assert_eq!(&*plan2.groups[0].pattern, [0, 0, 1, 0]);
         let rows = plan(|group| {
             group.conns = Some(3);
@@ -623,7 +669,12 @@ mod tests {
     fn steps_follow_the_base_load() {
         let plan = plan(|group| {
             group.rate = Some(Rate(40_000));
-            group.stage = vec![scale_api::spec::StageSpec { conns: Some(200), rate: None, over: Some(Span::from_secs(1)), hold: Some(Span::from_secs(2)) }];
+            group.stage = vec![scale_api::spec::StageSpec {
+                conns: Some(200),
+                rate: None,
+                over: Some(Span::from_secs(1)),
+                hold: Some(Span::from_secs(2)),
+            }];
         });
         let group = &plan.unwrap().groups[0];
         assert_eq!((group.stages.len(), group.stages[0].conns, group.conns_max()), (1, 200, 200));

@@ -44,7 +44,8 @@ impl Sum {
         let (steady, all) = (&self.steady, &self.all);
         let per_second = |bytes: f64| (steady_seconds > 0.0).then(|| bytes / steady_seconds);
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        let per_tick = if steady.ticks_sent > 0 { steady.payload_sent as f64 / steady.ticks_sent as f64 } else { 0.0 };
+        let per_tick =
+            if steady.ticks_sent > 0 { steady.payload_sent as f64 / steady.ticks_sent as f64 } else { 0.0 };
         Load {
             streams_requested: streams.requested,
             streams_opened: streams.opened,
@@ -188,15 +189,19 @@ pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
     let load = &report.load;
     let echo = groups.iter().any(|group| group.traffic == Traffic::Echo);
     let below = |value: Option<f64>| value.is_none_or(|value| value < DELIVERED_MIN);
-    let percent = |value: Option<f64>| value.map_or("nothing".into(), |value| format!("{:.2} %", value * 100.0));
+    let percent =
+        |value: Option<f64>| value.map_or("nothing".into(), |value| format!("{:.2} %", value * 100.0));
     if !replaced("delivered_ratio") && load.ticks_due > 0 && below(load.delivered_ratio) {
-        reasons.push(format!("{} of what was due was sent (99 % are asked for)", percent(load.delivered_ratio)));
+        reasons
+            .push(format!("{} of what was due was sent (99 % are asked for)", percent(load.delivered_ratio)));
     }
     if !replaced("echoed_ratio") && echo && load.messages_sent > 0 && below(load.echoed_ratio) {
-        reasons.push(format!("{} of what was sent came back (99 % are asked for)", percent(load.echoed_ratio)));
+        reasons
+            .push(format!("{} of what was sent came back (99 % are asked for)", percent(load.echoed_ratio)));
     }
     if !replaced("open_ratio") && below(load.open_ratio()) {
-        reasons.push(format!("{} of the streams were opened (99 % are asked for)", percent(load.open_ratio())));
+        reasons
+            .push(format!("{} of the streams were opened (99 % are asked for)", percent(load.open_ratio())));
     }
     if load.verify_failures > 0 {
         reasons.push(format!("{} messages came back different", load.verify_failures));

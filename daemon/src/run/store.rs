@@ -37,7 +37,8 @@ impl Store {
                     report.verdict.reasons.insert(0, "the daemon was lost while the run was going".into());
                     store.write(&report, true)?;
                 }
-                fs::remove_file(folder.join(CHECKPOINT))?;
+                // Writing the report has removed it already; one beside a report is stale.
+                let _ = fs::remove_file(folder.join(CHECKPOINT));
             }
         }
         Ok(store)
@@ -86,7 +87,13 @@ impl Store {
             let report: Report = serde_json::from_slice(&self.report(Some(&id))?).ok()?;
             let state = format!("{:?}", report.verdict.outcome).to_lowercase();
             let exit_code = Some(report.verdict.exit_code);
-            Some(RunSummary { id, name: report.run.name, started_at: report.run.started_at, state, exit_code })
+            Some(RunSummary {
+                id,
+                name: report.run.name,
+                started_at: report.run.started_at,
+                state,
+                exit_code,
+            })
         };
         ids.into_iter().filter_map(summary).collect()
     }
@@ -98,7 +105,10 @@ impl Store {
 
     /// An id for a run that starts `seconds` after 1970: sorts by time, and is new here.
     pub fn new_id(&self, seconds: u64) -> String {
-        (0..).map(|n| format!("r{seconds}-{n}")).find(|id| !self.root.join(id).exists()).expect("numbers do not end")
+        (0..)
+            .map(|n| format!("r{seconds}-{n}"))
+            .find(|id| !self.root.join(id).exists())
+            .expect("numbers do not end")
     }
 
     /// The folder itself.
@@ -109,7 +119,9 @@ impl Store {
 
 /// Whether a name is an id of ours, and so no path out of the folder.
 fn is_id(name: &str) -> bool {
-    name.len() < 64 && name.starts_with('r') && name[1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+    name.len() < 64
+        && name.starts_with('r')
+        && name[1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 #[cfg(test)]

@@ -104,7 +104,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// A thread or a ring cannot be had; the sentence says the cure.
-    pub fn start(id: String, plan: Plan, spec: Spec, engine: Engine, host: Vec<DoctorEntry>) -> Result<Self, String> {
+    pub fn start(
+        id: String,
+        plan: Plan,
+        spec: Spec,
+        engine: Engine,
+        host: Vec<DoctorEntry>,
+    ) -> Result<Self, String> {
         let rss_before = host::rss_bytes();
         let (sender, receiver) = mpsc::channel();
         let (ready, all_ready) = mpsc::channel();
@@ -113,7 +119,8 @@ impl Supervisor {
         let mut workers = Vec::new();
         for (number, &core) in plan.cores.iter().enumerate() {
             let inbox = Inbox::default();
-            let streams: u64 = plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
+            let streams: u64 =
+                plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
             let share = Share {
                 worker: number as u32,
                 workers: count,
@@ -170,14 +177,20 @@ impl Supervisor {
             });
         }
         for _ in 0..count {
-            let answer = all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
+            let answer =
+                all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
             if let Err(error) = answer {
                 workers.iter().for_each(|worker| worker.inbox.push(Command::Abort));
                 return Err(error);
             }
         }
         Ok(Self {
-            event: Event { run: id.clone(), name: spec.name.clone(), state: "ramping".into(), ..Event::default() },
+            event: Event {
+                run: id.clone(),
+                name: spec.name.clone(),
+                state: "ramping".into(),
+                ..Event::default()
+            },
             id,
             warnings: plan.summary.warnings.clone(),
             plan,
@@ -312,8 +325,12 @@ impl Supervisor {
 
     fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
         let standings = [
-            ("planned", Standing::Planned), ("connecting", Standing::Connecting), ("open", Standing::Open),
-            ("waiting", Standing::Waiting), ("closing", Standing::Closing), ("failed", Standing::Failed),
+            ("planned", Standing::Planned),
+            ("connecting", Standing::Connecting),
+            ("open", Standing::Open),
+            ("waiting", Standing::Waiting),
+            ("closing", Standing::Closing),
+            ("failed", Standing::Failed),
             ("closed", Standing::Closed),
         ];
         let groups = 0..self.plan.groups.len();
@@ -339,7 +356,10 @@ impl Supervisor {
             state: state.into(),
             elapsed: row.at,
             remaining: end.map(|end| end.since(host::monotonic_now()).as_secs_f64()),
-            stages: groups.clone().map(|g| (self.plan.groups[g].name.to_string(), self.stage_name(g))).collect(),
+            stages: groups
+                .clone()
+                .map(|g| (self.plan.groups[g].name.to_string(), self.stage_name(g)))
+                .collect(),
             streams: streams.collect(),
             now: row,
             ticks_missed: result::missed(sums),
@@ -355,7 +375,11 @@ impl Supervisor {
         let report = |worker: &WorkerState| report::Worker {
             cpu: worker.core as u64,
             streams: worker.groups.iter().map(|group| u64::from(group.requested)).sum(),
-            busy_mean: if worker.busy.is_empty() { 0.0 } else { worker.busy.iter().sum::<f64>() / worker.busy.len() as f64 },
+            busy_mean: if worker.busy.is_empty() {
+                0.0
+            } else {
+                worker.busy.iter().sum::<f64>() / worker.busy.len() as f64
+            },
             busy_max: worker.busy.iter().copied().fold(0.0, f64::max),
             turn_p99: worker.turn_p99,
             turn_max: worker.turn_max,
@@ -400,10 +424,13 @@ impl Supervisor {
 
     /// A run whose streams are all down and may not come back ends early.
     fn end_when_hopeless(&mut self) {
-        let alive = [Standing::Planned, Standing::Connecting, Standing::Open, Standing::Waiting, Standing::Closing];
-        let failed: u64 = (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Failed)).sum();
-        let living: u64 =
-            (0..self.plan.groups.len()).flat_map(|group| alive.map(|standing| self.standing(group, standing))).sum();
+        let alive =
+            [Standing::Planned, Standing::Connecting, Standing::Open, Standing::Waiting, Standing::Closing];
+        let failed: u64 =
+            (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Failed)).sum();
+        let living: u64 = (0..self.plan.groups.len())
+            .flat_map(|group| alive.map(|standing| self.standing(group, standing)))
+            .sum();
         let launched = self.workers.iter().all(|w| w.groups.iter().all(|g| g.phase > GroupPhase::Ramping));
         if launched && failed > 0 && living == 0 && !self.hopeless_told {
             self.hopeless_told = true;
@@ -513,13 +540,18 @@ impl Supervisor {
         }
         let rate = request.rate.map(|rate| rate.0).or(base.bytes_per_second);
         let message = match (request.bytes_per_tick, rate) {
-            (Some(_), _) if request.rate.is_some() => return Err("--rate and --bytes-per-tick say the same thing twice".into()),
-            (Some(bytes), _) => (1..=MessageSize::MAX).contains(&bytes.0).then(|| MessageSize::fixed(bytes.0 as u32)),
+            (Some(_), _) if request.rate.is_some() => {
+                return Err("--rate and --bytes-per-tick say the same thing twice".into());
+            }
+            (Some(bytes), _) => {
+                (1..=MessageSize::MAX).contains(&bytes.0).then(|| MessageSize::fixed(bytes.0 as u32))
+            }
             (None, Some(rate)) => MessageSize::from_rate(rate, tick_ns),
             (None, None) => Some(base.message),
         };
         let message = message.ok_or("a message has 1 byte to 16MiB; change the rate or the tick")?;
-        let paced = request.rate.is_some() || request.bytes_per_tick.is_some() || request.tick_interval.is_some();
+        let paced =
+            request.rate.is_some() || request.bytes_per_tick.is_some() || request.tick_interval.is_some();
         if paced && group.traffic == Traffic::Receive {
             return Err("--traffic receive only reads: the target decides the rate".into());
         }
@@ -559,11 +591,14 @@ impl Supervisor {
             let mut stage_sums = vec![Sum::default(); group.stages.len()];
             let mut target_sums = vec![Sum::default(); group.targets.len()];
             for worker in &self.workers {
-                for (offset, cell) in worker.cells.iter().skip(first_cell).take(group.cells(0).end).enumerate() {
+                for (offset, cell) in
+                    worker.cells.iter().skip(first_cell).take(group.cells(0).end).enumerate()
+                {
                     let (stage, target) = (offset / group.targets.len(), offset % group.targets.len());
                     sum.add(cell, stage);
                     target_sums[target].add(cell, stage);
-                    if let Some(stage_sum) = stage.checked_sub(1).and_then(|stage| stage_sums.get_mut(stage)) {
+                    if let Some(stage_sum) = stage.checked_sub(1).and_then(|stage| stage_sums.get_mut(stage))
+                    {
                         stage_sum.add(cell, stage);
                     }
                     whole.add(cell, stage);
@@ -573,7 +608,13 @@ impl Supervisor {
             let gauges = |read: fn(&GroupGauges) -> u64| -> u64 {
                 self.workers.iter().filter_map(|worker| worker.groups.get(index)).map(read).sum()
             };
-            let steady = self.workers.iter().filter_map(|w| w.groups.get(index)).map(|g| g.steady_ns).max().unwrap_or(0);
+            let steady = self
+                .workers
+                .iter()
+                .filter_map(|w| w.groups.get(index))
+                .map(|g| g.steady_ns)
+                .max()
+                .unwrap_or(0);
             let steady = steady as f64 / 1e9;
             steady_all = steady_all.max(steady);
             let streams = Streams {
@@ -585,11 +626,21 @@ impl Supervisor {
             streams_all.opened += streams.opened;
             streams_all.open_at_end += streams.open_at_end;
             let echo = group.traffic == Traffic::Echo;
-            parts.push(Part { name: group.name.to_string(), load: sum.load(streams, steady, echo), latency: sum.latency() });
+            parts.push(Part {
+                name: group.name.to_string(),
+                load: sum.load(streams, steady, echo),
+                latency: sum.latency(),
+            });
             for (number, stage) in stage_sums.iter().enumerate() {
                 let name = format!("{}/{}", group.name, number + 1);
-                let seconds = group.stages[number].hold_ns.map_or(steady, |hold| (hold + group.stages[number].over_ns) as f64 / 1e9);
-                let load = stage.load(Streams { requested: u64::from(group.stages[number].conns), ..streams }, seconds, echo);
+                let seconds = group.stages[number]
+                    .hold_ns
+                    .map_or(steady, |hold| (hold + group.stages[number].over_ns) as f64 / 1e9);
+                let load = stage.load(
+                    Streams { requested: u64::from(group.stages[number].conns), ..streams },
+                    seconds,
+                    echo,
+                );
                 stages.push(Part { name, load, latency: stage.latency() });
             }
             for (name, sum) in group.targets.iter().zip(target_sums) {
@@ -600,11 +651,25 @@ impl Supervisor {
         let load = whole.load(streams_all, steady_all, echo);
         let targets = targets
             .into_iter()
-            .map(|(name, sum)| Part { name, load: sum.load(Streams { opened: sum.all.connects, requested: sum.all.connects + sum.all.failures.sum(), ..Streams::default() }, steady_all, echo), latency: sum.latency() })
+            .map(|(name, sum)| Part {
+                name,
+                load: sum.load(
+                    Streams {
+                        opened: sum.all.connects,
+                        requested: sum.all.connects + sum.all.failures.sum(),
+                        ..Streams::default()
+                    },
+                    steady_all,
+                    echo,
+                ),
+                latency: sum.latency(),
+            })
             .collect();
         let (user, system) = host::process_cpu_seconds();
-        let messages = self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
-        let long = self.saturated_windows >= 2 && (self.saturated_windows * WINDOW as u64) as f64 > 0.05 * steady_all;
+        let messages =
+            self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
+        let long = self.saturated_windows >= 2
+            && (self.saturated_windows * WINDOW as u64) as f64 > 0.05 * steady_all;
         let mut report = Report {
             schema: report::SCHEMA,
             run: report::Run {
@@ -632,7 +697,9 @@ impl Supervisor {
                 workers: self.worker_reports(),
                 cpu_seconds_user: user - self.cpu_before.0,
                 cpu_seconds_system: system - self.cpu_before.1,
-                cpu_us_per_message: messages.filter(|(_, n)| *n > 0).map(|(ns, n)| ns as f64 / 1e3 / n as f64),
+                cpu_us_per_message: messages
+                    .filter(|(_, n)| *n > 0)
+                    .map(|(ns, n)| ns as f64 / 1e3 / n as f64),
                 rss_peak: self.rss_peak,
                 rss_per_stream: (self.rss_steady > self.rss_before && streams_all.requested > 0)
                     .then(|| (self.rss_steady - self.rss_before) as f64 / streams_all.requested as f64),
@@ -654,7 +721,9 @@ impl Supervisor {
             let cells = group.cells(first_cell);
             first_cell = cells.end;
             let (mut counters, mut histograms) = (Counters::default(), Histograms::default());
-            for cell in self.workers.iter().flat_map(|worker| worker.cells.iter().skip(cells.start).take(cells.len())) {
+            for cell in
+                self.workers.iter().flat_map(|worker| worker.cells.iter().skip(cells.start).take(cells.len()))
+            {
                 counters.add(&cell.counters);
                 histograms.add(&cell.histograms);
             }

@@ -78,9 +78,13 @@ impl Targets {
     /// A sentence that names the target and the lines that would allow it.
     pub fn check(&self, host: &str, address: SocketAddr, streams: u64) -> Result<(), String> {
         let ip = address.ip();
-        let never = ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.is_link_local());
+        let never = ip.is_unspecified()
+            || ip.is_multicast()
+            || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.is_link_local());
         if never {
-            return Err(format!("{host} is {ip}, which is never hit (unspecified, link-local, multicast or broadcast)"));
+            return Err(format!(
+                "{host} is {ip}, which is never hit (unspecified, link-local, multicast or broadcast)"
+            ));
         }
         let fits = |rule: &&Rule| rule.allows(host, address);
         let allowed = match &self.file {
@@ -88,7 +92,9 @@ impl Targets {
             Some(_) => match self.rules.iter().find(fits) {
                 Some(rule) => {
                     if let Some(most) = rule.streams_max.filter(|&most| streams > most) {
-                        return Err(format!("{host} ({address}) may carry {most} streams from here, {streams} were asked for; lower --conns or raise streams_max"));
+                        return Err(format!(
+                            "{host} ({address}) may carry {most} streams from here, {streams} were asked for; lower --conns or raise streams_max"
+                        ));
                     }
                     true
                 }
@@ -99,7 +105,9 @@ impl Targets {
             return Ok(());
         }
         let file = self.file.clone().unwrap_or_else(|| "/etc/scaled/targets.toml".into());
-        let nearest = self.rules.first().map_or("only loopback is allowed".into(), |rule| format!("the nearest allowed one is {}", rule.text()));
+        let nearest = self.rules.first().map_or("only loopback is allowed".into(), |rule| {
+            format!("the nearest allowed one is {}", rule.text())
+        });
         let bits = if ip.is_ipv6() { 128 } else { 32 };
         Err(format!(
             "{host} ({address}) is not on this host's list; {nearest}. To allow it, add to {}:\n\n[[target]]\nhost = \"{host}\"\naddresses = [\"{ip}/{bits}\"]\nports = [{}]\n",
@@ -128,18 +136,29 @@ mod tests {
         assert!(targets.check("localhost", "127.0.0.1:9000".parse().unwrap(), 5).is_ok());
         assert!(targets.check("localhost", "[::1]:9000".parse().unwrap(), 5).is_ok());
         let error = targets.check("gw.example.com", "10.1.2.3:443".parse().unwrap(), 5).unwrap_err();
-        assert!(error.contains("host = \"gw.example.com\"") && error.contains("\"10.1.2.3/32\"") && error.contains("[443]"));
+        assert!(
+            error.contains("host = \"gw.example.com\"")
+                && error.contains("\"10.1.2.3/32\"")
+                && error.contains("[443]")
+        );
         assert!(targets.check("x", "0.0.0.0:1".parse().unwrap(), 1).is_err());
     }
 
     #[test]
     fn a_rule_is_a_name_with_its_addresses_ports_and_cap() {
-        let text = "[[target]]\nhost = \"gw\"\naddresses = [\"10.0.0.0/8\"]\nports = [443]\nstreams_max = 100\n";
+        let text =
+            "[[target]]\nhost = \"gw\"\naddresses = [\"10.0.0.0/8\"]\nports = [443]\nstreams_max = 100\n";
         let form: FileForm = toml::from_str(text).unwrap();
         let targets = Targets { file: Some("t".into()), rules: form.target };
-        let allowed = |host: &str, address: &str, streams| targets.check(host, address.parse().unwrap(), streams).is_ok();
+        let allowed = |host: &str, address: &str, streams| {
+            targets.check(host, address.parse().unwrap(), streams).is_ok()
+        };
         assert!(allowed("gw", "10.9.9.9:443", 100));
         assert!(!allowed("gw", "10.9.9.9:443", 101) && !allowed("gw", "10.9.9.9:80", 1));
-        assert!(!allowed("other", "10.9.9.9:443", 1) && !allowed("gw", "11.0.0.1:443", 1) && !allowed("l", "127.0.0.1:1", 1));
+        assert!(
+            !allowed("other", "10.9.9.9:443", 1)
+                && !allowed("gw", "11.0.0.1:443", 1)
+                && !allowed("l", "127.0.0.1:1", 1)
+        );
     }
 }

@@ -279,7 +279,9 @@ mod tests {
     #[test]
     fn a_wrong_byte_is_seen_in_the_head_always_and_elsewhere_with_verify() {
         let payload = Payload::random(1);
-        for (position, verify, seen) in [(0, false, true), (7, false, true), (8, false, false), (8, true, true), (19, true, true)] {
+        for (position, verify, seen) in
+            [(0, false, true), (7, false, true), (8, false, false), (8, true, true), (19, true, true)]
+        {
             let mut pool = Pool::new(10);
             let mut stream = stream_with(&[(16, 20)], &mut pool);
             let mut bytes = payload.piece(16, 0, 20).to_vec();

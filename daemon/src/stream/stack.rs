@@ -451,7 +451,7 @@ impl Upper {
         let Some(session) = &mut self.session else { return Err(Fault::HttpMalformed) };
         while let Some(event) = session.receive(&mut plain, &mut || random.mask())? {
             match event {
-                ws::Event::Data { bytes, .. } if bytes.is_empty() => {}
+                ws::Event::Data { bytes: [], .. } => {}
                 ws::Event::Data { bytes, .. } => payload(bytes),
                 ws::Event::Pong => {}
                 ws::Event::Closed { by_us, .. } => {

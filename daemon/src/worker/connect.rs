@@ -27,7 +27,8 @@ impl<R: Ring> Worker<R> {
     pub(super) fn launch(&mut self, now: Time) {
         let mut room = LAUNCHES_MAX;
         for index in 0..self.groups.len() {
-            let limit = self.share.groups[index].concurrency.map(|all| all.div_ceil(self.share.workers).max(1));
+            let limit =
+                self.share.groups[index].concurrency.map(|all| all.div_ceil(self.share.workers).max(1));
             while room > 0
                 && now >= self.groups[index].next_launch()
                 && limit.is_none_or(|limit| self.groups[index].connecting < limit)
@@ -98,7 +99,8 @@ impl<R: Ring> Worker<R> {
         let spec = &self.share.groups[usize::from(flow.group)];
         let row = spec.endpoint(flow.number);
         let deadline = now.plus_ns(spec.connect_timeout_ns);
-        let addresses = self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
+        let addresses =
+            self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
         // Streams start at different addresses of a name, and go on from there.
         let first = if addresses == 0 { 0 } else { (flow.number + flow.attempts) % addresses };
         self.groups[usize::from(flow.group)].connecting += 1;
@@ -144,9 +146,11 @@ impl<R: Ring> Worker<R> {
     ) -> Result<(scale_ring::Socket, Option<super::ports::Lease>), Errno> {
         let flow = &self.streams[stream as usize];
         let spec = &self.share.groups[usize::from(flow.group)];
-        let sources: Vec<IpAddr> = spec.sources.iter().copied().filter(|s| s.is_ipv6() == to.is_ipv6()).collect();
+        let sources: Vec<IpAddr> =
+            spec.sources.iter().copied().filter(|s| s.is_ipv6() == to.is_ipv6()).collect();
         let source = (!sources.is_empty()).then(|| sources[flow.number as usize % sources.len()]);
-        let any = if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let any =
+            if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
         let mut options = SocketOptions {
             ipv6: to.is_ipv6(),
             bind: None,
@@ -185,9 +189,11 @@ impl<R: Ring> Worker<R> {
         let (tried, began, deadline) = (connection.addresses_tried, connection.began, connection.deadline);
         self.end(index, false);
         self.streams[stream as usize].connection = NO_CONNECTION;
-        let siblings = self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
+        let siblings =
+            self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
         // A port in TIME_WAIT towards this address is no fault of the target's: another port.
-        let taken = matches!(errno, Errno::AddressNotAvailable | Errno::AddressInUse) && tried < PORTS_TRIED_MAX;
+        let taken =
+            matches!(errno, Errno::AddressNotAvailable | Errno::AddressInUse) && tried < PORTS_TRIED_MAX;
         if now < deadline && (tried < siblings || taken) {
             let next = if taken { address } else { (address + 1) % siblings };
             self.ports_in_use += u64::from(taken);
@@ -215,7 +221,11 @@ impl<R: Ring> Worker<R> {
         let wanted = self.is_wanted(stream);
         let flow = &mut self.streams[stream as usize];
         if !wanted {
-            let standing = if timeline.phase >= GroupPhase::Draining || flow.opened { Standing::Closed } else { Standing::Failed };
+            let standing = if timeline.phase >= GroupPhase::Draining || flow.opened {
+                Standing::Closed
+            } else {
+                Standing::Failed
+            };
             return self.stand(stream, standing);
         }
         flow.attempts += 1;
@@ -455,7 +465,8 @@ impl<R: Ring> Worker<R> {
             let flow = &self.streams[stream as usize];
             if flow.standing != Standing::Open {
                 self.retire(stream, now);
-            } else if self.is_answered(stream) || (!echo && self.connection(flow_connection(flow)).is_free()) {
+            } else if self.is_answered(stream) || (!echo && self.connection(flow_connection(flow)).is_free())
+            {
                 self.close(flow_connection(&self.streams[stream as usize]), now);
             }
         }
@@ -518,9 +529,9 @@ impl<R: Ring> Worker<R> {
             let timeline = &mut self.groups[group];
             timeline.churn_next = timeline.churn_next.plus_ns(interval);
             let count = timeline.streams.len();
-            let next = (0..count).map(|ahead| (timeline.churn_cursor + ahead) % count).find(|&local| {
-                self.streams[timeline.streams[local] as usize].standing == Standing::Open
-            });
+            let next = (0..count)
+                .map(|ahead| (timeline.churn_cursor + ahead) % count)
+                .find(|&local| self.streams[timeline.streams[local] as usize].standing == Standing::Open);
             let Some(local) = next else { continue };
             timeline.churn_cursor = local + 1;
             let stream = timeline.streams[local];

@@ -119,8 +119,13 @@ impl<R: Ring> Worker<R> {
                 }
                 Traffic::Echo => {
                     while !received.is_empty() {
-                        let (echo, rest) =
-                            flow.echo(received, &group.payload, group.first_message.as_ref(), group.verify, pool);
+                        let (echo, rest) = flow.echo(
+                            received,
+                            &group.payload,
+                            group.first_message.as_ref(),
+                            group.verify,
+                            pool,
+                        );
                         received = rest;
                         match echo {
                             Echo::Part { due, bytes } => {

@@ -92,7 +92,10 @@ impl<R: Ring> Worker<R> {
         let echo = self.share.groups[group].traffic == Traffic::Echo;
         if free && (!echo || flow.unanswered.has_room(&self.pool)) {
             self.send(connection, newest, stamp, bytes);
-        } else if !free && !self.connection(connection).sending_message && self.connection(connection).message.is_none() {
+        } else if !free
+            && !self.connection(connection).sending_message
+            && self.connection(connection).message.is_none()
+        {
             // Only a control frame is under way: one tick may wait for it.
             if let Some(older) = self.connection(connection).waiting.replace(newest) {
                 self.missed(stream, older);
@@ -171,7 +174,9 @@ impl<R: Ring> Worker<R> {
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let flow = &mut streams[connection.stream as usize];
         let group = &share.groups[usize::from(flow.group)];
-        let Some(bytes) = group.first_message.as_ref().and_then(|first| first.message_bytes()) else { return };
+        let Some(bytes) = group.first_message.as_ref().and_then(|first| first.message_bytes()) else {
+            return;
+        };
         connection.begin(0, bytes, true, random);
         let counters = meter.counters(groups[usize::from(flow.group)].cell_now(flow.target));
         counters.messages_sent += 1;

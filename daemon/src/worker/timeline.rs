@@ -222,6 +222,13 @@ impl Timeline {
         }
     }
 
+    /// Whether the next step is the group's end.
+    pub fn ends_next(&self, group: &Group) -> bool {
+        self.phase == GroupPhase::Steady
+            && self.stage == group.stages.len()
+            && self.hold_until <= self.over_until.min(self.step_next)
+    }
+
     /// Takes at most one step that is due at `now`.
     pub fn step(&mut self, group: &Group, now: Time) -> Option<Step> {
         if now < self.next_step() {

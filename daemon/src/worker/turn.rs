@@ -169,8 +169,10 @@ impl<R: Ring> Worker<R> {
         let now = self.ring.now();
         self.expire(now);
         self.launch(now);
+        // Stages change before what is due in them is sent; a group ends after what is due before.
+        self.steps(now, false);
         self.sends_left = !self.send_due(now);
-        self.steps(now);
+        self.steps(now, true);
         self.hand_over(now);
         if self.is_done() {
             self.finished = true;
@@ -189,6 +191,8 @@ impl<R: Ring> Worker<R> {
             let groups = self.share.groups.clone();
             match command {
                 Command::Drain => {
+                    // What was due before the end still goes.
+                    while !self.send_due(now) {}
                     for (index, group) in groups.iter().enumerate() {
                         if self.groups[index].stop(group, now) {
                             self.drain(index, now);
@@ -250,13 +254,13 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn steps(&mut self, now: Time) {
+    fn steps(&mut self, now: Time, ends: bool) {
         let groups = self.share.groups.clone();
         for (index, group) in groups.iter().enumerate() {
-            // What is due before the end goes before the end is drawn.
-            while !(self.sends_left && self.groups[index].is_sending())
-                && now >= self.groups[index].next_step()
-            {
+            while now >= self.groups[index].next_step() {
+                if self.groups[index].ends_next(group) && (!ends || self.sends_left) {
+                    break;
+                }
                 match self.groups[index].step(group, now) {
                     Some(Step::ArmAll(at)) => {
                         self.shrink(index, now);

@@ -22,7 +22,8 @@ impl Key {
         const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut text = String::with_capacity(24);
         for group in bytes.chunks(3) {
-            let bits = group.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - group.len()));
+            let bits =
+                group.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - group.len()));
             for digit in 0..4 {
                 let known = digit <= group.len();
                 let index = (bits >> (18 - 6 * digit)) as usize & 63;
@@ -53,9 +54,13 @@ impl UpgradeRequest<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         let Self { host, path, headers, subprotocol, key } = self;
         for part in [
-            "GET ", path, " HTTP/1.1\r\nHost: ", host,
+            "GET ",
+            path,
+            " HTTP/1.1\r\nHost: ",
+            host,
             "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ",
-            &key.0, "\r\n",
+            &key.0,
+            "\r\n",
         ] {
             out.extend_from_slice(part.as_bytes());
         }
@@ -87,7 +92,9 @@ fn header<'h>(headers: &'h [httparse::Header<'h>], name: &str) -> impl Iterator<
 }
 
 fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool {
-    header(headers, name).flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+    header(headers, name)
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
 /// Parses a server's answer. `None`: incomplete. `Some(n)`: a right 101 of `n` bytes.
@@ -96,7 +103,9 @@ fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool 
 /// `HttpStatus` as soon as the head of another status is complete, its body unread; what else is
 /// wrong with a head.
 pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Result<Option<usize>, Fault> {
-    if !b"HTTP/1.1 ".starts_with(&bytes[..bytes.len().min(9)]) && !b"HTTP/1.0 ".starts_with(&bytes[..bytes.len().min(9)]) {
+    if !b"HTTP/1.1 ".starts_with(&bytes[..bytes.len().min(9)])
+        && !b"HTTP/1.0 ".starts_with(&bytes[..bytes.len().min(9)])
+    {
         return Err(Fault::HttpMalformed);
     }
     if !is_complete(bytes)? {
@@ -205,5 +214,7 @@ pub fn write_error(out: &mut Vec<u8>, status: u16, body: &str) {
 /// characters (RFC 9110 §5.5), so that nothing can be smuggled in.
 pub fn header_is_valid(name: &str, value: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(token) && value.bytes().all(|byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7F))
+    !name.is_empty()
+        && name.bytes().all(token)
+        && value.bytes().all(|byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7F))
 }

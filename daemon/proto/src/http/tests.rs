@@ -9,7 +9,8 @@ fn key() -> Key {
 fn ask(subprotocol: Option<&str>) -> Vec<u8> {
     let key = key();
     let mut out = Vec::new();
-    UpgradeRequest { host: "h:1", path: "/p?q=1", headers: "X-A: b\r\n", subprotocol, key: &key }.write(&mut out);
+    UpgradeRequest { host: "h:1", path: "/p?q=1", headers: "X-A: b\r\n", subprotocol, key: &key }
+        .write(&mut out);
     out
 }
 
@@ -39,7 +40,10 @@ fn a_client_and_a_server_agree_however_the_answer_is_cut() {
 #[test]
 fn other_answers_are_told_apart() {
     let answer = |text: &str| parse_response(text.as_bytes(), &key(), None);
-    assert_eq!(answer("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\nbody"), Err(Fault::HttpStatus { status: 429, retry_after_s: Some(7) }));
+    assert_eq!(
+        answer("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\nbody"),
+        Err(Fault::HttpStatus { status: 429, retry_after_s: Some(7) })
+    );
     assert_eq!(answer("HTTP/1.1 101 X\r\n\r\n"), Err(Fault::BadUpgrade));
     assert_eq!(answer("SSH-2.0-OpenSSH"), Err(Fault::HttpMalformed));
     assert_eq!(answer("HTTP/1.1 what\r\n\r\n"), Err(Fault::HttpMalformed));
@@ -52,7 +56,9 @@ fn other_answers_are_told_apart() {
 #[test]
 fn a_repeated_header_is_no_fault() {
     let accept = parse_request(&ask(None)).unwrap().unwrap().accept;
-    let text = format!("HTTP/1.1 101 X\r\nServer: a\r\nServer: b\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n");
+    let text = format!(
+        "HTTP/1.1 101 X\r\nServer: a\r\nServer: b\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    );
     assert_eq!(parse_response(text.as_bytes(), &key(), None), Ok(Some(text.len())));
 }
 

@@ -176,6 +176,8 @@ fn a_peer_that_does_not_speak_tls_is_a_fault() {
 fn settings_that_cannot_be_used_name_their_option() {
     let text = |settings: ClientSettings<'_>| client_config(&settings).unwrap_err().to_string();
     assert!(text(ClientSettings { ca_pem: Some(b"x"), ..Default::default() }).contains("--ca"));
-    assert!(text(ClientSettings { cert_pem: Some(b"x"), insecure: true, ..Default::default() }).contains("--key"));
+    assert!(
+        text(ClientSettings { cert_pem: Some(b"x"), insecure: true, ..Default::default() }).contains("--key")
+    );
     assert!(text(ClientSettings { roots: RootCertStore::empty(), ..Default::default() }).contains("--ca"));
 }

@@ -1,6 +1,8 @@
 //! One side of a websocket connection after the upgrade.
 
-use super::codec::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode, Role, mask_into, rotate_mask, write_header};
+use super::codec::{
+    CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode, Role, mask_into, rotate_mask, write_header,
+};
 use super::utf8::Utf8;
 use crate::Fault;
 
@@ -266,7 +268,8 @@ impl Session {
         random: &mut dyn FnMut() -> [u8; 4],
     ) -> Result<Option<Event<'a>>, Fault> {
         self.reading = Reading::Header(0);
-        let mut payload = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.control)).unwrap_or_default();
+        let mut payload =
+            self.rare.as_mut().map(|rare| std::mem::take(&mut rare.control)).unwrap_or_default();
         if let Some(mask) = mask {
             let masked = payload.clone();
             mask_into(&mut payload, &masked, mask);

@@ -25,7 +25,12 @@ enum Seen {
     Closed(Option<u16>, bool),
 }
 
-fn read(session: &mut Session, mut input: &[u8], open: &mut Vec<u8>, seen: &mut Vec<Seen>) -> Result<(), Fault> {
+fn read(
+    session: &mut Session,
+    mut input: &[u8],
+    open: &mut Vec<u8>,
+    seen: &mut Vec<Seen>,
+) -> Result<(), Fault> {
     while let Some(event) = session.receive(&mut input, &mut mask)? {
         match event {
             Event::Data { bytes, mask, opcode, message_end } => {
@@ -90,7 +95,11 @@ fn each_rule_of_the_rfc_is_kept() {
         ("fragmented ping", frame(Role::Server, 0x09, b"x"), 1002),
         ("long ping", frame(Role::Server, 0x89, &[0; 126]), 1002),
         ("continuation of nothing", frame(Role::Server, 0x80, b"x"), 1002),
-        ("message within a message", [frame(Role::Server, 0x02, b"x"), frame(Role::Server, 0x82, b"y")].concat(), 1002),
+        (
+            "message within a message",
+            [frame(Role::Server, 0x02, b"x"), frame(Role::Server, 0x82, b"y")].concat(),
+            1002,
+        ),
         ("length not shortest, 16 bits", vec![0x82, 126, 0, 5, 1, 2, 3, 4, 5], 1002),
         ("length not shortest, 64 bits", vec![0x82, 127, 0, 0, 0, 0, 0, 0, 1, 0], 1002),
         ("length's highest bit", vec![0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], 1002),

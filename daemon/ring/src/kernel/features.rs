@@ -86,10 +86,14 @@ impl Features {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The sysctl.
-    #[error("io_uring is switched off by sysctl kernel.io_uring_disabled={0}; run `sysctl -w kernel.io_uring_disabled=0`")]
+    #[error(
+        "io_uring is switched off by sysctl kernel.io_uring_disabled={0}; run `sysctl -w kernel.io_uring_disabled=0`"
+    )]
     Disabled(u32),
     /// EPERM without the sysctl.
-    #[error("io_uring is forbidden to this process (EPERM), as container runtimes do by seccomp; allow io_uring_setup, io_uring_enter and io_uring_register in its profile")]
+    #[error(
+        "io_uring is forbidden to this process (EPERM), as container runtimes do by seccomp; allow io_uring_setup, io_uring_enter and io_uring_register in its profile"
+    )]
     Forbidden,
     /// ENOSYS.
     #[error("this kernel has no io_uring; Linux 6.1 or later is needed")]
@@ -136,7 +140,11 @@ impl SetupError {
 }
 
 /// A ring with as much of `wanted` as the kernel takes: what it refuses is peeled off.
-pub(super) fn build(wanted: Features, submissions: u32, completions: u32) -> Result<(IoUring, Features), SetupError> {
+pub(super) fn build(
+    wanted: Features,
+    submissions: u32,
+    completions: u32,
+) -> Result<(IoUring, Features), SetupError> {
     let mut features = wanted;
     loop {
         let mut builder = IoUring::builder();

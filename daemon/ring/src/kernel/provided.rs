@@ -36,8 +36,10 @@ impl Provided {
         let memory = Mapping::new(usize::from(count) * bytes as usize)?;
         // SAFETY: the mapping has room for `count` descriptors, is page-aligned and lives until
         // `detach` has taken it from the kernel (or the ring is closed).
-        unsafe { ring.submitter().register_buf_ring_with_flags(descriptors.at as u64, count, Self::GROUP, 0) }
-            .map_err(|error| SetupError::at("provided buffers", error))?;
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(descriptors.at as u64, count, Self::GROUP, 0)
+        }
+        .map_err(|error| SetupError::at("provided buffers", error))?;
         let mut provided = Self { ring: descriptors, memory, count, bytes, tail: 0, published: 0 };
         (0..count).for_each(|id| provided.give(id));
         provided.publish();

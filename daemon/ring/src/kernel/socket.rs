@@ -80,7 +80,13 @@ impl Descriptor {
     fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> Result<()> {
         // SAFETY: the value lives across the call and its size is given.
         let result = unsafe {
-            libc::setsockopt(self.0, level, option, (&raw const value).cast(), size_of_val(&value) as libc::socklen_t)
+            libc::setsockopt(
+                self.0,
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of_val(&value) as libc::socklen_t,
+            )
         };
         check(result).map(|_| ())
     }
