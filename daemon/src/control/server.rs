@@ -123,16 +123,21 @@ async fn answer(
     Ok(route(state, request, caller).await.unwrap_or_else(|why| problem(&why)))
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+/// The whole body. It is read whatever the path says: an answer before the caller has finished
+/// sending would be lost with the connection.
+async fn body_of(request: Request<Incoming>) -> Result<Bytes, Problem> {
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let body = tokio::time::timeout(REQUEST_TIME_MAX, body)
         .await
         .map_err(|_| Problem::new(ProblemCode::TooLarge, "the request's body took more than 10 s to come"))?
         .map_err(|_| {
             Problem::new(ProblemCode::TooLarge, "the request's body is too large (64 MiB) or broke off")
-        })?
-        .to_bytes();
-    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        })?;
+    Ok(body.to_bytes())
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| {
         Problem::new(ProblemCode::Invalid, format!("the request's body is not as it should be: {error}"))
     })
@@ -144,6 +149,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
     if method != Method::GET {
         tracing::info!(uid = caller.uid, pid = caller.pid, %method, path, "asked to change");
     }
+    let body = body_of(request).await?;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
         (&Method::GET, ["metrics"]) => Ok(metrics_text(&state)),
@@ -152,7 +158,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
         (&Method::GET, ["v1", "runs"]) => json(&state.borrow().runs()),
         (&Method::POST, ["v1", "runs"]) => {
-            let StartRequest { mut spec, dry_run } = read(request).await?;
+            let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();
             json(&state.borrow_mut().start(spec, dry_run)?)
         }
@@ -171,11 +177,11 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             }
         }
         (&Method::PATCH, ["v1", "runs", id]) => {
-            let set: SetRequest = read(request).await?;
+            let set: SetRequest = read(&body)?;
             going(&state, id, |run| run.set(&set).map_err(|why| Problem::new(ProblemCode::Invalid, why)))
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
-            let stop: StopRequest = read(request).await?;
+            let stop: StopRequest = read(&body)?;
             going(&state, id, |run| {
                 run.stop(stop.now);
                 Ok(())
@@ -194,7 +200,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             Ok(())
         }),
         (&Method::POST, ["v1", "runs", id, "marks"]) => {
-            let mark: MarkRequest = read(request).await?;
+            let mark: MarkRequest = read(&body)?;
             if mark.text.is_empty() || mark.text.len() > 1000 {
                 return Err(Problem::new(ProblemCode::Invalid, "a mark has 1 to 1000 bytes of text"));
             }
