@@ -62,25 +62,34 @@ const ORDINARY: u32 = 1 << 31;
 enum Owned {
     Send(SendBuffer),
     Address { _address: Box<socket::Address> },
-    Close(Socket),
+    Close,
+}
+
+/// What is known of a socket, to end it cheaply.
+#[derive(Clone, Copy, Default)]
+struct Armed {
+    /// The receive's user_data, once one was armed; it may have ended since.
+    receive: Option<u64>,
+    /// Sends and connects under way.
+    owned: u32,
 }
 
 struct InFlight {
-    entries: Vec<Option<(Token, Owned)>>,
+    entries: Vec<Option<(Token, Socket, Owned)>>,
     free: Vec<u32>,
 }
 
 impl InFlight {
-    fn insert(&mut self, token: Token, owned: Owned) -> u64 {
+    fn insert(&mut self, token: Token, socket: Socket, owned: Owned) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             (self.entries.len() - 1) as u32
         });
-        self.entries[index as usize] = Some((token, owned));
+        self.entries[index as usize] = Some((token, socket, owned));
         OWNED | u64::from(index)
     }
 
-    fn remove(&mut self, user_data: u64) -> (Token, Owned) {
+    fn remove(&mut self, user_data: u64) -> (Token, Socket, Owned) {
         let index = user_data as u32;
         self.free.push(index);
         self.entries[index as usize].take().expect("an operation completes once")
@@ -97,6 +106,8 @@ pub struct Kernel {
     features: Features,
     provided: Provided,
     in_flight: InFlight,
+    /// By slot, and by number for ordinary descriptors.
+    armed: [Vec<Armed>; 2],
     send_buffers: SendBuffers,
     /// Free slots of the direct table, and whether a listener lets the kernel choose them.
     slots: Vec<u32>,
@@ -131,6 +142,7 @@ impl Kernel {
             features,
             provided,
             in_flight: InFlight { entries: Vec::new(), free: Vec::new() },
+            armed: [Vec::new(), Vec::new()],
             send_buffers: SendBuffers::default(),
             slots,
             kernel_chooses: false,
@@ -166,6 +178,16 @@ impl Kernel {
         } else {
             fd(Fd((socket.0 & !ORDINARY) as RawFd))
         }
+    }
+
+    #[inline]
+    fn armed(&mut self, socket: Socket) -> &mut Armed {
+        let table = &mut self.armed[usize::from(socket.0 & ORDINARY != 0)];
+        let index = (socket.0 & !ORDINARY) as usize;
+        if index >= table.len() {
+            table.resize(index + 1, Armed::default());
+        }
+        &mut table[index]
     }
 
     /// Puts a descriptor into the table where there is room.
@@ -228,7 +250,10 @@ impl Kernel {
             return None;
         }
         if user_data & OWNED != 0 {
-            let (token, owned) = self.in_flight.remove(user_data);
+            let (token, socket, owned) = self.in_flight.remove(user_data);
+            if !matches!(owned, Owned::Close) {
+                self.armed(socket).owned -= 1;
+            }
             let outcome = match owned {
                 Owned::Send(buffer) if result >= 0 => {
                     self.counters.short_sends += u64::from((result as usize) < buffer.len());
@@ -237,7 +262,7 @@ impl Kernel {
                 Owned::Send(buffer) => Outcome::SendFailed { buffer, errno: errno(-result) },
                 Owned::Address { .. } if result >= 0 => Outcome::Connected,
                 Owned::Address { .. } => Outcome::Failed(errno(-result)),
-                Owned::Close(socket) => {
+                Owned::Close => {
                     if socket.0 & ORDINARY == 0 && !self.kernel_chooses {
                         self.slots.push(socket.0);
                     }
@@ -298,7 +323,8 @@ impl Ring for Kernel {
     fn connect(&mut self, socket: Socket, to: SocketAddr, token: Token) {
         let address = Box::new(socket::Address::new(to));
         let (pointer, len) = address.as_raw();
-        let user_data = self.in_flight.insert(token, Owned::Address { _address: address });
+        let user_data = self.in_flight.insert(token, socket, Owned::Address { _address: address });
+        self.armed(socket).owned += 1;
         let entry = self.entry(
             socket,
             |fixed| opcode::Connect::new(fixed, pointer, len).build(),
@@ -323,7 +349,9 @@ impl Ring for Kernel {
             let slot = direct.then(io_uring::types::DestinationSlot::auto_target);
             opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).file_index(slot).build()
         };
-        self.push(entry.user_data(token.bits() | ACCEPT));
+        let user_data = token.bits() | ACCEPT;
+        self.armed(listener).receive = Some(user_data);
+        self.push(entry.user_data(user_data));
     }
 
     #[inline]
@@ -344,6 +372,7 @@ impl Ring for Kernel {
             )
             .flags(squeue::Flags::BUFFER_SELECT)
         };
+        self.armed(socket).receive = Some(token.bits());
         self.push(entry.user_data(token.bits()));
     }
 
@@ -351,7 +380,8 @@ impl Ring for Kernel {
     fn send(&mut self, socket: Socket, buffer: SendBuffer, token: Token) {
         let (pointer, len) = (buffer.as_slice().as_ptr(), buffer.len() as u32);
         // The memory behind the pointer is on the heap: moving its owner does not move it.
-        let user_data = self.in_flight.insert(token, Owned::Send(buffer));
+        let user_data = self.in_flight.insert(token, socket, Owned::Send(buffer));
+        self.armed(socket).owned += 1;
         let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let entry = self.entry(
             socket,
@@ -363,13 +393,25 @@ impl Ring for Kernel {
 
     fn close(&mut self, socket: Socket, token: Token) {
         // What is armed on the socket holds it open: it is cancelled first, in the same submission.
-        let cancel = if socket.0 & ORDINARY == 0 {
-            CancelBuilder::fd(Fixed(socket.0)).all()
-        } else {
-            CancelBuilder::fd(Fd((socket.0 & !ORDINARY) as RawFd)).all()
+        // By user_data the kernel finds it at once; by descriptor it looks through everything that
+        // waits on this ring, which is for sockets with a send or connect under way only.
+        let Armed { receive, owned } = std::mem::take(self.armed(socket));
+        self.armed(socket).owned = owned;
+        let cancel = match (owned, receive) {
+            (0, None) => None,
+            (0, Some(user_data)) => Some(opcode::AsyncCancel::new(user_data).build()),
+            _ if socket.0 & ORDINARY == 0 => {
+                Some(opcode::AsyncCancel2::new(CancelBuilder::fd(Fixed(socket.0)).all()).build())
+            }
+            _ => {
+                let fd = Fd((socket.0 & !ORDINARY) as RawFd);
+                Some(opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all()).build())
+            }
         };
-        self.push(opcode::AsyncCancel2::new(cancel).build().user_data(IGNORED));
-        let user_data = self.in_flight.insert(token, Owned::Close(socket));
+        if let Some(cancel) = cancel {
+            self.push(cancel.user_data(IGNORED));
+        }
+        let user_data = self.in_flight.insert(token, socket, Owned::Close);
         let entry = self.entry(
             socket,
             |fixed| opcode::Close::new(fixed).build(),
