@@ -520,6 +520,11 @@ fn upper(
             Ok(Some(ws::Event::Data { bytes, mask, opcode, message_end })) => {
                 counts.payload_bytes_received += bytes.len() as u64;
                 let echo = settings.traffic == Traffic::Echo && !settings.stall;
+                if !session.outbox().is_empty() {
+                    // A pong goes before the echo of what came after its ping.
+                    connection.out.extend_from_slice(session.outbox());
+                    session.clear_outbox();
+                }
                 if message_end {
                     counts.messages_received += 1;
                     stamp(connection);

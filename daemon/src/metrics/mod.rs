@@ -24,7 +24,7 @@ const BUCKETS_US: [u64; 18] = [
 ];
 
 /// Name and help of every metric but the histograms.
-pub const TABLE: [(&str, &str); 24] = [
+pub const TABLE: [(&str, &str); 23] = [
     ("scaled_build_info", "Version of this daemon; always 1."),
     ("scaled_run_info", "Id and name of the run that is going; always 1."),
     ("scaled_run_state", "1 for the state that the run is in."),
@@ -41,7 +41,6 @@ pub const TABLE: [(&str, &str); 24] = [
     ("scaled_messages_echoed_total", "Messages whose echo came back whole."),
     ("scaled_verify_failures_total", "Messages whose echo differed."),
     ("scaled_worker_busy_ratio", "CPU time over wall time of a worker's thread in the last second."),
-    ("scaled_worker_turn_seconds", "Length of a worker's turns in the last second."),
     ("scaled_saturated", "1 while the generator is itself the limit."),
     ("scaled_ring_cq_overflows_total", "Completions that did not fit into the queue at once."),
     ("scaled_ring_buffers_exhausted_total", "Receives that found no buffer."),
@@ -99,14 +98,7 @@ pub fn render(run: Option<&Supervisor>) -> String {
         let name = run.event().name.clone().unwrap_or_default();
         gauge("scaled_run_info", &[("run", run.id.clone()), ("name", name)], 1.0);
         for worker in &run.event().workers {
-            let cpu = worker.cpu.to_string();
-            gauge("scaled_worker_busy_ratio", &[("cpu", cpu.clone())], worker.busy_max);
-            gauge(
-                "scaled_worker_turn_seconds",
-                &[("cpu", cpu.clone()), ("quantile", "0.99".into())],
-                worker.turn_p99,
-            );
-            gauge("scaled_worker_turn_seconds", &[("cpu", cpu), ("quantile", "1".into())], worker.turn_max);
+            gauge("scaled_worker_busy_ratio", &[("cpu", worker.cpu.to_string())], worker.busy_max);
         }
     }
     let (overflows, exhausted) = run.map(Supervisor::ring_counters).unwrap_or_default();
@@ -179,6 +171,7 @@ pub fn render(run: Option<&Supervisor>) -> String {
         );
         write_histogram(&mut text, name, help, merged.as_ref());
     }
+    turns(&mut text, run);
     process(&mut text);
     text
 }
@@ -192,6 +185,17 @@ fn write_histogram(text: &mut String, name: &str, help: &str, histogram: Option<
     let count = histogram.map_or(0, Histogram::len);
     let sum = histogram.map_or(0.0, |histogram| histogram.mean() * histogram.len() as f64 / 1e6);
     let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}\n");
+}
+
+/// A summary, which the exporter makes from single samples only.
+fn turns(text: &mut String, run: Option<&Supervisor>) {
+    let name = "scaled_worker_turn_seconds";
+    let _ = writeln!(text, "# HELP {name} Length of a worker's turns.\n# TYPE {name} summary");
+    for worker in run.map(|run| run.event().workers.as_slice()).unwrap_or_default() {
+        for (quantile, value) in [("0.99", worker.turn_p99), ("1", worker.turn_max)] {
+            let _ = writeln!(text, "{name}{{cpu=\"{}\",quantile=\"{quantile}\"}} {value}", worker.cpu);
+        }
+    }
 }
 
 fn process(text: &mut String) {
