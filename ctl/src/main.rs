@@ -150,7 +150,7 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
             lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));
             lines.push(format!(
                 "source ports towards the busiest destination: {}",
-                render::thousands(plan.source_ports)
+                scale_api::units::thousands(plan.source_ports)
             ));
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }

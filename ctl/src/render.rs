@@ -1,19 +1,7 @@
 //! What people read: a line a second, and the report.
 
 use scale_api::report::{Event, Figure, Load, Report, SeriesRow};
-
-/// 1234567 as 1,234,567.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+use scale_api::units::thousands;
 
 /// Seconds as people say them.
 pub fn seconds(seconds: f64) -> String {

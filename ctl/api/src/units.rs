@@ -256,6 +256,19 @@ pub fn parse_cores(text: &str) -> Result<Vec<usize>, UnitError> {
     Ok(cores)
 }
 
+/// 20000 as 20,000.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

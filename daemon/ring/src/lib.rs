@@ -1,8 +1,8 @@
 //! Every syscall and every `unsafe` of the project, behind one small interface.
 //!
-//! A [`Ring`] takes operations on sockets and gives completions. Two kinds exist: [`Kernel`],
-//! over io_uring, and `sim::SimRing` (feature `sim`), over a simulated kernel, network and
-//! clock from one seed. A worker is generic over the ring, so the simulator runs the real one.
+//! A [`Ring`] takes operations on sockets and gives completions. [`Kernel`] does so over io_uring.
+//! A worker is generic over the ring, so that a simulated kernel, network and clock can run the
+//! real one.
 //!
 //! Holds always:
 //! - Memory that the kernel reads belongs to the ring until the operation has completed: a

@@ -108,16 +108,7 @@ pub fn render(run: Option<&Supervisor>) -> String {
     for (group, counters, _, standing) in &groups {
         sum.add(counters);
         let group = ("group", group.to_string());
-        let standings = [
-            ("planned", Standing::Planned),
-            ("connecting", Standing::Connecting),
-            ("open", Standing::Open),
-            ("waiting", Standing::Waiting),
-            ("closing", Standing::Closing),
-            ("failed", Standing::Failed),
-            ("closed", Standing::Closed),
-        ];
-        for (name, which) in standings {
+        for (name, which) in Standing::NAMED {
             gauge(
                 "scaled_streams",
                 &[group.clone(), ("state", name.into())],

@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use scale_api::http::{PlanSummary, Problem, ProblemCode};
 use scale_api::spec::{self, Duration, GroupSpec, Spec};
 use scale_api::target::{Scheme, Target};
+use scale_api::units::thousands;
 use scale_proto::tls::ClientSettings;
 use scale_proto::ws::Opcode;
 use scale_ring::host::Facts;
@@ -209,19 +210,6 @@ impl Plan {
             self.seed
         ));
     }
-}
-
-/// 20000 as 20,000.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// The plan's tables while they are filled.

@@ -324,17 +324,8 @@ impl Supervisor {
     }
 
     fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
-        let standings = [
-            ("planned", Standing::Planned),
-            ("connecting", Standing::Connecting),
-            ("open", Standing::Open),
-            ("waiting", Standing::Waiting),
-            ("closing", Standing::Closing),
-            ("failed", Standing::Failed),
-            ("closed", Standing::Closed),
-        ];
         let groups = 0..self.plan.groups.len();
-        let streams = standings.iter().map(|(name, standing)| {
+        let streams = Standing::NAMED.iter().map(|(name, standing)| {
             ((*name).to_owned(), groups.clone().map(|group| self.standing(group, *standing)).sum())
         });
         let mut warnings = self.warnings.clone();

@@ -28,8 +28,18 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Every one with its name in events and metrics, in the order of their numbers.
+    pub const NAMED: [(&'static str, Self); 7] = [
+        ("planned", Self::Planned),
+        ("connecting", Self::Connecting),
+        ("open", Self::Open),
+        ("waiting", Self::Waiting),
+        ("closing", Self::Closing),
+        ("failed", Self::Failed),
+        ("closed", Self::Closed),
+    ];
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = Self::NAMED.len();
 }
 
 /// No connection.
