@@ -37,6 +37,12 @@ impl SendBuffer {
         Self { memory: Memory::Shared(bytes), start: range.start, end: range.end }
     }
 
+    /// Whether it came from a ring's free list.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn is_owned(&self) -> bool {
+        matches!(self.memory, Memory::Owned(_))
+    }
+
     /// What is to be sent.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {

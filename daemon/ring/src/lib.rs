@@ -1,8 +1,8 @@
 //! Every syscall and every `unsafe` of the project, behind one small interface.
 //!
-//! A [`Ring`] takes operations on sockets and gives completions. [`Kernel`] does so over io_uring.
-//! A worker is generic over the ring, so that a simulated kernel, network and clock can run the
-//! real one.
+//! A [`Ring`] takes operations on sockets and gives completions. [`Kernel`] does so over io_uring;
+//! with feature `sim`, `sim::SimRing` does so in a simulated world. A worker is generic over the
+//! ring, so the real one runs on both.
 //!
 //! Holds always:
 //! - Memory that the kernel reads belongs to the ring until the operation has completed: a
@@ -21,6 +21,8 @@
 mod buffers;
 pub mod host;
 mod kernel;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod time;
 mod token;
 

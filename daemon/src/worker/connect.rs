@@ -377,7 +377,9 @@ impl<R: Ring> Worker<R> {
             self.deadline(index, now.plus_ns(CLOSE_WAIT_NS));
             self.push_out_if_free(index);
         } else {
-            self.closed(index, true, now);
+            // Raw TCP has no answer to a close: what is under way or unread is lost with it.
+            let answered = self.is_answered(stream);
+            self.closed(index, answered, now);
         }
     }
 

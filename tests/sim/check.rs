@@ -1,0 +1,156 @@
+//! What must hold after any run.
+
+use scale_bench::sink::Counts;
+use scale_ring::Time;
+use scale_ring::sim::Leaks;
+use scaled::load::{Group, Protocol, Traffic};
+use scaled::stream::flow::Standing;
+use scaled::stream::meter::{Counters, Figure};
+
+use crate::drive::Ran;
+use crate::scenario::Scenario;
+
+/// Panics with what does not hold.
+pub fn check(scenario: &Scenario, ran: &Ran) {
+    for worker in &ran.workers {
+        assert_eq!(worker.leaks, Leaks::default(), "a worker keeps what it should give back");
+        for gauges in &worker.groups {
+            for standing in [Standing::Connecting, Standing::Open, Standing::Waiting, Standing::Closing] {
+                assert_eq!(gauges.standing[standing as usize], 0, "streams still {standing:?} at the end");
+            }
+        }
+        let standing: u32 = worker.groups.iter().flat_map(|gauges| gauges.standing).sum();
+        assert_eq!(standing as usize, worker.streams.len(), "each stream stands somewhere");
+        for (counters, histograms) in &worker.cells {
+            let samples = |figure| histograms.figure(figure).map_or(0, |samples| samples.len());
+            assert_eq!(samples(Figure::Lateness), counters.ticks_sent, "each sent tick has its lateness");
+        }
+    }
+    for (_, _, leaks) in &ran.servers {
+        assert_eq!(*leaks, Leaks::default(), "a server keeps what it should give back");
+    }
+    for (index, group) in scenario.groups.iter().enumerate() {
+        let stages = ran.group(&scenario.groups, index);
+        let mut sum = Counters::default();
+        for counters in &stages {
+            ticks_are_accounted_for(counters);
+            sum.add(counters);
+        }
+        let mut counts = Counts::default();
+        ran.servers.iter().filter(|(of, ..)| *of == index).for_each(|(_, server, _)| counts += *server);
+        bytes_agree(scenario, index, &sum, &counts);
+        if scenario.calm {
+            nothing_is_missed(group, &stages, ran);
+        }
+    }
+}
+
+fn ticks_are_accounted_for(counters: &Counters) {
+    let missed = counters.missed_generator + counters.missed_backpressure + counters.missed_disconnected;
+    assert_eq!(counters.ticks_due, counters.ticks_sent + missed, "each due tick is sent or missed");
+}
+
+fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Counts) {
+    let group = &scenario.groups[index];
+    let protocol = scenario.endpoints[group.pattern[0] as usize].protocol;
+    assert_eq!((sum.verify_failures, sum.unexpected_bytes), (0, 0), "servers here are honest");
+    // What was under way on connections that were not closed in order may have arrived, or not.
+    let lost = sum.payload_sent - counts.payload_bytes_received.min(sum.payload_sent);
+    assert!(counts.payload_bytes_received <= sum.payload_sent, "more came than was sent");
+    assert!(
+        lost <= sum.payload_open,
+        "{lost} B were lost where {} B were open: sent {}, received {}",
+        sum.payload_open,
+        sum.payload_sent,
+        counts.payload_bytes_received
+    );
+    assert!(sum.payload_received <= counts.payload_bytes_sent, "more came back than was sent");
+    match group.traffic {
+        Traffic::Echo => {
+            assert_eq!(
+                sum.messages_sent,
+                sum.messages_echoed + sum.messages_unanswered,
+                "each message is echoed or unanswered"
+            );
+            if sum.messages_unanswered == 0 {
+                assert_eq!(sum.payload_received, counts.payload_bytes_sent, "all that was echoed came back");
+                assert_eq!(sum.payload_received, sum.payload_sent, "an echo has the bytes of its message");
+            }
+        }
+        Traffic::Receive => {
+            let in_order = sum.disconnects.sum() == 0 && sum.payload_open == 0;
+            if in_order && scenario.calm && protocol != Protocol::Tcp {
+                assert_eq!(sum.payload_received, counts.payload_bytes_sent, "all that was sent came");
+            }
+        }
+        Traffic::Discard => assert_eq!(sum.payload_received, 0),
+    }
+}
+
+/// Without faults nothing is missed, and as many ticks are due as the grid has points.
+fn nothing_is_missed(group: &Group, stages: &[Counters], ran: &Ran) {
+    let steady = &stages[1];
+    assert_eq!(steady.ticks_sent, steady.ticks_due, "nothing is missed when nothing is wrong");
+    assert_eq!(steady.messages_unanswered, 0, "everything is answered when nothing is wrong");
+    if group.traffic == Traffic::Receive {
+        return;
+    }
+    let stage = &group.stages[0];
+    let begin = ran.start.plus_ns(group.start_ns);
+    let from = begin.plus_ns(group.ramp_ns + group.warm_up_ns);
+    let to = from.plus_ns(stage.hold_ns.expect("calm runs have an end"));
+    let due: u64 = (0..group.conns)
+        .map(|stream| {
+            let number = u64::from(group.first_stream + stream);
+            let offset = group.tick_offset.of(number, stage.tick_ns, ran.seed);
+            let points_before = |time: Time| {
+                let since = time.ns_since(begin.plus_ns(offset));
+                since.div_ceil(stage.tick_ns)
+            };
+            points_before(to) - points_before(from)
+        })
+        .sum();
+    assert_eq!(steady.ticks_due, due, "as many ticks are due as the grid has points");
+}
+
+/// What happened over all seeds: a simulation in which nothing goes wrong proves little.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    counters: Counters,
+    short_sends: u64,
+    buffers_exhausted: u64,
+    ports_in_use: u64,
+    simulated_seconds: u64,
+}
+
+impl Coverage {
+    pub fn add(&mut self, ran: &Ran) {
+        self.counters.add(&ran.sum());
+        for worker in &ran.workers {
+            self.short_sends += worker.ring.short_sends;
+            self.buffers_exhausted += worker.ring.buffers_exhausted;
+            self.ports_in_use += worker.ports_in_use;
+        }
+        self.simulated_seconds += ran.end.ns_since(ran.start) / 1_000_000_000;
+    }
+
+    pub fn assert_everything_happened(&self) {
+        let counters = &self.counters;
+        for (what, count) in [
+            ("messages were echoed", counters.messages_echoed),
+            ("messages stayed unanswered", counters.messages_unanswered),
+            ("the generator missed ticks", counters.missed_generator),
+            ("ticks met back-pressure", counters.missed_backpressure),
+            ("ticks were due without a connection", counters.missed_disconnected),
+            ("attempts failed", counters.failures.sum()),
+            ("connections were lost", counters.disconnects.sum()),
+            ("streams came back", counters.reconnects),
+            ("streams were replaced", counters.churned),
+            ("sends were short", self.short_sends),
+            ("buffers ran out", self.buffers_exhausted),
+            ("source ports were taken", self.ports_in_use),
+        ] {
+            assert!(count > 0, "in no seed: {what}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Gives everybody their turns, in the order of the world's time.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use scale_bench::sink::{Counts, Sink};
+use scale_ring::sim::{Faults, Handle, Leaks, SimRing, World};
+use scale_ring::{Ring, SocketOptions, Time};
+use scaled::load::Group;
+use scaled::stream::meter::{Counters, Histograms};
+use scaled::worker::share::{Command, GroupGauges, StreamResult};
+use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
+
+use crate::scenario::{Scenario, Stall, Word};
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// How long servers have to see that the run is over.
+const AFTER_NS: u64 = 5 * SECOND_NS;
+
+/// What is left of a run.
+pub struct Ran {
+    pub seed: u64,
+    pub trace: u64,
+    pub start: Time,
+    pub end: Time,
+    pub workers: Vec<WorkerRan>,
+    pub servers: Vec<(usize, Counts, Leaks)>,
+}
+
+/// What is left of a worker.
+pub struct WorkerRan {
+    /// By cell, of the whole run.
+    pub cells: Vec<(Counters, Histograms)>,
+    pub groups: Vec<GroupGauges>,
+    pub streams: Vec<StreamResult>,
+    pub leaks: Leaks,
+    pub ring: scale_ring::RingCounters,
+    pub ports_in_use: u64,
+}
+
+impl Ran {
+    /// Everything counted, over workers and cells.
+    pub fn sum(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.workers.iter().flat_map(|worker| &worker.cells).for_each(|(counters, _)| sum.add(counters));
+        sum
+    }
+
+    /// The cells of one group, over all workers: by stage, 0 being before steady.
+    pub fn group(&self, groups: &[Group], index: usize) -> Vec<Counters> {
+        let mut from = 0;
+        for group in &groups[..index] {
+            from = group.cells(from).end;
+        }
+        let cells = groups[index].cells(from);
+        let mut stages = vec![Counters::default(); cells.len()];
+        for worker in &self.workers {
+            for (to, (counters, _)) in stages.iter_mut().zip(&worker.cells[cells.clone()]) {
+                to.add(counters);
+            }
+        }
+        stages
+    }
+}
+
+enum Who {
+    Worker { worker: Box<Worker<SimRing>>, inbox: Inbox, snapshots: Receiver<Snapshot>, finished: bool },
+    Server { sink: Box<Sink<SimRing>>, group: usize },
+}
+
+struct Actor {
+    who: Who,
+    handle: Handle,
+}
+
+/// Runs a scenario to its end.
+pub fn drive(scenario: &Scenario) -> Ran {
+    let world = World::new(scenario.seed, scenario.faults.clone());
+    let mut actors = actors(scenario, &world);
+    let start = start_at(&world);
+    let deadline = start.plus_ns(scenario.longest_ns());
+    let mut words = scenario.words.iter().copied().peekable();
+    let mut end = Time::NEVER;
+    loop {
+        let word = words.peek().map_or(Time::NEVER, |(at, _)| start.plus_ns(*at));
+        let turns = actors.iter().enumerate().map(|(index, actor)| turn_at(scenario, start, index, actor));
+        let next = turns.fold(world.next().min(word), Time::min);
+        if next >= end {
+            break;
+        }
+        assert!(next <= deadline.max(world.now()) || end != Time::NEVER, "the run does not end");
+        world.advance(next);
+        let now = world.now();
+        while let Some((_, word)) = words.next_if(|(at, _)| start.plus_ns(*at) <= now) {
+            say(&actors, word, now);
+        }
+        for index in 0..actors.len() {
+            if turn_at(scenario, start, index, &actors[index]) <= world.now() {
+                turn(&mut actors[index], &world);
+            }
+        }
+        let finished = |actor: &Actor| !matches!(actor.who, Who::Worker { finished: false, .. });
+        if end == Time::NEVER && actors.iter().all(finished) {
+            end = world.now().plus_ns(AFTER_NS + scenario.faults.spike_ns);
+            // Stalls may be ahead still; servers are to see the end of every connection.
+            world.set_faults(Faults { spike_per_mille: 0, ..scenario.faults.clone() });
+        }
+    }
+    let ended = world.now();
+    for actor in &mut actors {
+        if let Who::Server { sink, .. } = &mut actor.who {
+            sink.stop_accepting();
+        }
+    }
+    for _ in 0..1000 {
+        world.advance(world.now().plus_ns(SECOND_NS / 100));
+        actors.iter_mut().for_each(|actor| turn(actor, &world));
+    }
+    gather(scenario.seed, &world, actors, start, ended)
+}
+
+fn start_at(world: &World) -> Time {
+    // The world begins at a whole second; a run is planned a little ahead.
+    Time::from_ns(1_000 * SECOND_NS).plus_ns(50_000_000).max(world.now())
+}
+
+fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
+    let mut actors = Vec::new();
+    for number in 0..scenario.workers {
+        let ring = world.ring();
+        let width = 60_000 / scenario.workers;
+        let share = Share {
+            worker: number,
+            workers: scenario.workers,
+            start_at: start_at(world),
+            seed: scenario.seed,
+            groups: scenario.groups.clone(),
+            endpoints: scenario.endpoints.clone(),
+            addresses: scenario.addresses.clone(),
+            ports: ((2000 + width * number) as u16, (1999 + width * (number + 1)) as u16),
+            ports_reserved: [].into(),
+            streams_max: scenario.streams_max,
+        };
+        let (inbox, (out, snapshots), handle) = (Inbox::default(), channel(), ring.handle());
+        let worker = Box::new(Worker::new(ring, share, inbox.clone(), out));
+        actors.push(Actor { who: Who::Worker { worker, inbox, snapshots, finished: false }, handle });
+    }
+    for server in &scenario.servers {
+        let mut ring = world.ring();
+        let handle = ring.handle();
+        let (listener, _) = ring.listen(server.address, &SocketOptions::default()).expect("it listens");
+        let sink = Box::new(Sink::new(ring, listener, server.settings.clone(), None));
+        actors.push(Actor { who: Who::Server { sink, group: server.group }, handle });
+    }
+    actors
+}
+
+/// When an actor is to have its next turn.
+fn turn_at(scenario: &Scenario, start: Time, index: usize, actor: &Actor) -> Time {
+    if matches!(actor.who, Who::Worker { finished: true, .. }) {
+        return Time::NEVER;
+    }
+    let mut at = actor.handle.wake_at();
+    for Stall { actor: who, from_ns, for_ns } in &scenario.stalls {
+        let (from, until) = (start.plus_ns(*from_ns), start.plus_ns(from_ns + for_ns));
+        if *who == index && from <= at && at < until {
+            at = until;
+        }
+    }
+    at
+}
+
+fn turn(actor: &mut Actor, world: &World) {
+    match &mut actor.who {
+        Who::Worker { worker, finished, .. } => *finished |= worker.turn() == Turn::Finished,
+        Who::Server { sink, .. } => sink.turn(world.now().plus_ns(SECOND_NS)),
+    }
+}
+
+fn say(actors: &[Actor], word: Word, now: Time) {
+    let command = match word {
+        Word::Drain => Command::Drain,
+        Word::Abort => Command::Abort,
+        Word::Pause => Command::Pause(now),
+        Word::Resume => Command::Resume(now),
+        Word::Conns(group, conns) => Command::Set { group, conns: Some(conns), pace: None },
+        Word::Pace(group, tick_ns, bytes) => {
+            let pace = Some((tick_ns, scaled::load::MessageSize::fixed(bytes)));
+            Command::Set { group, conns: None, pace }
+        }
+    };
+    for actor in actors {
+        if let Who::Worker { inbox, .. } = &actor.who {
+            inbox.push(command.clone());
+        }
+    }
+}
+
+fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) -> Ran {
+    let mut ran = Ran { seed, trace: world.trace(), start, end, workers: Vec::new(), servers: Vec::new() };
+    for Actor { who, handle } in actors {
+        let leaks = handle.leaks();
+        match who {
+            Who::Server { sink, group } => ran.servers.push((group, sink.counts(), leaks)),
+            Who::Worker { worker, snapshots, .. } => {
+                drop(worker);
+                let mut cells: Vec<(Counters, Histograms)> = Vec::new();
+                let mut last = None;
+                for snapshot in snapshots {
+                    cells.resize_with(snapshot.cells.len(), Default::default);
+                    for (to, cell) in cells.iter_mut().zip(&snapshot.cells) {
+                        to.0 = cell.counters.clone();
+                        to.1.add(&cell.histograms);
+                    }
+                    last = Some(snapshot);
+                }
+                let last = last.expect("a worker hands over at its end");
+                ran.workers.push(WorkerRan {
+                    cells,
+                    groups: last.groups,
+                    streams: last.finished.expect("the last snapshot has the streams"),
+                    leaks,
+                    ring: last.ring,
+                    ports_in_use: last.ports_in_use,
+                });
+            }
+        }
+    }
+    ran
+}

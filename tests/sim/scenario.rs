@@ -1,0 +1,379 @@
+//! A seed becomes a run: what flows where, what goes wrong, and who says what when.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use scale_bench::sink;
+use scale_proto::tls::{ClientSettings, client_config, server_config};
+use scale_proto::ws::Opcode;
+use scale_ring::sim::Faults;
+use scaled::load::endpoint::TlsName;
+use scaled::load::{
+    Endpoint, Group, MessageSize, Payload, Protocol, Random, Reconnect, Stage, TickOffset, Traffic,
+};
+use scaled::worker::share::Addresses;
+
+const MS: u64 = 1_000_000;
+
+/// What somebody says to all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    Drain,
+    Abort,
+    Pause,
+    Resume,
+    Conns(usize, u32),
+    Pace(usize, u64, u32),
+}
+
+/// Somebody gets no turn for a while.
+#[derive(Debug, Clone, Copy)]
+pub struct Stall {
+    /// Workers first, then servers.
+    pub actor: usize,
+    pub from_ns: u64,
+    pub for_ns: u64,
+}
+
+/// A server.
+#[derive(Clone)]
+pub struct Server {
+    pub address: SocketAddr,
+    pub group: usize,
+    pub settings: sink::Settings,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sink::Settings { protocol, traffic, delay_ns, close_after_ns, stall, .. } = &self.settings;
+        write!(f, "{} for group {}: {protocol:?} {traffic:?}", self.address, self.group)?;
+        write!(f, " delay {delay_ns} ns, close after {close_after_ns:?}, stall {stall}")
+    }
+}
+
+/// Everything that a seed decides before the run.
+pub struct Scenario {
+    pub seed: u64,
+    pub faults: Faults,
+    /// Nothing goes wrong and nobody says anything.
+    pub calm: bool,
+    pub workers: u32,
+    pub groups: Arc<[Group]>,
+    pub endpoints: Arc<[Endpoint]>,
+    pub addresses: Addresses,
+    pub servers: Vec<Server>,
+    pub words: Vec<(u64, Word)>,
+    pub stalls: Vec<Stall>,
+    pub streams_max: usize,
+}
+
+impl std::fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("Scenario");
+        out.field("seed", &self.seed).field("calm", &self.calm).field("faults", &self.faults);
+        out.field("workers", &self.workers).field("servers", &self.servers);
+        out.field("addresses", &self.addresses).field("words", &self.words).field("stalls", &self.stalls);
+        for group in self.groups.iter() {
+            let stages: Vec<_> = group
+                .stages
+                .iter()
+                .map(|s| (s.conns, s.tick_ns / MS, s.message, s.over_ns / MS, s.hold_ns.map(|ns| ns / MS)))
+                .collect();
+            out.field(
+                &group.name,
+                &format_args!(
+                    "{:?} {:?} conns {} start {} ramp {} warm-up {} drain {} timeout {} ms, stages \
+                     (conns, tick ms, bytes, over, hold) {stages:?}, {:?} churn {} concurrency {:?} \
+                     verify {} first {}",
+                    group.traffic,
+                    group.tick_offset,
+                    group.conns,
+                    group.start_ns / MS,
+                    group.ramp_ns / MS,
+                    group.warm_up_ns / MS,
+                    group.drain_ns / MS,
+                    group.connect_timeout_ns / MS,
+                    group.reconnect,
+                    group.churn_milli,
+                    group.concurrency,
+                    group.verify,
+                    group.first_message.is_some(),
+                ),
+            );
+        }
+        out.finish()
+    }
+}
+
+/// One choice after another.
+struct Dice(Random);
+
+impl Dice {
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.0.below(most - least + 1)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.0.below(100) < percent
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.0.below(choices.len() as u64) as usize]
+    }
+
+    /// 0 most of the time, else up to `most`.
+    fn rare(&mut self, percent: u64, most: u64) -> u64 {
+        if self.chance(percent) { self.between(1, most) } else { 0 }
+    }
+}
+
+/// Certificate and key, made once: Ed25519, whose signatures all have the same length.
+fn pki() -> &'static (String, String) {
+    static PKI: OnceLock<(String, String)> = OnceLock::new();
+    PKI.get_or_init(|| {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let cert = params.self_signed(&key).expect("a certificate");
+        (cert.pem(), key.serialize_pem())
+    })
+}
+
+impl Scenario {
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice(Random::new(seed ^ 0x5CA1_AB1E));
+        let calm = dice.chance(20);
+        let mut scenario = Self {
+            seed,
+            faults: if calm { Faults::NONE } else { faults(&mut dice) },
+            calm,
+            workers: dice.of(&[1, 1, 1, 2, 3]),
+            groups: Arc::new([]),
+            endpoints: Arc::new([]),
+            addresses: Arc::new([]),
+            servers: Vec::new(),
+            words: Vec::new(),
+            stalls: Vec::new(),
+            streams_max: 0,
+        };
+        let mut tables = Tables::default();
+        let count = dice.of(&[1, 1, 1, 2, 3]);
+        let groups: Vec<Group> = (0..count).map(|n| group(n, &mut dice, calm, seed, &mut tables)).collect();
+        let end_ns = groups.iter().map(planned_end_ns).max().unwrap_or(0);
+        if !calm {
+            scenario.words = words(&mut dice, &groups, end_ns);
+            let actors = u64::from(scenario.workers) + tables.servers.len() as u64;
+            for _ in 0..dice.rare(30, 3) {
+                scenario.stalls.push(Stall {
+                    actor: dice.between(0, actors - 1) as usize,
+                    from_ns: dice.between(0, end_ns),
+                    for_ns: dice.between(1, 1500) * MS,
+                });
+            }
+        }
+        if groups.iter().any(|group| group.stages.last().is_some_and(|stage| stage.hold_ns.is_none())) {
+            let last = scenario.words.last().map_or(0, |(at, _)| *at);
+            scenario.words.push((last.max(end_ns), Word::Drain));
+        }
+        scenario.streams_max = groups.iter().map(|g| g.conns_max() as usize).sum::<usize>() + count * 64;
+        scenario.groups = groups.into();
+        scenario.endpoints = tables.endpoints.into();
+        scenario.addresses = tables.addresses.into();
+        scenario.servers = tables.servers;
+        scenario
+    }
+
+    /// No later than this after its start the run is over, in ns.
+    pub fn longest_ns(&self) -> u64 {
+        let planned = self.groups.iter().map(planned_end_ns).max().unwrap_or(0);
+        let said = self.words.iter().map(|(at, _)| *at).max().unwrap_or(0);
+        let drain = self.groups.iter().map(|group| group.drain_ns).max().unwrap_or(0);
+        let stalled: u64 = self.stalls.iter().map(|stall| stall.for_ns).sum();
+        // Whoever pauses resumes, and that is a word, too. Closing takes 2 s at the most.
+        planned + 2 * said + drain + stalled + 5_000 * MS
+    }
+}
+
+/// When a group's drain is over if nobody says anything; what has no end, at its last known point.
+fn planned_end_ns(group: &Group) -> u64 {
+    let stages: u64 =
+        group.stages.iter().map(|stage| stage.over_ns + stage.hold_ns.unwrap_or(500 * MS)).sum();
+    group.start_ns + group.ramp_ns + group.warm_up_ns + stages + group.drain_ns
+}
+
+fn faults(dice: &mut Dice) -> Faults {
+    let least = dice.between(1, 2_000_000);
+    Faults {
+        latency_ns: (least, least + dice.rare(50, 30 * MS)),
+        spike_per_mille: dice.rare(20, 50),
+        spike_ns: dice.between(1, 800) * MS,
+        completion_delay_ns: dice.rare(50, 3 * MS),
+        split_per_mille: dice.rare(40, 900),
+        short_send_per_mille: dice.rare(30, 500),
+        lost_multishot_per_mille: dice.rare(30, 500),
+        refuse_per_mille: dice.rare(15, 400),
+        silence_per_mille: dice.rare(10, 300),
+        address_in_use_per_mille: dice.rare(15, 700),
+        reset_per_mille: dice.rare(20, 30),
+        end_per_mille: dice.rare(15, 30),
+        buffers: dice.of(&[2, 8, 64, 512]),
+        buffer_bytes: dice.of(&[64, 512, 4096, 4096, 32768]),
+        window_bytes: dice.of(&[2048, 16 << 10, 256 << 10, 4 << 20]),
+        sockets_max: if dice.chance(10) { dice.between(2, 20) as usize } else { usize::MAX },
+    }
+}
+
+fn words(dice: &mut Dice, groups: &[Group], end_ns: u64) -> Vec<(u64, Word)> {
+    let mut words = Vec::new();
+    for _ in 0..dice.rare(50, 6) {
+        let at = dice.between(0, end_ns);
+        let group = dice.between(0, groups.len() as u64 - 1) as usize;
+        match dice.between(0, 6) {
+            0 => words.push((at, Word::Drain)),
+            1 => words.push((at, Word::Abort)),
+            2 | 3 => {
+                words.push((at, Word::Pause));
+                words.push((at + dice.between(1, 800) * MS, Word::Resume));
+            }
+            4 | 5 => words.push((at, Word::Conns(group, dice.between(1, 60) as u32))),
+            _ => {
+                let tick = dice.between(5, 200) * MS;
+                words.push((at, Word::Pace(group, tick, dice.between(1, 6000) as u32)));
+            }
+        }
+    }
+    words.sort_by_key(|(at, _)| *at);
+    words
+}
+
+#[derive(Default)]
+struct Tables {
+    endpoints: Vec<Endpoint>,
+    addresses: Vec<Vec<SocketAddr>>,
+    servers: Vec<Server>,
+}
+
+fn group(number: usize, dice: &mut Dice, calm: bool, seed: u64, tables: &mut Tables) -> Group {
+    let protocol = dice.of(&[Protocol::Ws, Protocol::Ws, Protocol::Ws, Protocol::Tcp, Protocol::Wss]);
+    let traffic = dice.of(&[Traffic::Echo, Traffic::Echo, Traffic::Echo, Traffic::Discard, Traffic::Receive]);
+    let conns = dice.between(1, if protocol == Protocol::Wss { 8 } else { 40 }) as u32;
+    let tick_ns = dice.between(5, 250) * MS;
+    let bytes = if dice.chance(5) { dice.between(1, 200_000) } else { dice.between(1, 6000) };
+    let base = MessageSize::fixed(bytes as u32);
+    let mut stages = vec![Stage {
+        conns,
+        tick_ns,
+        bytes_per_second: None,
+        message: base,
+        over_ns: 0,
+        hold_ns: Some(dice.between(100, 1500) * MS),
+    }];
+    if !calm && dice.chance(30) {
+        for _ in 0..dice.between(1, 2) {
+            let rated = dice.chance(50);
+            let tick_ns = if rated { tick_ns } else { dice.between(5, 250) * MS };
+            let rate = dice.between(1000, 100_000);
+            let message = rated.then(|| MessageSize::from_rate(rate, tick_ns)).flatten();
+            stages.push(Stage {
+                conns: dice.between(1, 40) as u32,
+                tick_ns,
+                bytes_per_second: message.map(|_| rate),
+                message: message.unwrap_or(base),
+                over_ns: dice.of(&[0, 300, 2300]) * MS,
+                hold_ns: Some(dice.between(100, 800) * MS),
+            });
+        }
+    }
+    if !calm && dice.chance(5) {
+        stages.last_mut().expect("there is one").hold_ns = None;
+    }
+    let endpoint = endpoint(number, protocol, traffic, dice, calm, tables);
+    let text = dice.chance(20);
+    let payload = if text { Payload::text(seed) } else { Payload::random(seed) };
+    Group {
+        name: format!("group{number}").into(),
+        targets: vec![format!("target{number}").into()],
+        pattern: vec![endpoint].into(),
+        first_stream: dice.rare(20, 1000) as u32,
+        traffic,
+        tick_offset: dice.of(&[TickOffset::Spread, TickOffset::Aligned, TickOffset::Random]),
+        start_ns: dice.rare(20, 400) * MS,
+        conns,
+        ramp_ns: dice.rare(70, 500) * MS,
+        connect_rate_milli: dice.between(10_000, 1_000_000),
+        concurrency: dice.chance(15).then(|| dice.between(1, 10) as u32),
+        // Long enough for every stream to be open before it counts, where nothing goes wrong.
+        warm_up_ns: if calm { dice.between(100, 300) } else { dice.rare(50, 300) } * MS,
+        stages,
+        drain_ns: if calm { 1000 * MS } else { dice.rare(80, 1500) * MS },
+        connect_timeout_ns: dice.between(200, 3000) * MS,
+        reconnect: dice.of(&[Reconnect::Never, Reconnect::Backoff, Reconnect::Client]),
+        churn_milli: if calm { 0 } else { dice.rare(20, 50_000) },
+        verify: dice.chance(50),
+        opcode: if text { Opcode::Text } else { Opcode::Binary },
+        subprotocol: (protocol != Protocol::Tcp && dice.chance(20)).then(|| "scale".into()),
+        first_message: dice.chance(15).then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
+        payload,
+        sources: Arc::new([]),
+        send_buffer_bytes: None,
+        receive_buffer_bytes: None,
+    }
+}
+
+/// A group's row, with one or two servers, and perhaps an address where nobody listens.
+fn endpoint(
+    number: usize,
+    protocol: Protocol,
+    traffic: Traffic,
+    dice: &mut Dice,
+    calm: bool,
+    tables: &mut Tables,
+) -> u32 {
+    let (cert, key) = pki();
+    let settings = sink::Settings {
+        protocol: match protocol {
+            Protocol::Tcp => sink::Protocol::Tcp,
+            Protocol::Ws => sink::Protocol::Ws,
+            Protocol::Wss => sink::Protocol::Wss,
+        },
+        traffic: match traffic {
+            Traffic::Echo => sink::Traffic::Echo,
+            Traffic::Discard => sink::Traffic::Discard,
+            Traffic::Receive => {
+                let tick_ns = dice.between(5, 200) * MS;
+                sink::Traffic::Receive { bytes: dice.between(1, 5000) as u32, tick_ns }
+            }
+        },
+        tls: (protocol == Protocol::Wss)
+            .then(|| server_config(cert.as_bytes(), key.as_bytes()).expect("a pair that fits")),
+        delay_ns: if calm || traffic != Traffic::Echo { 0 } else { dice.rare(20, 700) * MS },
+        close_after_ns: (!calm && dice.chance(10)).then(|| dice.between(1, 2000) * MS),
+        stall: !calm && dice.chance(5),
+    };
+    let mut addresses = Vec::new();
+    for server in 0..dice.of(&[1, 1, 2]) {
+        let address = SocketAddr::from(([10, number as u8, 0, 1 + server], 80));
+        addresses.push(address);
+        tables.servers.push(Server { address, group: number, settings: settings.clone() });
+    }
+    if dice.chance(20) {
+        addresses.insert(0, SocketAddr::from(([10, number as u8, 0, 9], 80)));
+    }
+    tables.addresses.push(addresses);
+    let tls = (protocol == Protocol::Wss).then(|| {
+        let settings = ClientSettings { ca_pem: Some(cert.as_bytes()), ..ClientSettings::default() };
+        Arc::new(TlsName {
+            name: "localhost".try_into().expect("a name"),
+            config: client_config(&settings).expect("settings that fit"),
+        })
+    });
+    tables.endpoints.push(Endpoint {
+        protocol,
+        target: 0,
+        addresses: tables.addresses.len() as u32 - 1,
+        tls,
+        host: "localhost".into(),
+        path: "/".into(),
+        headers: "".into(),
+    });
+    tables.endpoints.len() as u32 - 1
+}
