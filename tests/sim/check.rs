@@ -121,6 +121,8 @@ pub struct Coverage {
     buffers_exhausted: u64,
     ports_in_use: u64,
     simulated_seconds: u64,
+    /// The most turns of a run, and its seed.
+    longest: (u64, u64),
 }
 
 impl Coverage {
@@ -131,6 +133,7 @@ impl Coverage {
             self.buffers_exhausted += worker.ring.buffers_exhausted;
             self.ports_in_use += worker.ports_in_use;
         }
+        self.longest = self.longest.max((ran.turns, ran.seed));
         self.simulated_seconds += ran.end.ns_since(ran.start) / 1_000_000_000;
     }
 

@@ -16,10 +16,15 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// How long servers have to see that the run is over.
 const AFTER_NS: u64 = 5 * SECOND_NS;
 
+/// Turns that servers then get to close what is left.
+const AFTER_TURNS_MAX: u32 = 1000;
+
 /// What is left of a run.
 pub struct Ran {
     pub seed: u64,
     pub trace: u64,
+    /// Turns of everybody.
+    pub turns: u64,
     pub start: Time,
     pub end: Time,
     pub workers: Vec<WorkerRan>,
@@ -79,11 +84,11 @@ pub fn drive(scenario: &Scenario) -> Ran {
     let start = start_at(&world);
     let deadline = start.plus_ns(scenario.longest_ns());
     let mut words = scenario.words.iter().copied().peekable();
-    let mut end = Time::NEVER;
+    let (mut end, mut turns) = (Time::NEVER, 0);
     loop {
         let word = words.peek().map_or(Time::NEVER, |(at, _)| start.plus_ns(*at));
-        let turns = actors.iter().enumerate().map(|(index, actor)| turn_at(scenario, start, index, actor));
-        let next = turns.fold(world.next().min(word), Time::min);
+        let wakes = actors.iter().enumerate().map(|(index, actor)| turn_at(scenario, start, index, actor));
+        let next = wakes.fold(world.next().min(word), Time::min);
         if next >= end {
             break;
         }
@@ -96,13 +101,14 @@ pub fn drive(scenario: &Scenario) -> Ran {
         for index in 0..actors.len() {
             if turn_at(scenario, start, index, &actors[index]) <= world.now() {
                 turn(&mut actors[index], &world);
+                turns += 1;
             }
         }
         let finished = |actor: &Actor| !matches!(actor.who, Who::Worker { finished: false, .. });
         if end == Time::NEVER && actors.iter().all(finished) {
             end = world.now().plus_ns(AFTER_NS + scenario.faults.spike_ns);
-            // Stalls may be ahead still; servers are to see the end of every connection.
-            world.set_faults(Faults { spike_per_mille: 0, ..scenario.faults.clone() });
+            // Servers are to read what is left, and to see the end of every connection.
+            world.set_faults(Faults::NONE);
         }
     }
     let ended = world.now();
@@ -111,11 +117,14 @@ pub fn drive(scenario: &Scenario) -> Ran {
             sink.stop_accepting();
         }
     }
-    for _ in 0..1000 {
+    for _ in 0..AFTER_TURNS_MAX {
+        if actors.iter().all(|actor| actor.handle.leaks() == Leaks::default()) {
+            break;
+        }
         world.advance(world.now().plus_ns(SECOND_NS / 100));
         actors.iter_mut().for_each(|actor| turn(actor, &world));
     }
-    gather(scenario.seed, &world, actors, start, ended)
+    Ran { turns, ..gather(scenario.seed, &world, actors, start, ended) }
 }
 
 fn start_at(world: &World) -> Time {
@@ -196,7 +205,8 @@ fn say(actors: &[Actor], word: Word, now: Time) {
 }
 
 fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) -> Ran {
-    let mut ran = Ran { seed, trace: world.trace(), start, end, workers: Vec::new(), servers: Vec::new() };
+    let mut ran =
+        Ran { seed, trace: world.trace(), turns: 0, start, end, workers: Vec::new(), servers: Vec::new() };
     for Actor { who, handle } in actors {
         let leaks = handle.leaks();
         match who {

@@ -157,7 +157,7 @@ impl Scenario {
         };
         let mut tables = Tables::default();
         let count = dice.of(&[1, 1, 1, 2, 3]);
-        let groups: Vec<Group> = (0..count).map(|n| group(n, &mut dice, calm, seed, &mut tables)).collect();
+        let groups: Vec<Group> = (0..count).map(|n| group(n, &mut dice, &scenario, &mut tables)).collect();
         let end_ns = groups.iter().map(planned_end_ns).max().unwrap_or(0);
         if !calm {
             scenario.words = words(&mut dice, &groups, end_ns);
@@ -252,12 +252,17 @@ struct Tables {
     servers: Vec<Server>,
 }
 
-fn group(number: usize, dice: &mut Dice, calm: bool, seed: u64, tables: &mut Tables) -> Group {
+fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Tables) -> Group {
+    let Scenario { calm, seed, faults, .. } = scenario;
+    let (calm, seed) = (*calm, *seed);
     let protocol = dice.of(&[Protocol::Ws, Protocol::Ws, Protocol::Ws, Protocol::Tcp, Protocol::Wss]);
     let traffic = dice.of(&[Traffic::Echo, Traffic::Echo, Traffic::Echo, Traffic::Discard, Traffic::Receive]);
     let conns = dice.between(1, if protocol == Protocol::Wss { 8 } else { 40 }) as u32;
     let tick_ns = dice.between(5, 250) * MS;
-    let bytes = if dice.chance(5) { dice.between(1, 200_000) } else { dice.between(1, 6000) };
+    // What a ring can receive at once: large messages in tiny buffers take long to simulate.
+    let room = u64::from(faults.buffers) * u64::from(faults.buffer_bytes);
+    let most = if dice.chance(5) { 200_000 } else { 6000 };
+    let bytes = dice.between(1, most).min(room);
     let base = MessageSize::fixed(bytes as u32);
     let mut stages = vec![Stage {
         conns,
@@ -271,7 +276,7 @@ fn group(number: usize, dice: &mut Dice, calm: bool, seed: u64, tables: &mut Tab
         for _ in 0..dice.between(1, 2) {
             let rated = dice.chance(50);
             let tick_ns = if rated { tick_ns } else { dice.between(5, 250) * MS };
-            let rate = dice.between(1000, 100_000);
+            let rate = dice.between(1000, 100_000.min(10 * room));
             let message = rated.then(|| MessageSize::from_rate(rate, tick_ns)).flatten();
             stages.push(Stage {
                 conns: dice.between(1, 40) as u32,
