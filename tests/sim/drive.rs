@@ -98,9 +98,9 @@ pub fn drive(scenario: &Scenario) -> Ran {
         while let Some((_, word)) = words.next_if(|(at, _)| start.plus_ns(*at) <= now) {
             say(&actors, word, now);
         }
-        for index in 0..actors.len() {
-            if turn_at(scenario, start, index, &actors[index]) <= world.now() {
-                turn(&mut actors[index], &world);
+        for (index, actor) in actors.iter_mut().enumerate() {
+            if turn_at(scenario, start, index, actor) <= world.now() {
+                turn(actor, &world);
                 turns += 1;
             }
         }

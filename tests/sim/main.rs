@@ -6,6 +6,8 @@
 //!
 //! `SIM_SEEDS=N` sets how many seeds run, `SIM_SEED=N` runs that one and prints what it is.
 
+#![allow(clippy::print_stdout, reason = "a test's output")]
+
 mod check;
 mod drive;
 mod scenario;

@@ -15,6 +15,17 @@ use scaled::worker::share::Addresses;
 
 const MS: u64 = 1_000_000;
 
+/// How much goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// Nothing, and nobody says anything.
+    Calm,
+    /// Everything takes long and comes in pieces, but no connection is harmed.
+    Bumpy,
+    /// Anything may happen at any time.
+    Stormy,
+}
+
 /// What somebody says to all workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
@@ -45,9 +56,10 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sink::Settings { protocol, traffic, delay_ns, close_after_ns, stall, .. } = &self.settings;
+        let sink::Settings { protocol, traffic, delay_ns, close_after_ns, ping_ns, stall, .. } =
+            &self.settings;
         write!(f, "{} for group {}: {protocol:?} {traffic:?}", self.address, self.group)?;
-        write!(f, " delay {delay_ns} ns, close after {close_after_ns:?}, stall {stall}")
+        write!(f, " delay {delay_ns} ns, close after {close_after_ns:?}, ping {ping_ns:?}, stall {stall}")
     }
 }
 
@@ -55,8 +67,7 @@ impl std::fmt::Debug for Server {
 pub struct Scenario {
     pub seed: u64,
     pub faults: Faults,
-    /// Nothing goes wrong and nobody says anything.
-    pub calm: bool,
+    pub weather: Weather,
     pub workers: u32,
     pub groups: Arc<[Group]>,
     pub endpoints: Arc<[Endpoint]>,
@@ -70,7 +81,7 @@ pub struct Scenario {
 impl std::fmt::Debug for Scenario {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("Scenario");
-        out.field("seed", &self.seed).field("calm", &self.calm).field("faults", &self.faults);
+        out.field("seed", &self.seed).field("weather", &self.weather).field("faults", &self.faults);
         out.field("workers", &self.workers).field("servers", &self.servers);
         out.field("addresses", &self.addresses).field("words", &self.words).field("stalls", &self.stalls);
         for group in self.groups.iter() {
@@ -141,11 +152,12 @@ fn pki() -> &'static (String, String) {
 impl Scenario {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice(Random::new(seed ^ 0x5CA1_AB1E));
-        let calm = dice.chance(20);
+        let weather =
+            dice.of(&[Weather::Calm, Weather::Bumpy, Weather::Bumpy, Weather::Stormy, Weather::Stormy]);
         let mut scenario = Self {
             seed,
-            faults: if calm { Faults::NONE } else { faults(&mut dice) },
-            calm,
+            faults: faults(&mut dice, weather),
+            weather,
             workers: dice.of(&[1, 1, 1, 2, 3]),
             groups: Arc::new([]),
             endpoints: Arc::new([]),
@@ -159,7 +171,7 @@ impl Scenario {
         let count = dice.of(&[1, 1, 1, 2, 3]);
         let groups: Vec<Group> = (0..count).map(|n| group(n, &mut dice, &scenario, &mut tables)).collect();
         let end_ns = groups.iter().map(planned_end_ns).max().unwrap_or(0);
-        if !calm {
+        if weather == Weather::Stormy {
             scenario.words = words(&mut dice, &groups, end_ns);
             let actors = u64::from(scenario.workers) + tables.servers.len() as u64;
             for _ in 0..dice.rare(30, 3) {
@@ -200,9 +212,12 @@ fn planned_end_ns(group: &Group) -> u64 {
     group.start_ns + group.ramp_ns + group.warm_up_ns + stages + group.drain_ns
 }
 
-fn faults(dice: &mut Dice) -> Faults {
+fn faults(dice: &mut Dice, weather: Weather) -> Faults {
+    if weather == Weather::Calm {
+        return Faults::NONE;
+    }
     let least = dice.between(1, 2_000_000);
-    Faults {
+    let bumpy = Faults {
         latency_ns: (least, least + dice.rare(50, 30 * MS)),
         spike_per_mille: dice.rare(20, 50),
         spike_ns: dice.between(1, 800) * MS,
@@ -210,15 +225,22 @@ fn faults(dice: &mut Dice) -> Faults {
         split_per_mille: dice.rare(40, 900),
         short_send_per_mille: dice.rare(30, 500),
         lost_multishot_per_mille: dice.rare(30, 500),
-        refuse_per_mille: dice.rare(15, 400),
-        silence_per_mille: dice.rare(10, 300),
         address_in_use_per_mille: dice.rare(15, 700),
-        reset_per_mille: dice.rare(20, 30),
-        end_per_mille: dice.rare(15, 30),
         buffers: dice.of(&[2, 8, 64, 512]),
         buffer_bytes: dice.of(&[64, 512, 4096, 4096, 32768]),
         window_bytes: dice.of(&[2048, 16 << 10, 256 << 10, 4 << 20]),
+        ..Faults::NONE
+    };
+    if weather == Weather::Bumpy {
+        return bumpy;
+    }
+    Faults {
+        refuse_per_mille: dice.rare(15, 400),
+        silence_per_mille: dice.rare(10, 300),
+        reset_per_mille: dice.rare(20, 30),
+        end_per_mille: dice.rare(15, 30),
         sockets_max: if dice.chance(10) { dice.between(2, 20) as usize } else { usize::MAX },
+        ..bumpy
     }
 }
 
@@ -253,8 +275,8 @@ struct Tables {
 }
 
 fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Tables) -> Group {
-    let Scenario { calm, seed, faults, .. } = scenario;
-    let (calm, seed) = (*calm, *seed);
+    let Scenario { weather, seed, faults, .. } = scenario;
+    let (calm, stormy, seed) = (*weather == Weather::Calm, *weather == Weather::Stormy, *seed);
     let protocol = dice.of(&[Protocol::Ws, Protocol::Ws, Protocol::Ws, Protocol::Tcp, Protocol::Wss]);
     let traffic = dice.of(&[Traffic::Echo, Traffic::Echo, Traffic::Echo, Traffic::Discard, Traffic::Receive]);
     let conns = dice.between(1, if protocol == Protocol::Wss { 8 } else { 40 }) as u32;
@@ -272,7 +294,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         over_ns: 0,
         hold_ns: Some(dice.between(100, 1500) * MS),
     }];
-    if !calm && dice.chance(30) {
+    if stormy && dice.chance(30) {
         for _ in 0..dice.between(1, 2) {
             let rated = dice.chance(50);
             let tick_ns = if rated { tick_ns } else { dice.between(5, 250) * MS };
@@ -288,10 +310,10 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
             });
         }
     }
-    if !calm && dice.chance(5) {
+    if stormy && dice.chance(5) {
         stages.last_mut().expect("there is one").hold_ns = None;
     }
-    let endpoint = endpoint(number, protocol, traffic, dice, calm, tables);
+    let endpoint = endpoint(number, protocol, traffic, dice, *weather, tables);
     let text = dice.chance(20);
     let payload = if text { Payload::text(seed) } else { Payload::random(seed) };
     Group {
@@ -309,10 +331,11 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         // Long enough for every stream to be open before it counts, where nothing goes wrong.
         warm_up_ns: if calm { dice.between(100, 300) } else { dice.rare(50, 300) } * MS,
         stages,
-        drain_ns: if calm { 1000 * MS } else { dice.rare(80, 1500) * MS },
-        connect_timeout_ns: dice.between(200, 3000) * MS,
+        // Long enough for every answer, where no connection is harmed.
+        drain_ns: if stormy { dice.rare(80, 1500) } else { 60_000 } * MS,
+        connect_timeout_ns: if stormy { dice.between(200, 3000) } else { 60_000 } * MS,
         reconnect: dice.of(&[Reconnect::Never, Reconnect::Backoff, Reconnect::Client]),
-        churn_milli: if calm { 0 } else { dice.rare(20, 50_000) },
+        churn_milli: if stormy { dice.rare(20, 50_000) } else { 0 },
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
         subprotocol: (protocol != Protocol::Tcp && dice.chance(20)).then(|| "scale".into()),
@@ -330,10 +353,11 @@ fn endpoint(
     protocol: Protocol,
     traffic: Traffic,
     dice: &mut Dice,
-    calm: bool,
+    weather: Weather,
     tables: &mut Tables,
 ) -> u32 {
     let (cert, key) = pki();
+    let stormy = weather == Weather::Stormy;
     let settings = sink::Settings {
         protocol: match protocol {
             Protocol::Tcp => sink::Protocol::Tcp,
@@ -350,9 +374,14 @@ fn endpoint(
         },
         tls: (protocol == Protocol::Wss)
             .then(|| server_config(cert.as_bytes(), key.as_bytes()).expect("a pair that fits")),
-        delay_ns: if calm || traffic != Traffic::Echo { 0 } else { dice.rare(20, 700) * MS },
-        close_after_ns: (!calm && dice.chance(10)).then(|| dice.between(1, 2000) * MS),
-        stall: !calm && dice.chance(5),
+        delay_ns: if weather == Weather::Calm || traffic != Traffic::Echo {
+            0
+        } else {
+            dice.rare(20, 700) * MS
+        },
+        close_after_ns: (stormy && dice.chance(10)).then(|| dice.between(1, 2000) * MS),
+        ping_ns: dice.chance(30).then(|| dice.between(1, 300) * MS),
+        stall: stormy && dice.chance(5),
     };
     let mut addresses = Vec::new();
     for server in 0..dice.of(&[1, 1, 2]) {

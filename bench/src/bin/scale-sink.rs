@@ -55,6 +55,9 @@ struct Arguments {
     /// Close each connection in order after this.
     #[arg(long)]
     close_after: Option<Span>,
+    /// Ping each open websocket so often
+    #[arg(long, value_name = "D")]
+    ping: Option<Span>,
     /// Accept and upgrade, and never answer.
     #[arg(long)]
     stall: bool,
@@ -174,6 +177,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         tls,
         delay_ns: arguments.delay.ns(),
         close_after_ns: arguments.close_after.map(Span::ns),
+        ping_ns: arguments.ping.map(Span::ns),
         stall: arguments.stall,
     })
 }

@@ -57,6 +57,8 @@ pub struct Settings {
     pub delay_ns: u64,
     /// Each connection is closed after so long, in ns.
     pub close_after_ns: Option<u64>,
+    /// Each open websocket gets a ping so often, in ns.
+    pub ping_ns: Option<u64>,
     /// Accept, upgrade, and never answer.
     pub stall: bool,
 }
@@ -91,6 +93,9 @@ const RECEIVE: u8 = 1;
 const SEND: u8 = 2;
 const CLOSE: u8 = 3;
 
+/// What a ping carries.
+const PING: &[u8] = b"scale-sink";
+
 /// A message's times, for `--times`.
 #[derive(Debug, Clone, Copy)]
 struct Stamp {
@@ -121,6 +126,8 @@ struct Connection {
     receiving: bool,
     /// Close the socket once everything has gone.
     closing: bool,
+    /// Its FIN has come.
+    ended_by_peer: bool,
     ended: bool,
     next_send: Time,
 }
@@ -145,6 +152,7 @@ pub struct Sink<R> {
 
 const TIMER_SEND: u8 = 0;
 const TIMER_CLOSE: u8 = 1;
+const TIMER_PING: u8 = 2;
 
 impl<R: Ring> Sink<R> {
     /// Bytes that may wait in a connection before it stops receiving.
@@ -266,7 +274,14 @@ impl<R: Ring> Sink<R> {
                     self.go_on(index, now);
                 }
             }
-            Outcome::Failed(_) | Outcome::Ended => {
+            Outcome::Ended => {
+                // Raw TCP: the peer may still want what it has not been sent.
+                if let Some(connection) = self.live(token) {
+                    (connection.closing, connection.ended_by_peer) = (true, true);
+                    self.go_on(index, now);
+                }
+            }
+            Outcome::Failed(_) => {
                 if self.live(token).is_some() {
                     self.end(index, false);
                 }
@@ -309,6 +324,7 @@ impl<R: Ring> Sink<R> {
             sending: false,
             receiving: true,
             closing: false,
+            ended_by_peer: false,
             ended: false,
             next_send: Time::NEVER,
         });
@@ -332,6 +348,10 @@ impl<R: Ring> Sink<R> {
             let connection = self.connections[index as usize].as_mut().expect("a live connection");
             connection.next_send = now;
             self.timers.push(Reverse((now, index, connection.generation, TIMER_SEND)));
+        }
+        if let Some(every) = self.settings.ping_ns {
+            let generation = self.connections[index as usize].as_ref().expect("a live connection").generation;
+            self.timers.push(Reverse((now.plus_ns(every), index, generation, TIMER_PING)));
         }
     }
 
@@ -398,12 +418,12 @@ impl<R: Ring> Sink<R> {
             if let Some(buffer) = next_out(&mut self.ring, connection) {
                 connection.sending = true;
                 self.ring.send(connection.socket, buffer, Token::new(SEND, generation, index));
-            } else if connection.closing {
+            } else if connection.closing && (connection.session.is_some() || connection.delayed.is_empty()) {
                 return self.end(index, false);
             }
         }
         let waiting = connection.out.len() + connection.sealed.len();
-        if !connection.receiving && waiting < Self::OUT_BYTES_MAX {
+        if !connection.receiving && !connection.ended_by_peer && waiting < Self::OUT_BYTES_MAX {
             connection.receiving = true;
             self.ring.receive(connection.socket, Token::new(RECEIVE, generation, index));
         }
@@ -421,6 +441,16 @@ impl<R: Ring> Sink<R> {
                 connection.closing = true;
             }
             return self.go_on(index, now);
+        }
+        if what == TIMER_PING
+            && let (Some(every), Some(_)) = (self.settings.ping_ns, &connection.session)
+            && !connection.closing
+        {
+            let mut header = [0; ws::HEADER_BYTES_MAX];
+            let len = ws::write_header(&mut header, ws::Opcode::Ping, true, PING.len() as u64, None);
+            connection.out.extend_from_slice(&header[..len]);
+            connection.out.extend_from_slice(PING);
+            self.timers.push(Reverse((now.plus_ns(every), index, generation, TIMER_PING)));
         }
         while let Some((at, _)) = connection.delayed.front()
             && *at <= now

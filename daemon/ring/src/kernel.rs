@@ -391,6 +391,15 @@ impl Ring for Kernel {
         self.push(entry.user_data(user_data));
     }
 
+    fn end_sending(&mut self, socket: Socket) {
+        let entry = self.entry(
+            socket,
+            |fixed| opcode::Shutdown::new(fixed, libc::SHUT_WR).build(),
+            |fd| opcode::Shutdown::new(fd, libc::SHUT_WR).build(),
+        );
+        self.push(entry.user_data(IGNORED));
+    }
+
     fn close(&mut self, socket: Socket, token: Token) {
         // What is armed on the socket holds it open: it is cancelled first, in the same submission.
         // By user_data the kernel finds it at once; by descriptor it looks through everything that

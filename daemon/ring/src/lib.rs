@@ -180,6 +180,10 @@ pub trait Ring {
     /// socket may be under way: sends of one socket do not keep their order otherwise.
     fn send(&mut self, socket: Socket, buffer: SendBuffer, token: Token);
 
+    /// Queues the end of our direction: FIN behind what was sent. The peer's may go on; nothing
+    /// may be sent any more. It does not complete.
+    fn end_sending(&mut self, socket: Socket);
+
     /// Queues an orderly close: what was sent still goes out, then FIN. Completes with `Closed`.
     fn close(&mut self, socket: Socket, token: Token);
 

@@ -101,8 +101,10 @@ pub struct Connection {
     pub sending_message: bool,
     /// Its TLS session cannot seal any more.
     pub broken: bool,
-    /// The websocket's closing handshake is complete.
+    /// The closing is complete: the websocket's handshake, or both sides' FIN of raw TCP.
     pub closed: bool,
+    /// Raw TCP: our FIN is on its way.
+    pub finished: bool,
     /// A tick whose turn came while a control frame was under way.
     pub waiting: Option<Time>,
     /// The message under way.
@@ -170,6 +172,7 @@ impl Connection {
             sending_message: false,
             broken: false,
             closed: false,
+            finished: false,
             waiting: None,
             message: None,
             reopen: false,

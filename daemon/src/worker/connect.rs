@@ -373,13 +373,24 @@ impl<R: Ring> Worker<R> {
         connection.close(random);
         self.missed_waiting(index);
         self.stand(stream, Standing::Closing);
+        self.deadline(index, now.plus_ns(CLOSE_WAIT_NS));
         if handshake {
-            self.deadline(index, now.plus_ns(CLOSE_WAIT_NS));
             self.push_out_if_free(index);
         } else {
-            // Raw TCP has no answer to a close: what is under way or unread is lost with it.
-            let answered = self.is_answered(stream);
-            self.closed(index, answered, now);
+            self.finish_sending(index);
+        }
+    }
+
+    /// Raw TCP closes by FIN behind the last message; the peer's own says that it has read all.
+    pub(super) fn finish_sending(&mut self, index: u32) {
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        if connection.phase == Phase::Closing
+            && !connection.has_closing_handshake()
+            && connection.is_free()
+            && !connection.finished
+        {
+            connection.finished = true;
+            self.ring.end_sending(connection.socket);
         }
     }
 

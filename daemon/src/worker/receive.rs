@@ -83,6 +83,8 @@ impl<R: Ring> Worker<R> {
         if !connection.is_free() {
             return;
         }
+        self.finish_sending(index);
+        let connection = self.connection(index);
         if connection.waiting.is_some() && connection.phase == Phase::Open {
             self.send_waiting(index, now);
         }
@@ -222,8 +224,8 @@ impl<R: Ring> Worker<R> {
     fn peer_ended(&mut self, index: u32, now: Time) {
         let connection = self.connection(index);
         if connection.phase == Phase::Closing {
-            // After both Close frames this is the expected end (RFC 6455 §7.1.1).
-            let in_order = connection.closed;
+            // After both Close frames (RFC 6455 §7.1.1), or our FIN, this is the expected end.
+            let in_order = connection.closed || connection.finished;
             self.closed(index, in_order, now);
         } else {
             self.lose(index, Class::Closed, now);

@@ -307,7 +307,8 @@ impl Timeline {
         // Within `over`: rate and shrinking conns follow a straight line in steps of a second.
         let at = self.step_next;
         self.step_next = at.plus_ns(Self::STEP_NS);
-        let done = at.ns_since(self.stage_from[self.stage]);
+        // From the end, which pauses have shifted; the stage's beginning they have not.
+        let done = stage.over_ns.saturating_sub(self.over_until.ns_since(at));
         if let Some(target) = stage.bytes_per_second {
             let from = i128::from(self.rate_before);
             let rate = from + (i128::from(target) - from) * i128::from(done) / i128::from(stage.over_ns);

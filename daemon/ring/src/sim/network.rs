@@ -15,6 +15,7 @@ pub(super) enum Operation {
     Accept(Socket, Token),
     Receive(Socket, Token),
     Send(Socket, SendBuffer, Token),
+    EndSending(Socket),
     Close(Socket, Token),
     Abort(Socket, Token),
 }
@@ -67,6 +68,7 @@ struct End {
     /// Connections nobody has accepted yet.
     backlog: VecDeque<usize>,
     send: Option<(Token, SendBuffer, usize)>,
+    sending_ended: bool,
     /// A receive's completions are seen in their order.
     receive_seen: Time,
     /// `Closed` is seen after everything else.
@@ -250,6 +252,7 @@ impl Network {
             accept: None,
             backlog: VecDeque::new(),
             send: None,
+            sending_ended: false,
             receive_seen: self.now,
             seen_last: self.now,
         });
@@ -277,6 +280,7 @@ impl Network {
             | Operation::Accept(socket, _)
             | Operation::Receive(socket, _)
             | Operation::Send(socket, ..)
+            | Operation::EndSending(socket)
             | Operation::Close(socket, _)
             | Operation::Abort(socket, _) => socket.0 as usize,
         };
@@ -301,9 +305,11 @@ impl Network {
                 self.demand(state == State::Established, "send before a connection");
                 self.demand(self.ends[socket].send.is_none(), "two sends under way on one socket");
                 self.demand(!buffer.is_empty(), "a send of nothing");
+                self.demand(!self.ends[socket].sending_ended, "a send after the end of sending");
                 self.ends[socket].send = Some((token, buffer, 0));
                 self.go_on_sending(socket);
             }
+            Operation::EndSending(_) => self.end_sending(socket),
             Operation::Close(_, token) => self.close(socket, token, false),
             Operation::Abort(_, token) => self.close(socket, token, true),
         }
@@ -323,6 +329,16 @@ impl Network {
         (this.state, this.remote, this.connect) = (State::Connecting, Some(to), Some(token));
         if !self.happens(self.faults.silence_per_mille) {
             self.fly(end, Packet::Connect(to));
+        }
+    }
+
+    fn end_sending(&mut self, end: usize) {
+        self.demand(self.ends[end].state == State::Established, "the end of sending before a connection");
+        self.demand(self.ends[end].send.is_none(), "the end of sending while a send is under way");
+        if !std::mem::replace(&mut self.ends[end].sending_ended, true)
+            && let Some(peer) = self.ends[end].peer
+        {
+            self.fly(peer, Packet::Fin);
         }
     }
 
@@ -348,7 +364,11 @@ impl Network {
         }
         if let (Some(peer), State::Established | State::Connecting) = (peer, was) {
             // Bytes that nobody read turn a close into a reset (RFC 1122 §4.2.2.13).
-            self.fly(peer, if abort || unread { Packet::Reset } else { Packet::Fin });
+            if abort || unread {
+                self.fly(peer, Packet::Reset);
+            } else if !self.ends[end].sending_ended {
+                self.fly(peer, Packet::Fin);
+            }
         }
         for waiting in backlog {
             self.ends[waiting].state = State::Closed;
@@ -449,12 +469,9 @@ impl Network {
         self.record(3, end, bytes.len() as u64);
         self.ends[end].flying -= bytes.len();
         let Some(peer) = self.ends[end].peer else { return };
-        if self.ends[end].state == State::Closed {
+        if self.ends[end].state == State::Closed || self.ends[end].incoming != Incoming::Going {
             // Nobody is there any more: the sender is told by RST.
             return self.fly(peer, Packet::Reset);
-        }
-        if self.ends[end].incoming != Incoming::Going {
-            return;
         }
         if self.happens(self.faults.reset_per_mille) {
             self.reset(end);

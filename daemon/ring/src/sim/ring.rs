@@ -98,6 +98,11 @@ impl Ring for SimRing {
     }
 
     #[inline(never)]
+    fn end_sending(&mut self, socket: Socket) {
+        self.queue(Operation::EndSending(socket));
+    }
+
+    #[inline(never)]
     fn close(&mut self, socket: Socket, token: Token) {
         self.queue(Operation::Close(socket, token));
     }
