@@ -2,6 +2,8 @@
 //!
 //! - [`sink`]: a counterpart for trying and calibrating, on the same ring as the generator.
 //! - [`paced`]: what the floor and the other engines share.
+//! - [`compare`]: runs programs in turns and makes the table of `bench/run`.
 
+pub mod compare;
 pub mod paced;
 pub mod sink;

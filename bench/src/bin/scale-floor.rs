@@ -8,7 +8,8 @@ use std::sync::Arc;
 use clap::Parser;
 use scale_bench::paced::{Arguments, Figures, QUANTUM_NS, SEND_BATCH, Schedule};
 use scale_ring::{
-    Completion, Features, Kernel, KernelConfig, Outcome, Ring, SendBuffer, Socket, SocketOptions, Time, Token,
+    Completion, Errno, Features, Kernel, KernelConfig, Outcome, Ring, SendBuffer, Socket, SocketOptions,
+    Time, Token,
 };
 
 const CONNECT: u8 = 0;
@@ -56,14 +57,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 impl Floor {
     fn connect(&mut self, arguments: &Arguments) -> Result<(), String> {
-        let (mut under_way, mut done) = (0, 0);
+        let (mut under_way, mut done, mut port) = (0, 0, PORT_FIRST);
         while done < arguments.conns {
             while under_way < CONNECTS_MAX && (self.sockets.len() as u32) < arguments.conns {
                 let number = self.sockets.len() as u32;
-                let port = u16::try_from(PORT_FIRST + number).map_err(|_| "too many connections")?;
-                let options =
-                    SocketOptions { bind: Some(([0, 0, 0, 0], port).into()), ..SocketOptions::default() };
-                let socket = self.ring.open(&options).map_err(|error| format!("port {port}: {error:?}"))?;
+                let socket = loop {
+                    let at = u16::try_from(port).map_err(|_| "no source port is left")?;
+                    port += 1;
+                    let bind = Some(([0, 0, 0, 0], at).into());
+                    match self.ring.open(&SocketOptions { bind, ..SocketOptions::default() }) {
+                        Ok(socket) => break socket,
+                        Err(Errno::AddressInUse) => {}
+                        Err(error) => return Err(format!("port {at}: {error:?}")),
+                    }
+                };
                 self.ring.connect(socket, arguments.target, Token::new(CONNECT, 0, number));
                 self.sockets.push(socket);
                 under_way += 1;
@@ -114,7 +121,7 @@ impl Floor {
                     assert_eq!(sent, buffer.len(), "MSG_WAITALL sends whole messages");
                     self.sending[index as usize] = false;
                 }
-                Outcome::Failed(scale_ring::Errno::NoBuffers) => {
+                Outcome::Failed(Errno::NoBuffers) => {
                     self.ring.receive(self.sockets[index as usize], token);
                 }
                 other => panic!("the sink has gone: {other:?}"),

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
-use scale_api::units::{Bytes, Span};
+use scale_api::units::Span;
 use scale_ring::{Time, host};
 use scaled::load::TickOffset;
 
@@ -25,8 +25,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5000)]
     pub conns: u32,
     /// Bytes of each message
-    #[arg(long, default_value = "4096")]
-    pub bytes: Bytes,
+    #[arg(long, default_value_t = 4096)]
+    pub bytes: u32,
     /// Time between two messages of a stream
     #[arg(long, default_value = "100ms")]
     pub tick_interval: Span,
@@ -56,7 +56,7 @@ impl Arguments {
 
     /// Bytes of a message.
     pub const fn message_bytes(&self) -> usize {
-        self.bytes.0 as usize
+        self.bytes as usize
     }
 }
 

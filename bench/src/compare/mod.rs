@@ -1,0 +1,19 @@
+//! `bench/run`: the generator beside the floor and other engines, run in turns.
+//!
+//! - [`programs`]: starts a sink and a generator, and reads the generator's figures.
+//! - [`scenarios`]: what is compared. [`handshake`]: what rustls alone costs. [`table`]: the rows.
+
+pub mod handshake;
+pub mod programs;
+pub mod scenarios;
+pub mod table;
+
+/// The middle of some figures; 0 of none.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => 0.0,
+        n if n.is_multiple_of(2) => f64::midpoint(figures[n / 2 - 1], figures[n / 2]),
+        n => figures[n / 2],
+    }
+}

@@ -1,0 +1,202 @@
+//! Our programs as processes: one sink and one generator at a time, each on cores of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use scale_api::report::Report;
+
+/// Any failure ends the benchmark: a table with holes would be read as one without.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// What is compared.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// `tcp`, `ws` or `wss`.
+    pub protocol: &'static str,
+    /// Streams.
+    pub streams: u32,
+    /// Time between two messages of a stream, in ms.
+    pub tick_ms: u32,
+    /// Bytes of a message.
+    pub bytes: u32,
+    /// Workers and sink threads; more than one share all cores.
+    pub threads: usize,
+    /// SCHED_FIFO for the generator.
+    pub realtime: bool,
+    /// Seconds that count.
+    pub seconds: u32,
+    /// More words for `scalectl start`.
+    pub more: Vec<String>,
+}
+
+/// One run's figures.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// Process CPU of the generator in steady state by messages sent.
+    pub cpu_us_per_message: f64,
+    /// Seconds.
+    pub lateness_p50: f64,
+    /// Seconds.
+    pub lateness_p99: f64,
+    /// Sent by due.
+    pub delivered_ratio: f64,
+    /// Resident memory at its most.
+    pub rss_peak: f64,
+    /// The whole report, where there is one.
+    pub report: Option<Box<Report>>,
+}
+
+/// A program that ends with this.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // SIGTERM by the shell's own kill: this crate has no unsafe code.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// The programs beside this one, and a folder for what they write.
+pub struct Programs {
+    folder: PathBuf,
+    cores: Vec<usize>,
+}
+
+impl Programs {
+    /// # Errors
+    /// Where no folder can be made.
+    pub fn new() -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("scale-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(Self { folder, cores: scale_ring::host::available_cores() })
+    }
+
+    fn path(name: &str) -> Result<PathBuf> {
+        let me = std::env::current_exe().map_err(|error| error.to_string())?;
+        let path = me.parent().unwrap_or(Path::new(".")).join(name);
+        if path.exists() { Ok(path) } else { Err(format!("{} is not built: use bench/run", path.display())) }
+    }
+
+    /// Whether a peer was built.
+    pub fn has(name: &str) -> bool {
+        Self::path(name).is_ok()
+    }
+
+    /// The generator's cores and the sink's: apart where there are two.
+    fn split(&self, threads: usize) -> (String, String) {
+        let list = |cores: &[usize]| cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        if threads > 1 || self.cores.len() < 2 {
+            let cores = &self.cores[..threads.min(self.cores.len())];
+            return (list(cores), list(cores));
+        }
+        (list(&self.cores[..1]), list(&self.cores[self.cores.len() - 1..]))
+    }
+
+    fn sink(&self, protocol: &str, cores: &str, realtime: bool) -> Result<(Guard, String)> {
+        let ca = self.ca();
+        let mut command = Command::new(Self::path("scale-sink")?);
+        command.args(["--listen", "127.0.0.1:0", "--protocol", protocol, "--cores", cores]);
+        command.arg("--ca-out").arg(ca).stdout(Stdio::null());
+        if realtime {
+            command.arg("--realtime");
+        }
+        let (guard, line) = start(&mut command, "listening on ")?;
+        Ok((guard, line.trim_start_matches("listening on ").to_owned()))
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    /// One run of a program with the floor's arguments.
+    ///
+    /// # Errors
+    /// Where a program fails.
+    pub fn floor(&self, program: &str, load: &Load) -> Result<Sample> {
+        let (core, sink_cores) = self.split(1);
+        let (_sink, address) = self.sink("tcp", &sink_cores, load.realtime)?;
+        let mut command = Command::new(Self::path(program)?);
+        command.args(["--target", &address, "--conns", &load.streams.to_string()]);
+        command.args(["--bytes", &load.bytes.to_string(), "--tick-interval", &format!("{}ms", load.tick_ms)]);
+        command.args(["--duration", &format!("{}s", load.seconds), "--core", &core]);
+        if load.realtime {
+            command.arg("--realtime");
+        }
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let figures: serde_json::Value = serde_json::from_str(text.trim())
+            .map_err(|_| format!("{program}: {}", String::from_utf8_lossy(&output.stderr)))?;
+        let figure = |name: &str| figures[name].as_f64().unwrap_or(0.0);
+        Ok(Sample {
+            cpu_us_per_message: figure("cpu_us_per_message"),
+            lateness_p50: figure("lateness_p50"),
+            lateness_p99: figure("lateness_p99"),
+            delivered_ratio: figure("delivered_ratio"),
+            rss_peak: figure("rss_bytes"),
+            report: None,
+        })
+    }
+
+    /// One run of `scaled`.
+    ///
+    /// # Errors
+    /// Where a program fails, or the run has no report.
+    pub fn scaled(&self, load: &Load) -> Result<Sample> {
+        let (cores, sink_cores) = self.split(load.threads);
+        let (_sink, address) = self.sink(load.protocol, &sink_cores, load.realtime)?;
+        let path = |name: &str| self.folder.join(name).display().to_string();
+        let (socket, ca) = (path("control.sock"), self.ca().display().to_string());
+        let mut command = Command::new(Self::path("scaled")?);
+        command.args(["--config", &path("scaled.toml"), "--socket", &socket, "--state", &path("runs")]);
+        command.args(["--metrics", "off", "--cores", &cores]).stdout(Stdio::null());
+        command.args(["--realtime", if load.realtime { "fifo" } else { "off" }]);
+        let (_daemon, _) = start(&mut command, "ready")?;
+        let mut command = Command::new(Self::path("scalectl")?);
+        command.args(["--socket", &socket, "--json", "start", "--conns", &load.streams.to_string()]);
+        command.args(["--target", &format!("{}://{address}/", load.protocol)]);
+        command.args(["--bytes-per-tick", &load.bytes.to_string()]);
+        command.args(["--tick-interval", &format!("{}ms", load.tick_ms), "--warm-up", "1s"]);
+        command.args(["--duration", &format!("{}s", load.seconds)]).args(&load.more).stdin(Stdio::null());
+        if load.protocol == "wss" {
+            command.args(["--ca", &ca]);
+        }
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report: Report = serde_json::from_str(text.lines().last().unwrap_or_default())
+            .map_err(|_| format!("scalectl: {}", String::from_utf8_lossy(&output.stderr)))?;
+        let lateness = report.latency.lateness.clone().unwrap_or_default();
+        Ok(Sample {
+            cpu_us_per_message: report.generator.cpu_us_per_message.unwrap_or(0.0),
+            lateness_p50: lateness.p50,
+            lateness_p99: lateness.p99,
+            delivered_ratio: report.load.delivered_ratio.unwrap_or(0.0),
+            rss_peak: report.generator.rss_peak as f64,
+            report: Some(Box::new(report)),
+        })
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Starts a program and waits until it says `word` on stderr; returns that line, too.
+fn start(command: &mut Command, word: &str) -> Result<(Guard, String)> {
+    let name = command.get_program().display().to_string();
+    let child = command.stderr(Stdio::piped()).spawn().map_err(|error| format!("{name}: {error}"))?;
+    let mut guard = Guard(child);
+    let mut lines = BufReader::new(guard.0.stderr.take().expect("piped")).lines();
+    let mut seen = Vec::new();
+    for line in lines.by_ref().map_while(std::result::Result::ok) {
+        if line.contains(word) {
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok((guard, line));
+        }
+        seen.push(line);
+    }
+    Err(format!("{name} ended early: {}", seen.join("\n")))
+}

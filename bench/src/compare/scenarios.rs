@@ -1,0 +1,187 @@
+//! What `bench/run` compares. Each scenario's programs run in turns, the order changing with
+//! every pair, because the machine's own mood changes more than they differ.
+
+use super::handshake;
+use super::median;
+use super::programs::{Load, Programs, Result, Sample};
+use super::table::{Bound, Row};
+
+/// How much is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Pairs of each comparison.
+    pub pairs: usize,
+    /// Seconds of each run that count.
+    pub seconds: u32,
+}
+
+const BYTES: u32 = 4096;
+const LATENESS_P50_MAX: f64 = 300e-6;
+const LATENESS_P99_MAX: f64 = 1e-3;
+const DELIVERED_MIN: f64 = 0.999;
+const RATIO_MAX: f64 = 1.10;
+const TLS_EXTRA_US_MAX: f64 = 2.2;
+const RSS_WS_MAX: f64 = 1536.0;
+const RSS_WSS_MAX: f64 = 24.0 * 1024.0;
+const CONNECT_SECONDS_MAX: f64 = 6.0;
+const HANDSHAKE_RATIO_MAX: f64 = 1.2;
+
+fn load(protocol: &'static str, streams: u32, tick_ms: u32, effort: Effort) -> Load {
+    let (threads, realtime, seconds) = (1, true, effort.seconds);
+    let more = vec!["--connect-rate".into(), "10000/s".into()];
+    Load { protocol, streams, tick_ms, bytes: BYTES, threads, realtime, seconds, more }
+}
+
+/// Runs two things in turns: `pairs` of each.
+fn in_turns(
+    pairs: usize,
+    mut one: impl FnMut() -> Result<Sample>,
+    mut other: impl FnMut() -> Result<Sample>,
+) -> Result<(Vec<Sample>, Vec<Sample>)> {
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
+    for pair in 0..pairs {
+        if pair.is_multiple_of(2) {
+            ones.push(one()?);
+            others.push(other()?);
+        } else {
+            others.push(other()?);
+            ones.push(one()?);
+        }
+    }
+    Ok((ones, others))
+}
+
+fn timely(mut row: Row) -> Row {
+    let seconds = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    row.bounds.push(Bound::most("lateness p50, s,", seconds(row.lateness_p50), LATENESS_P50_MAX));
+    row.bounds.push(Bound::most("lateness p99, s,", seconds(row.lateness_p99), LATENESS_P99_MAX));
+    row.bounds.push(Bound::least("delivered", seconds(row.delivered_ratio), DELIVERED_MIN));
+    row
+}
+
+/// The floor and `scaled` with plain websocket streams.
+///
+/// # Errors
+/// As all of these: where a program fails.
+pub fn plain(programs: &Programs, effort: Effort, streams: u32, tick_ms: u32) -> Result<Vec<Row>> {
+    let load = load("ws", streams, tick_ms, effort);
+    let (floor, ours) =
+        in_turns(effort.pairs, || programs.floor("scale-floor", &load), || programs.scaled(&load))?;
+    let mut row = timely(Row::of("scaled ws", &load, &ours).against(&ours, &floor));
+    row.bounds.insert(0, Bound::most("CPU / floor", row.ratio_to_floor.unwrap_or(f64::NAN), RATIO_MAX));
+    Ok(vec![Row::of("floor", &load, &floor), row])
+}
+
+/// `scaled` as a usual thread beside everything else on its core.
+///
+/// # Errors
+/// See [`plain`].
+pub fn without_realtime(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let load = Load { realtime: false, ..load("ws", 5000, 100, effort) };
+    let samples =
+        (0..effort.pairs.div_ceil(3)).map(|_| programs.scaled(&load)).collect::<Result<Vec<_>>>()?;
+    Ok(vec![Row::of("scaled ws, no realtime", &load, &samples)])
+}
+
+/// The floor's loop on other engines, where they were built.
+///
+/// # Errors
+/// See [`plain`].
+pub fn engines(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let load = load("tcp", 5000, 100, effort);
+    let mut rows = Vec::new();
+    for (name, program) in [("epoll", "peer-epoll"), ("tokio-uring", "peer-tokio-uring")] {
+        if !Programs::has(program) {
+            continue;
+        }
+        let (floor, peer) = in_turns(
+            effort.pairs,
+            || programs.floor("scale-floor", &load),
+            || programs.floor(program, &load),
+        )?;
+        rows.push(Row::of(name, &load, &peer).against(&peer, &floor));
+    }
+    Ok(rows)
+}
+
+/// What TLS adds.
+///
+/// # Errors
+/// See [`plain`].
+pub fn tls(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let (ws, wss) = (load("ws", 2500, 100, effort), load("wss", 2500, 100, effort));
+    let (plain, sealed) = in_turns(effort.pairs, || programs.scaled(&ws), || programs.scaled(&wss))?;
+    let difference =
+        |(sealed, plain): (&Sample, &Sample)| sealed.cpu_us_per_message - plain.cpu_us_per_message;
+    let extra = median(sealed.iter().zip(&plain).map(difference).collect());
+    let mut row = timely(Row::of("scaled wss", &wss, &sealed));
+    row.bounds.insert(0, Bound::most("CPU us/message over ws", extra, TLS_EXTRA_US_MAX));
+    Ok(vec![Row::of("scaled ws", &ws, &plain), row])
+}
+
+/// Many streams in one daemon, two workers.
+///
+/// # Errors
+/// See [`plain`].
+pub fn many(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let load = Load { threads: 2, ..load("ws", 40_000, 1000, effort) };
+    let sample = programs.scaled(&load)?;
+    let report = sample.report.as_ref().expect("scaled has one");
+    let opened = report.load.streams_opened as f64;
+    let mut row = Row::of("scaled ws, 2 workers", &load, &[sample]);
+    row.bounds.push(Bound::least("streams opened", opened, 40_000.0));
+    row.bounds.push(Bound::least("delivered", row.delivered_ratio.unwrap_or(f64::NAN), DELIVERED_MIN));
+    Ok(vec![row])
+}
+
+/// Resident memory by stream: the slope between few and many.
+///
+/// # Errors
+/// See [`plain`].
+pub fn memory(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let runs = effort.pairs.div_ceil(4);
+    let mut rows = Vec::new();
+    for (protocol, few, many, most) in [("ws", 1000, 20_000, RSS_WS_MAX), ("wss", 500, 2500, RSS_WSS_MAX)] {
+        let (few, many) = (load(protocol, few, 1000, effort), load(protocol, many, 1000, effort));
+        let (low, high) = in_turns(runs, || programs.scaled(&few), || programs.scaled(&many))?;
+        let peak = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rss_peak).collect());
+        let slope = (peak(&high) - peak(&low)) / f64::from(many.streams - few.streams);
+        let mut row = Row::of(format!("scaled {protocol}, memory"), &many, &high);
+        row.rss_slope_per_stream = Some(slope);
+        row.bounds.push(Bound::most("RSS B/stream", slope, most));
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Opening 20,000 websockets, and what a TLS handshake costs beside rustls' own.
+///
+/// # Errors
+/// See [`plain`].
+pub fn connects(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let runs = effort.pairs.div_ceil(4);
+    let plain = load("ws", 20_000, 10_000, Effort { seconds: 1, ..effort });
+    let mut seconds = Vec::new();
+    for _ in 0..runs {
+        let report = programs.scaled(&plain)?.report.expect("scaled has one");
+        let open = report.series.iter().find(|row| row.streams_open >= u64::from(plain.streams));
+        seconds.push(open.map_or(f64::INFINITY, |row| row.at));
+    }
+    let mut ws = Row { name: "connect and upgrade".into(), streams: plain.streams, runs, ..Row::default() };
+    ws.bounds.push(Bound::most("seconds until all are open", median(seconds), CONNECT_SECONDS_MAX));
+
+    // The same streams with and without TLS, next to no traffic: the difference is the handshakes.
+    let quiet = Effort { seconds: 1, ..effort };
+    let (ws_load, wss_load) = (load("ws", 2500, 10_000, quiet), load("wss", 2500, 10_000, quiet));
+    let (open, sealed) = in_turns(runs, || programs.scaled(&ws_load), || programs.scaled(&wss_load))?;
+    let cpu = |sample: &Sample| {
+        let generator = &sample.report.as_ref().expect("scaled has one").generator;
+        (generator.cpu_seconds_user + generator.cpu_seconds_system) * 1e6 / f64::from(wss_load.streams)
+    };
+    let each = median(sealed.iter().zip(&open).map(|(sealed, open)| cpu(sealed) - cpu(open)).collect());
+    let own = handshake::client_cpu_us(500);
+    let mut wss = Row { name: "wss handshake".into(), streams: wss_load.streams, runs, ..Row::default() };
+    wss.bounds.push(Bound::most("CPU us", each, own * HANDSHAKE_RATIO_MAX));
+    wss.bounds.push(Bound::most("CPU / rustls alone", each / own, HANDSHAKE_RATIO_MAX));
+    Ok(vec![ws, wss])
+}
