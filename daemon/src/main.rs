@@ -80,7 +80,9 @@ async fn serve(
             )
         })?),
     };
-    let said = settings.metrics.map_or("metrics off".to_owned(), |address| {
+    // Port 0 is any free one: said is the one that it became.
+    let scraped = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+    let said = scraped.map_or("metrics off".to_owned(), |address| {
         let reach = if address.ip().is_loopback() { " (only this host can scrape it)" } else { "" };
         format!("metrics on http://{address}/metrics{reach}")
     });

@@ -3,10 +3,15 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use scale_api::report::Report;
 use serde_json::Value;
+
+pub mod certificate;
+pub mod host;
+pub mod peer;
+
+use host::Folder;
 
 /// A program of ours beside the test's own.
 pub fn program(name: &str) -> PathBuf {
@@ -91,18 +96,25 @@ impl Sink {
 pub struct Daemon {
     /// The process, unless it was ended.
     pub process: Option<Process>,
-    /// Its folder.
-    pub folder: PathBuf,
+    /// Where it is scraped, if it is.
+    pub scraped: Option<String>,
+    folder: Folder,
+    metrics: &'static str,
 }
 
 impl Daemon {
     /// Starts a daemon with defaults.
     pub fn start() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("scale-tests-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        let mut daemon = Self { process: None, folder };
+        Self::start_with("off")
+    }
+
+    /// Starts a daemon that can be scraped on a free port.
+    pub fn start_scraped() -> Self {
+        Self::start_with("127.0.0.1:0")
+    }
+
+    fn start_with(metrics: &'static str) -> Self {
+        let mut daemon = Self { process: None, scraped: None, folder: Folder::new(), metrics };
         daemon.begin();
         daemon
     }
@@ -110,19 +122,24 @@ impl Daemon {
     /// Starts the process (again).
     pub fn begin(&mut self) {
         let mut command = Command::new(program("scaled"));
-        command.arg("--config").arg(self.folder.join("scaled.toml"));
+        command.arg("--config").arg(self.folder.path("scaled.toml"));
         command
             .arg("--socket")
             .arg(self.socket())
             .arg("--state")
-            .arg(self.folder.join("runs"))
-            .args(["--metrics", "off"]);
-        self.process = Some(Process::start(&mut command, "ready").0);
+            .arg(self.folder.path("runs"))
+            .args(["--metrics", self.metrics]);
+        let (process, line) = Process::start(&mut command, "ready");
+        self.process = Some(process);
+        self.scraped = line
+            .split_once("metrics on http://")
+            .and_then(|(_, rest)| rest.split_once("/metrics"))
+            .map(|(address, _)| address.to_owned());
     }
 
     /// Its control socket.
     pub fn socket(&self) -> PathBuf {
-        self.folder.join("control.sock")
+        self.folder.path("control.sock")
     }
 
     /// `scalectl` with arguments.
@@ -150,7 +167,6 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        drop(self.process.take());
-        let _ = std::fs::remove_dir_all(&self.folder);
+        drop(self.process.take()); // before its folder goes
     }
 }

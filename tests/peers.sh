@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Installs other people's programs that the tests talk to: Debian packages, a Python
+# environment (.venv/peers), a Node package (tests/.peers). Quick where all of it is there.
+#
+# What cannot be had is named with its reason, and the tests that need it say so, too; under CI
+# it is a failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+websockets=17.4
+kosoku=0.1.0
+ws=8
+venv=.venv/peers
+node=tests/.peers
+missing=0
+
+lacks() {
+  printf 'tests/peers.sh: no %s: %s\n' "$1" "$2" >&2
+  missing=1
+}
+
+have() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null; }
+
+last_line() { tail -n 1 <<<"$1"; }
+
+# The command that a test starts, and the package that brings it.
+debian_packages() {
+  local wanted=() entry
+  for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
+    prometheus:prometheus promtool:prometheus openssl:openssl node:nodejs npm:npm python3:python3; do
+    have "${entry%%:*}" || wanted+=("${entry#*:}")
+  done
+  python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
+  ((${#wanted[@]})) || return 0
+  local why= said
+  if ! have apt-get; then
+    why="it is not installed, and there is no apt-get to install it"
+  elif ((EUID != 0)); then
+    why="only root can install it: apt-get install ${wanted[*]}"
+  else
+    echo "installing ${wanted[*]}"
+    apt-get update -qq >/dev/null 2>&1
+    # One at a time where all at once fails, so that one that is not there costs only itself.
+    said=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" 2>&1) &&
+      return 0
+    for entry in "${wanted[@]}"; do
+      said=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$entry" 2>&1) ||
+        lacks "$entry" "apt-get: $(last_line "$said")"
+    done
+    return 0
+  fi
+  for entry in "${wanted[@]}"; do lacks "$entry" "$why"; done
+}
+
+python_packages() {
+  local check='import sys; from importlib.metadata import version
+for wanted in sys.argv[1:]:
+    name, number = wanted.split("==")
+    assert version(name) == number'
+  local packages=("websockets==$websockets" "kosoku==$kosoku") said
+  "$venv/bin/python" -c "$check" "${packages[@]}" 2>/dev/null && return 0
+  echo "installing ${packages[*]} into $venv"
+  if ! said=$(python3 -m venv "$venv" 2>&1); then
+    lacks "Python packages" "python3 -m venv: $(last_line "$said")"
+    return 0
+  fi
+  local entry
+  for entry in "${packages[@]}"; do
+    said=$("$venv/bin/pip" install --quiet --disable-pip-version-check "$entry" 2>&1) ||
+      lacks "$entry" "pip: $(last_line "$said")"
+  done
+}
+
+node_packages() {
+  [[ -f $node/node_modules/ws/package.json ]] && return 0
+  if ! have npm; then
+    lacks "ws for Node.js" "there is no npm to install it"
+    return 0
+  fi
+  echo "installing ws@$ws into $node"
+  local said
+  mkdir -p "$node"
+  said=$(npm install --prefix "$node" --no-audit --no-fund --loglevel=error "ws@$ws" 2>&1) ||
+    lacks "ws for Node.js" "npm: $(last_line "$said")"
+}
+
+debian_packages
+python_packages
+node_packages
+if ((missing)) && [[ -n ${CI:-} ]]; then
+  echo "tests/peers.sh: under CI nothing may be missing" >&2
+  exit 1
+fi

@@ -1,0 +1,31 @@
+//! The real programs with servers, proxies and a Prometheus by others. `tests/peers.sh` installs
+//! them; where one is missing its tests say so, and fail under CI.
+
+mod proxies;
+mod servers;
+
+use scale_api::report::Report;
+use scale_tests::Daemon;
+
+/// Runs `conns` streams of whole echoes, each byte compared.
+fn echoes(conns: &str, target: &str, more: &[&str]) -> Report {
+    // A message a second and stream, and long limits: a busy machine is late, and still right.
+    let mut arguments = vec!["--conns", conns, "--target", target, "--verify", "--tick-interval", "1s"];
+    arguments.extend(["--ramp", "1s", "--warm-up", "500ms", "--duration", "3s"]);
+    arguments.extend(["--drain", "30s", "--connect-timeout", "60s"]);
+    arguments.extend(more);
+    let (code, report) = Daemon::start().run(&arguments);
+    let (load, total) = (&report.load, &report.total);
+    let failed = (&load.connect_failures, &load.disconnects);
+    assert!(failed.0.is_empty() && failed.1.is_empty(), "{failed:?}");
+    assert_eq!(load.streams_opened.to_string(), conns);
+    assert_eq!(load.streams_open_at_end, load.streams_opened);
+    assert!(load.messages_sent >= load.streams_opened, "{load:?}");
+    assert_eq!((load.verify_failures, load.unexpected_bytes, load.messages_unanswered), (0, 0, 0));
+    assert_eq!((total.messages_echoed, total.payload_bytes_open), (total.messages_sent, 0));
+    assert_eq!(total.payload_bytes_received, total.payload_bytes_sent);
+    // 6: this machine was too busy to send all that was due, which is no fault of the peer's.
+    let late = report.load.ticks_missed.generator > 0 || report.generator.saturated;
+    assert!(code == 0 || (code == 6 && late), "{code}: {:?}", report.verdict);
+    report
+}
