@@ -27,7 +27,7 @@ last_line() { tail -n 1 <<<"$1"; }
 debian_packages() {
   local wanted=() entry
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
-    prometheus:prometheus promtool:prometheus openssl:openssl node:nodejs npm:npm python3:python3; do
+    prometheus:prometheus openssl:openssl node:nodejs npm:npm python3:python3; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)

@@ -1,5 +1,8 @@
 //! The real programs on the real kernel.
 
+mod faults;
+mod meaning;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
