@@ -2,7 +2,8 @@
 //! each run.
 
 use std::cell::RefCell;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,10 +60,7 @@ fn run(settings: Settings) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the control thread: {error}"))?;
-    let socket = settings.socket.clone();
-    let result = tokio::task::LocalSet::new().block_on(&runtime, serve(settings, targets, store, engine));
-    let _ = std::fs::remove_file(socket);
-    result
+    tokio::task::LocalSet::new().block_on(&runtime, serve(settings, targets, store, engine))
 }
 
 async fn serve(
@@ -72,6 +70,7 @@ async fn serve(
     engine: scaled::run::supervisor::Engine,
 ) -> Result<(), String> {
     let control = bind(&settings.socket).await?;
+    let _socket = SocketFile(settings.socket.clone());
     let metrics = match settings.metrics {
         None => None,
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
@@ -120,6 +119,15 @@ async fn serve(
     Ok(())
 }
 
+/// The control socket's file, which is ours alone once it is bound; it goes with the daemon.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// The control socket; a stale one of a daemon that is gone is replaced.
 async fn bind(path: &std::path::Path) -> Result<UnixListener, String> {
     let cannot = |error: std::io::Error| {
@@ -129,6 +137,9 @@ async fn bind(path: &std::path::Path) -> Result<UnixListener, String> {
         std::fs::create_dir_all(folder).map_err(cannot)?;
     }
     if path.exists() {
+        if !std::fs::metadata(path).map_err(cannot)?.file_type().is_socket() {
+            return Err(format!("{} is there and is no socket; give another --socket PATH", path.display()));
+        }
         if tokio::net::UnixStream::connect(path).await.is_ok() {
             return Err(format!(
                 "another scaled is serving {}; stop it, or give --socket PATH",

@@ -22,20 +22,20 @@ fn classes<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
 }
 
 /// Starts a run that goes on until it is stopped.
-fn start(daemon: &Daemon, arguments: &[&str]) {
+pub fn start(daemon: &Daemon, arguments: &[&str]) {
     let forever = ["start", "--detach", "--warm-up", "0s", "--duration", "forever"];
     let output = daemon.scalectl(&[&forever, arguments].concat());
     assert!(output.status.success(), "{}", error(&output));
 }
 
 /// The going run's last second.
-fn event(daemon: &Daemon) -> Event {
+pub fn event(daemon: &Daemon) -> Event {
     let output = daemon.scalectl(&["--json", "status"]);
     let status: scale_api::http::Status = serde_json::from_slice(&output.stdout).expect("JSON");
     status.run.expect("a run is going")
 }
 
-fn stop(daemon: &Daemon) -> (i32, Report) {
+pub fn stop(daemon: &Daemon) -> (i32, Report) {
     let output = daemon.scalectl(&["--json", "stop"]);
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or_else(|| panic!("{}", error(&output)));

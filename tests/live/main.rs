@@ -1,5 +1,6 @@
 //! The real programs on the real kernel.
 
+mod control;
 mod faults;
 mod meaning;
 

@@ -67,18 +67,21 @@ fn query(prometheus: &Peer, expression: &str) -> Option<f64> {
     found.first()?["value"][1].as_str()?.parse().ok()
 }
 
+fn until_it_is(prometheus: &Peer, expression: &str, value: f64) {
+    until(&format!("{expression} to be {value}"), || {
+        query(prometheus, expression).filter(|&now| now == value)
+    });
+}
+
 #[test]
 fn prometheus_scrapes_a_daemon_at_work() {
     let (sink, folder) = (Sink::start(&["--protocol", "ws"]), Folder::new());
     let daemon = at_work(&sink);
     let scraped = daemon.scraped.clone().expect("it says where");
     let Some(prometheus) = prometheus(&scraped, &folder) else { return };
-    until("the streams in Prometheus", || {
-        let open = query(&prometheus, r#"scaled_streams{state="open"}"#)?;
-        (open.to_string() == CONNS).then_some(())
-    });
-    assert_eq!(query(&prometheus, r#"scaled_run_state{state="steady"}"#), Some(1.0));
-    assert_eq!(query(&prometheus, r#"count(scaled_run_info{name="scraped"})"#), Some(1.0));
+    until_it_is(&prometheus, r#"scaled_streams{state="open"}"#, CONNS.parse().expect("a number"));
+    until_it_is(&prometheus, r#"scaled_run_state{state="steady"}"#, 1.0);
+    until_it_is(&prometheus, r#"count(scaled_run_info{name="scraped"})"#, 1.0);
     let first = query(&prometheus, "scaled_ticks_sent_total").expect("it was scraped");
     let then = until("scaled_ticks_sent_total to grow", || {
         query(&prometheus, "scaled_ticks_sent_total").filter(|&now| now > first)
@@ -89,16 +92,11 @@ fn prometheus_scrapes_a_daemon_at_work() {
     });
     let report = stop(&daemon);
     assert!(report.total.messages_sent as f64 >= then, "{} after {then}", report.total.messages_sent);
-    // The last scrape says what the report says.
-    until("the run's end in Prometheus", || {
-        let sent = query(&prometheus, "scaled_messages_sent_total")?;
-        (sent == report.total.messages_sent as f64).then_some(())
-    });
-    assert_eq!(query(&prometheus, r#"scaled_streams{state="open"}"#), Some(0.0));
-    assert_eq!(
-        query(&prometheus, "scaled_payload_received_bytes_total"),
-        Some(report.total.payload_bytes_received as f64)
-    );
+    // In the end it has what the report says.
+    let total = &report.total;
+    until_it_is(&prometheus, "scaled_messages_sent_total", total.messages_sent as f64);
+    until_it_is(&prometheus, "scaled_payload_received_bytes_total", total.payload_bytes_received as f64);
+    until_it_is(&prometheus, r#"scaled_streams{state="open"}"#, 0.0);
 }
 
 /// What promtool finds wrong with a scrape; it must end well and say nothing.
