@@ -21,12 +21,15 @@
 mod buffers;
 pub mod host;
 mod kernel;
+mod prefetch;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod time;
 mod token;
 
 use std::net::SocketAddr;
+
+pub use prefetch::prefetch;
 
 pub use buffers::{ReceivedBytes, SendBuffer};
 pub use kernel::{Features, Kernel, KernelConfig, SetupError};

@@ -12,7 +12,7 @@ use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
 use super::share::GroupPhase;
-use super::turn::{CLOSE_WAIT_NS, Deadline, LAUNCHES_MAX, Worker, kind};
+use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, LAUNCHES_MAX, Worker, kind};
 
 /// Source ports tried for one socket when others hold them.
 const PORTS_TRIED_MAX: u32 = 64;
@@ -470,17 +470,20 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// The group's end: what is answered closes now, the rest when its answer has come.
+    /// In the drain, what is answered closes now and the rest when its answer has come; at its end
+    /// everything does. Some streams a turn: 20,000 Close frames at once would need as many buffers.
     pub(super) fn drain(&mut self, group: usize, now: Time) {
         let echo = self.share.groups[group].traffic == crate::load::Traffic::Echo;
-        for local in 0..self.groups[group].streams.len() {
+        let from = self.groups[group].drained;
+        let to = self.groups[group].streams.len().min(from + CLOSES_MAX);
+        self.groups[group].drained = to;
+        for local in from..to {
             let stream = self.groups[group].streams[local];
-            let flow = &self.streams[stream as usize];
-            if flow.standing != Standing::Open {
+            let Stream { standing, connection, .. } = self.streams[stream as usize];
+            if standing != Standing::Open || self.groups[group].finishing {
                 self.retire(stream, now);
-            } else if self.is_answered(stream) || (!echo && self.connection(flow_connection(flow)).is_free())
-            {
-                self.close(flow_connection(&self.streams[stream as usize]), now);
+            } else if self.is_answered(stream) || (!echo && self.connection(connection).is_free()) {
+                self.close(connection, now);
             }
         }
     }
@@ -493,13 +496,11 @@ impl<R: Ring> Worker<R> {
     }
 
     /// The drain's end: what has not been answered will not be.
-    pub(super) fn finish(&mut self, group: usize, now: Time) {
-        for local in 0..self.groups[group].streams.len() {
-            let stream = self.groups[group].streams[local];
-            self.retire(stream, now);
-        }
+    pub(super) fn finish(&mut self, group: usize) {
+        let timeline = &mut self.groups[group];
+        (timeline.drained, timeline.finishing) = (0, true);
         // Closes are bounded themselves; nothing is left to wait for here.
-        self.groups[group].drain_until = Time::NEVER;
+        timeline.drain_until = Time::NEVER;
     }
 
     /// Zero traffic at once.
@@ -555,8 +556,4 @@ impl<R: Ring> Worker<R> {
             self.close(index, now);
         }
     }
-}
-
-const fn flow_connection(flow: &Stream) -> u32 {
-    flow.connection
 }

@@ -23,6 +23,7 @@ impl<R: Ring> Worker<R> {
             if fired.is_empty() {
                 break;
             }
+            self.prefetch_streams(&fired);
             let stamp = self.ring.now();
             for &(stream, due) in &fired {
                 self.tick(stream, due, now, stamp);
@@ -38,6 +39,19 @@ impl<R: Ring> Worker<R> {
         }
         self.fired = fired;
         all
+    }
+
+    /// As for completions: what a batch needs is asked for before the first of it is sent.
+    fn prefetch_streams(&self, fired: &[(u32, Time)]) {
+        for &(stream, _) in fired {
+            scale_ring::prefetch(&self.streams[stream as usize]);
+        }
+        for &(stream, _) in fired {
+            let connection = self.streams[stream as usize].connection;
+            if let Some(Some(connection)) = self.connections.get(connection as usize) {
+                scale_ring::prefetch(&**connection);
+            }
+        }
     }
 
     /// The grid point `due` of `stream` has come; so may have later ones.

@@ -57,6 +57,10 @@ pub struct Timeline {
     pub churn_cursor: usize,
     /// End of the drain.
     pub drain_until: Time,
+    /// Streams that the drain has been to; some more in each turn.
+    pub drained: usize,
+    /// The drain's end has come: what is still open closes, answered or not.
+    pub finishing: bool,
     first_cell: usize,
     targets: usize,
     worker: u32,
@@ -90,8 +94,6 @@ pub enum Step {
     ArmAll(Time),
     /// Streams beyond `requested` are to be closed.
     Shrink,
-    /// The end has come: no new sends, close what is answered.
-    Drain,
     /// The drain is over: close everything.
     Finish,
 }
@@ -123,6 +125,8 @@ impl Timeline {
             churn_next: Time::NEVER,
             churn_cursor: 0,
             drain_until: Time::NEVER,
+            drained: 0,
+            finishing: false,
             first_cell,
             targets: group.targets.len(),
             worker,
@@ -293,7 +297,7 @@ impl Timeline {
             }
             self.end = self.hold_until;
             self.start_drain(group, self.end);
-            return Some(Step::Drain);
+            return None;
         }
         if now >= self.over_until {
             let at = self.over_until;
@@ -359,20 +363,23 @@ impl Timeline {
         }
     }
 
+    /// Whether the drain has streams to go to.
+    pub fn has_drain_work(&self) -> bool {
+        self.phase == GroupPhase::Draining && self.drained < self.streams.len()
+    }
+
     fn start_drain(&mut self, group: &Group, at: Time) {
         self.phase = GroupPhase::Draining;
         self.drain_until = at.plus_ns(group.drain_ns);
         self.churn_next = Time::NEVER;
     }
 
-    /// Ends the group now. False where it was over already.
-    pub fn stop(&mut self, group: &Group, now: Time) -> bool {
-        if self.phase >= GroupPhase::Draining {
-            return false;
+    /// Ends the group now, unless it is over already.
+    pub fn stop(&mut self, group: &Group, now: Time) {
+        if self.phase < GroupPhase::Draining {
+            self.end = self.end.min(self.paused.unwrap_or(now));
+            self.start_drain(group, now);
         }
-        self.end = self.end.min(self.paused.unwrap_or(now));
-        self.start_drain(group, now);
-        true
     }
 
     /// From `at` on nothing is due.

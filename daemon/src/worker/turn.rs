@@ -49,6 +49,8 @@ pub(super) const SEND_BATCH: usize = 32;
 pub(super) const SENDS_MAX: usize = 1024;
 /// Connects, closes and the like started in a turn.
 pub(super) const LAUNCHES_MAX: usize = 64;
+/// Streams that a group's drain goes to in a turn.
+pub(super) const CLOSES_MAX: usize = 256;
 /// Sends that come due within this are sent together: half of it is their mean lateness.
 const QUANTUM_NS: u64 = 250_000;
 /// The longest wait: how late a command is seen.
@@ -194,9 +196,7 @@ impl<R: Ring> Worker<R> {
                     // What was due before the end still goes.
                     while !self.send_due(now) {}
                     for (index, group) in groups.iter().enumerate() {
-                        if self.groups[index].stop(group, now) {
-                            self.drain(index, now);
-                        }
+                        self.groups[index].stop(group, now);
                     }
                 }
                 Command::Abort => self.abort_all(now),
@@ -226,6 +226,7 @@ impl<R: Ring> Worker<R> {
             if batch.is_empty() {
                 break;
             }
+            self.prefetch(&batch);
             let done = self.ring.now();
             for completion in batch.drain(..) {
                 self.complete(completion, done);
@@ -235,6 +236,19 @@ impl<R: Ring> Worker<R> {
             }
         }
         self.completions = batch;
+    }
+
+    /// A connection and its stream have been idle for a tick: their memory is far away. Asked for
+    /// a batch at once, it comes while the first of them are being worked on.
+    fn prefetch(&self, batch: &[Completion]) {
+        let connection =
+            |completion: &Completion| self.connections.get(completion.token.index() as usize)?.as_deref();
+        for connection in batch.iter().filter_map(connection) {
+            scale_ring::prefetch(connection);
+        }
+        for connection in batch.iter().filter_map(connection) {
+            scale_ring::prefetch(&self.streams[connection.stream as usize]);
+        }
     }
 
     fn expire(&mut self, now: Time) {
@@ -270,12 +284,14 @@ impl<R: Ring> Worker<R> {
                         self.shrink(index, now);
                         self.arm_all(index, now);
                     }
-                    Some(Step::Drain) => self.drain(index, now),
-                    Some(Step::Finish) => self.finish(index, now),
+                    Some(Step::Finish) => self.finish(index),
                     None => {}
                 }
             }
             self.churn(index, now);
+            if ends && self.groups[index].has_drain_work() {
+                self.drain(index, now);
+            }
             self.close_when_empty(index);
         }
     }
@@ -348,6 +364,9 @@ impl<R: Ring> Worker<R> {
         }
         for group in &self.groups {
             until = until.min(group.next_step()).min(group.next_launch().max(now.plus_ns(QUANTUM_NS)));
+            if group.has_drain_work() {
+                until = until.min(now.plus_ns(QUANTUM_NS));
+            }
         }
         until.max(now)
     }
