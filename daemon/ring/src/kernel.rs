@@ -100,6 +100,32 @@ impl InFlight {
     }
 }
 
+/// Where accepted connections go. The kernel drops a connection for which its table has no slot,
+/// so before that can happen accepts go on with ordinary descriptors.
+#[derive(Default)]
+struct Accepts {
+    /// Slots that accepts have taken, and how many they may take.
+    taken: u32,
+    most: u32,
+    /// Whether the accept that is armed takes slots.
+    direct: bool,
+    armed: Option<u64>,
+}
+
+impl Accepts {
+    /// An accept goes on by itself and may take this many more before it is stopped.
+    const MARGIN: u32 = 4096;
+
+    fn of_table(table: u32) -> Self {
+        Self { most: table - Self::MARGIN.min(table / 4), ..Self::default() }
+    }
+
+    /// Whether what is armed is to be armed anew: the table is filling, or empty enough again.
+    const fn is_to_change(&self) -> bool {
+        if self.direct { self.taken >= self.most } else { self.taken < self.most / 2 }
+    }
+}
+
 /// The ring over io_uring. Made on the thread that uses it, and never leaves it.
 pub struct Kernel {
     ring: IoUring,
@@ -112,6 +138,7 @@ pub struct Kernel {
     /// Free slots of the direct table, and whether a listener lets the kernel choose them.
     slots: Vec<u32>,
     kernel_chooses: bool,
+    accepts: Accepts,
     counters: RingCounters,
     /// A ring belongs to its thread.
     _not_send: std::marker::PhantomData<*const ()>,
@@ -125,12 +152,13 @@ impl Kernel {
     pub fn new(config: &KernelConfig) -> Result<Self, SetupError> {
         let completions = config.sockets_max.saturating_mul(4).clamp(COMPLETIONS_MIN, COMPLETIONS_MAX);
         let (ring, features) = features::build(config.features, SUBMISSIONS, completions)?;
-        let mut slots = Vec::new();
+        let (mut slots, mut accepts) = (Vec::new(), Accepts::default());
         if features.direct_descriptors {
             let limit = crate::host::nofile_limit();
             let table = u32::try_from(limit).unwrap_or(u32::MAX).min(config.sockets_max.max(1));
             ring.submitter().register_files_sparse(table).map_err(SetupError::table)?;
             slots = (0..table).rev().collect();
+            accepts = Accepts::of_table(table);
         }
         let provided = Provided::new(&ring, config.receive_buffers, config.receive_buffer_bytes)?;
         if features.registered_ring_fd {
@@ -146,6 +174,7 @@ impl Kernel {
             send_buffers: SendBuffers::default(),
             slots,
             kernel_chooses: false,
+            accepts,
             counters: RingCounters::default(),
             _not_send: std::marker::PhantomData,
         })
@@ -263,8 +292,8 @@ impl Kernel {
                 Owned::Address { .. } if result >= 0 => Outcome::Connected,
                 Owned::Address { .. } => Outcome::Failed(errno(-result)),
                 Owned::Close => {
-                    if socket.0 & ORDINARY == 0 && !self.kernel_chooses {
-                        self.slots.push(socket.0);
+                    if socket.0 & ORDINARY == 0 {
+                        self.slot_is_free(socket.0);
                     }
                     Outcome::Closed
                 }
@@ -274,11 +303,7 @@ impl Kernel {
         let token = Token::from_bits(user_data & !(1 << 62));
         let more = cqueue::more(entry.flags());
         let outcome = if user_data & ACCEPT != 0 {
-            match result {
-                0.. if self.kernel_chooses => Outcome::Accepted { socket: Socket(result as u32), more },
-                0.. => Outcome::Accepted { socket: Socket(result as u32 | ORDINARY), more },
-                _ => Outcome::Failed(errno(-result)),
-            }
+            self.accepted(result, more)
         } else {
             match (result, cqueue::buffer_select(entry.flags())) {
                 (1.., Some(id)) => {
@@ -299,6 +324,43 @@ impl Kernel {
             }
         };
         Some(Completion { token, outcome })
+    }
+}
+
+impl Kernel {
+    fn accepted(&mut self, result: i32, more: bool) -> Outcome {
+        let direct = self.accepts.direct;
+        if !more {
+            self.accepts.armed = None;
+        }
+        if result < 0 {
+            return Outcome::Failed(errno(-result));
+        }
+        if !direct {
+            self.counters.ordinary_descriptors += 1;
+            return Outcome::Accepted { socket: Socket(result as u32 | ORDINARY), more };
+        }
+        self.accepts.taken += 1;
+        self.reconsider_accept();
+        Outcome::Accepted { socket: Socket(result as u32), more }
+    }
+
+    fn slot_is_free(&mut self, slot: u32) {
+        if self.kernel_chooses {
+            self.accepts.taken -= 1;
+            self.reconsider_accept();
+        } else {
+            self.slots.push(slot);
+        }
+    }
+
+    /// Stops an accept that takes the wrong kind of descriptor: its user arms it again.
+    fn reconsider_accept(&mut self) {
+        if self.accepts.is_to_change()
+            && let Some(user_data) = self.accepts.armed.take()
+        {
+            self.push(opcode::AsyncCancel::new(user_data).build().user_data(IGNORED));
+        }
     }
 }
 
@@ -342,7 +404,8 @@ impl Ring for Kernel {
 
     fn accept(&mut self, listener: Socket, token: Token) {
         let fd = Fd((listener.0 & !ORDINARY) as RawFd);
-        let direct = self.kernel_chooses;
+        let direct = self.kernel_chooses && self.accepts.taken < self.accepts.most;
+        self.accepts.direct = direct;
         let entry = if self.features.multishot_accept {
             opcode::AcceptMulti::new(fd).allocate_file_index(direct).build()
         } else {
@@ -350,6 +413,7 @@ impl Ring for Kernel {
             opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).file_index(slot).build()
         };
         let user_data = token.bits() | ACCEPT;
+        self.accepts.armed = Some(user_data);
         self.armed(listener).receive = Some(user_data);
         self.push(entry.user_data(user_data));
     }

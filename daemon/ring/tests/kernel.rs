@@ -264,3 +264,46 @@ fn thousands_of_sockets_are_closed_in_time_that_grows_with_their_number_only() {
         closed == SOCKETS
     });
 }
+
+#[test]
+fn accepts_go_on_with_ordinary_descriptors_when_the_table_is_nearly_full_and_come_back() {
+    const TABLE: u32 = 8;
+    let mut server = ring(Features::ALL, 8, TABLE);
+    let (listener, address) =
+        server.listen("127.0.0.1:0".parse().unwrap(), &SocketOptions::default()).expect("it listens");
+    server.accept(listener, Token::new(CONNECT, 0, 0));
+    let accept = |server: &mut Kernel| {
+        let peer = TcpStream::connect(address).unwrap();
+        let mut accepted = None;
+        until(server, |server, completion| {
+            match completion.outcome {
+                Outcome::Accepted { socket, more } => {
+                    accepted = Some(socket);
+                    if !more {
+                        server.accept(listener, completion.token);
+                    }
+                }
+                // Stopped, to be armed for the other kind of descriptors.
+                Outcome::Failed(Errno::Cancelled) => server.accept(listener, completion.token),
+                _ => {}
+            }
+            accepted.is_some()
+        });
+        (accepted.unwrap(), peer)
+    };
+    let many: Vec<_> = (0..3 * TABLE).map(|_| accept(&mut server)).collect();
+    let ordinary = server.counters().ordinary_descriptors;
+    assert!((2 * u64::from(TABLE)..3 * u64::from(TABLE)).contains(&ordinary), "{ordinary} of 24");
+    for (socket, mut peer) in many {
+        server.close(socket, Token::new(CLOSE, 1, 1));
+        until(&mut server, |server, completion| {
+            if matches!(completion.outcome, Outcome::Failed(Errno::Cancelled)) {
+                server.accept(listener, completion.token);
+            }
+            matches!(completion.outcome, Outcome::Closed)
+        });
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0, "the peer sees FIN");
+    }
+    let _again: Vec<_> = (0..2).map(|_| accept(&mut server)).collect();
+    assert!(server.counters().ordinary_descriptors <= ordinary + 1, "slots are used again");
+}
