@@ -136,7 +136,7 @@ fn run(arguments: &Arguments) -> Result<Counts, Box<dyn std::error::Error>> {
 fn times_file(path: &std::path::Path, number: usize) -> std::io::Result<Box<dyn Write + Send>> {
     let path = if number == 0 { path.to_owned() } else { path.with_extension(format!("{number}.csv")) };
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    writeln!(file, "connection,message,received_ns")?;
+    writeln!(file, "connection,message,received_ns,sent_ns")?;
     Ok(Box::new(file))
 }
 

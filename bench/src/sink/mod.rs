@@ -96,12 +96,13 @@ const CLOSE: u8 = 3;
 /// What a ping carries.
 const PING: &[u8] = b"scale-sink";
 
-/// A message's times, for `--times`.
+/// A message's times, for `--times`, until its answer has been handed to the ring.
 #[derive(Debug, Clone, Copy)]
 struct Stamp {
-    connection: u64,
     message: u64,
     received: Time,
+    /// Where its answer ends in the connection's plain stream; `None`: not queued yet (`--delay`).
+    end: Option<u64>,
 }
 
 struct Connection {
@@ -121,7 +122,12 @@ struct Connection {
     out: Vec<u8>,
     /// Sealed bytes that wait to be sent.
     sealed: Vec<u8>,
-    delayed: VecDeque<(Time, Vec<u8>)>,
+    /// Answers that wait: until when, the frame, its payload's bytes.
+    delayed: VecDeque<(Time, Vec<u8>, u64)>,
+    /// Messages whose answer is not with the ring yet, oldest first; empty without `--times`.
+    stamps: VecDeque<Stamp>,
+    /// Plain bytes that have left `out` so far.
+    handed: u64,
     sending: bool,
     receiving: bool,
     /// Close the socket once everything has gone.
@@ -321,6 +327,8 @@ impl<R: Ring> Sink<R> {
             out: Vec::new(),
             sealed: Vec::new(),
             delayed: VecDeque::new(),
+            stamps: VecDeque::new(),
+            handed: 0,
             sending: false,
             receiving: true,
             closing: false,
@@ -405,7 +413,7 @@ impl<R: Ring> Sink<R> {
             self.opened(index, now);
         }
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
-        if let Some((at, _)) = connection.delayed.front() {
+        if let Some((at, ..)) = connection.delayed.front() {
             self.timers.push(Reverse((*at, index, generation, TIMER_SEND)));
         }
         if !connection.sending {
@@ -417,6 +425,7 @@ impl<R: Ring> Sink<R> {
             }
             if let Some(buffer) = next_out(&mut self.ring, connection) {
                 connection.sending = true;
+                connection.write_stamps(&mut self.times, now);
                 self.ring.send(connection.socket, buffer, Token::new(SEND, generation, index));
             } else if connection.closing && (connection.session.is_some() || connection.delayed.is_empty()) {
                 return self.end(index, false);
@@ -452,11 +461,14 @@ impl<R: Ring> Sink<R> {
             connection.out.extend_from_slice(PING);
             self.timers.push(Reverse((now.plus_ns(every), index, generation, TIMER_PING)));
         }
-        while let Some((at, _)) = connection.delayed.front()
+        while let Some((at, ..)) = connection.delayed.front()
             && *at <= now
         {
-            let (_, frame) = connection.delayed.pop_front().expect("the front was there");
+            let (_, frame, bytes) = connection.delayed.pop_front().expect("the front was there");
             connection.out.extend_from_slice(&frame);
+            connection.answer_queued();
+            self.counts.messages_sent += 1;
+            self.counts.payload_bytes_sent += bytes;
         }
         if let Traffic::Receive { bytes, tick_ns } = self.settings.traffic
             && connection.next_send <= now
@@ -481,11 +493,41 @@ impl<R: Ring> Sink<R> {
     fn end(&mut self, index: u32, abort: bool) {
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
         connection.ended = true;
+        connection.drop_stamps(&mut self.times);
         let token = Token::new(CLOSE, connection.generation, index);
         if abort {
             self.ring.abort(connection.socket, token);
         } else {
             self.ring.close(connection.socket, token);
+        }
+    }
+}
+
+impl Connection {
+    /// The answer to the oldest message that had none is in `out` now.
+    fn answer_queued(&mut self) {
+        let end = self.handed + self.out.len() as u64;
+        if let Some(stamp) = self.stamps.iter_mut().find(|stamp| stamp.end.is_none()) {
+            stamp.end = Some(end);
+        }
+    }
+
+    /// Writes down the messages whose answers have left `out`.
+    fn write_stamps(&mut self, times: &mut Option<Box<dyn Write>>, now: Time) {
+        let Some(times) = times else { return };
+        while let Some(&Stamp { message, received, end: Some(end) }) = self.stamps.front()
+            && end <= self.handed
+        {
+            self.stamps.pop_front();
+            let _ = writeln!(times, "{},{message},{},{}", self.number, received.ns(), now.ns());
+        }
+    }
+
+    /// Writes down the messages that get no answer.
+    fn drop_stamps(&mut self, times: &mut Option<Box<dyn Write>>) {
+        let Some(times) = times else { return };
+        for Stamp { message, received, .. } in self.stamps.drain(..) {
+            let _ = writeln!(times, "{},{message},{},", self.number, received.ns());
         }
     }
 }
@@ -500,11 +542,12 @@ fn upper(
     plain: &[u8],
     now: Time,
 ) -> bool {
-    let mut stamp = |connection: &mut Connection| {
+    let timed = times.is_some();
+    let stamp = |connection: &mut Connection| {
         connection.messages += 1;
-        if let Some(times) = times {
-            let stamp = Stamp { connection: connection.number, message: connection.messages, received: now };
-            let _ = writeln!(times, "{},{},{}", stamp.connection, stamp.message, stamp.received.ns());
+        if timed {
+            let message = connection.messages;
+            connection.stamps.push_back(Stamp { message, received: now, end: None });
         }
     };
     let rest;
@@ -534,14 +577,16 @@ fn upper(
         counts.messages_received += 1;
         counts.payload_bytes_received += plain.len() as u64;
         stamp(connection);
-        if settings.traffic == Traffic::Echo && !settings.stall {
+        if settings.traffic != Traffic::Echo || settings.stall {
+            connection.drop_stamps(times);
+        } else if settings.delay_ns > 0 {
+            let at = now.plus_ns(settings.delay_ns);
+            connection.delayed.push_back((at, plain.to_vec(), plain.len() as u64));
+        } else {
             counts.messages_sent += 1;
             counts.payload_bytes_sent += plain.len() as u64;
-            if settings.delay_ns > 0 {
-                connection.delayed.push_back((now.plus_ns(settings.delay_ns), plain.to_vec()));
-            } else {
-                connection.out.extend_from_slice(plain);
-            }
+            connection.out.extend_from_slice(plain);
+            connection.answer_queued();
         }
         return true;
     };
@@ -560,11 +605,13 @@ fn upper(
                     stamp(connection);
                 }
                 if !echo {
+                    connection.drop_stamps(times);
                     continue;
                 }
                 let mask = mask.unwrap_or_default();
                 if message_end && connection.message.is_empty() && settings.delay_ns == 0 {
                     frame(&mut connection.out, opcode, bytes, mask);
+                    connection.answer_queued();
                 } else {
                     let from = connection.message.len();
                     connection.message.resize(from + bytes.len(), 0);
@@ -574,10 +621,12 @@ fn upper(
                         if settings.delay_ns > 0 {
                             scratch.clear();
                             frame(scratch, opcode, &message, [0; 4]);
-                            connection.delayed.push_back((now.plus_ns(settings.delay_ns), scratch.clone()));
-                        } else {
-                            frame(&mut connection.out, opcode, &message, [0; 4]);
+                            let at = now.plus_ns(settings.delay_ns);
+                            connection.delayed.push_back((at, scratch.clone(), message.len() as u64));
+                            continue;
                         }
+                        frame(&mut connection.out, opcode, &message, [0; 4]);
+                        connection.answer_queued();
                         counts.payload_bytes_sent += message.len() as u64;
                         counts.messages_sent += 1;
                     }
@@ -618,6 +667,7 @@ fn next_out<R: Ring>(ring: &mut R, connection: &mut Connection) -> Option<scale_
     {
         let from = connection.sealed.len();
         let out = std::mem::take(&mut connection.out);
+        connection.handed += out.len() as u64;
         connection.sealed.resize(from + Tls::sealed_bytes_max(out.len()), 0);
         let bytes = tls.seal(&mut connection.carry, &out, &mut connection.sealed[from..]).unwrap_or(0);
         connection.sealed.truncate(from + bytes);
@@ -629,6 +679,7 @@ fn next_out<R: Ring>(ring: &mut R, connection: &mut Connection) -> Option<scale_
     let bytes = queue.len().min(PIECE);
     let mut buffer = ring.send_buffer(bytes);
     buffer.extend(&queue[..bytes]);
+    connection.handed += if connection.tls.is_some() { 0 } else { bytes as u64 };
     if bytes == queue.len() {
         *queue = Vec::new(); // an idle connection keeps nothing
     } else {

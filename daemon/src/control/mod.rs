@@ -1,8 +1,10 @@
 //! HTTP over the Unix socket, and the metrics listener: decode, answer, log who changed what.
 //!
 //! - [`server`]: sockets and requests. [`doctor`]: is this host fit.
+//! - [`resolve`]: names and plans, on threads of their own.
 //! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
 
 pub mod doctor;
+pub mod resolve;
 pub mod server;
 pub mod state;

@@ -160,10 +160,15 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();
-            json(&state.borrow_mut().start(spec, dry_run)?)
+            let (host, targets) = state.borrow().prepare(dry_run)?;
+            let (spec, plan) = super::resolve::plan(spec, host, targets).await?;
+            json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
             state.borrow().report(id).map(|bytes| text(bytes, "application/json"))
+        }
+        (&Method::GET, ["v1", "runs", id, "histograms"]) => {
+            state.borrow().histograms(id).map(|bytes| text(bytes, "application/json"))
         }
         (&Method::GET, ["v1", "runs", id, "events"]) => events(&state, id),
         (&Method::DELETE, ["v1", "runs", id]) => {

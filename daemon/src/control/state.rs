@@ -1,7 +1,8 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
-use std::net::ToSocketAddrs;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Report};
@@ -33,6 +34,8 @@ pub struct State {
     last_line: Arc<str>,
     metrics: Arc<str>,
     seconds: u64,
+    /// Names that are being resolved again.
+    resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
 }
 
 /// A going run's lines: what was last said, and what is to come.
@@ -51,6 +54,7 @@ impl State {
             last_line: "".into(),
             metrics: crate::metrics::render(None).into(),
             seconds: 0,
+            resolving: None,
         }
     }
 
@@ -69,11 +73,11 @@ impl State {
         self.run.as_mut()
     }
 
-    /// Plans a run, and starts it unless `dry_run`.
+    /// What a plan is to be made for.
     ///
     /// # Errors
-    /// Why it cannot be.
-    pub fn start(&mut self, spec: Spec, dry_run: bool) -> Result<Started, Problem> {
+    /// A run is going.
+    pub fn prepare(&self, dry_run: bool) -> Result<(Host, Targets), Problem> {
         if let Some(run) = self.run.as_ref().filter(|_| !dry_run) {
             let detail = format!(
                 "run {} is going; follow it with `scalectl watch`, or end it with `scalectl stop`",
@@ -83,8 +87,16 @@ impl State {
         }
         let facts = Facts::read(std::path::Path::new("/"));
         let host = Host { cores: self.settings.cores.clone(), facts, seed: host::random_seed() >> 12 };
-        let mut resolve = |name: &str, port: u16| Ok((name, port).to_socket_addrs()?.collect());
-        let plan = Plan::new(&spec, &host, &self.targets, &mut resolve)?;
+        Ok((host, self.targets.clone()))
+    }
+
+    /// Starts a plan, unless `dry_run`.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn start(&mut self, spec: Spec, plan: Plan, dry_run: bool) -> Result<Started, Problem> {
+        // Another run may have begun while this one was planned.
+        self.prepare(dry_run)?;
         let summary = plan.summary.clone();
         if dry_run {
             return Ok(Started { id: None, plan: summary });
@@ -113,33 +125,17 @@ impl State {
                 tracing::warn!("cannot keep the run's checkpoint: {error}");
             }
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
-                Self::resolve_again(run, &self.targets);
+                self.resolving = resolve_again(run, &self.targets);
+            }
+        }
+        if let Some(fresh) = self.resolving.as_ref().and_then(|answer| answer.try_recv().ok()) {
+            self.resolving = None;
+            if fresh != *run.plan().addresses {
+                run.readdress(fresh.into());
             }
         }
         if run.is_finished() {
             self.finish();
-        }
-    }
-
-    fn resolve_again(run: &mut Supervisor, targets: &Targets) {
-        let names = run.plan().names.clone();
-        if names.iter().all(|(host, ..)| host.parse::<std::net::IpAddr>().is_ok()) {
-            return;
-        }
-        let old = run.plan().addresses.clone();
-        let fresh = names.iter().zip(old.iter()).map(|((host, port, streams), old)| {
-            let found: Vec<_> = (host.as_str(), *port)
-                .to_socket_addrs()
-                .map(|found| {
-                    found.filter(|address| targets.check(host, *address, *streams).is_ok()).collect()
-                })
-                .unwrap_or_default();
-            // A name that does not resolve just now keeps what it had.
-            if found.is_empty() { old.clone() } else { found }
-        });
-        let fresh: Vec<_> = fresh.collect();
-        if fresh != *old {
-            run.readdress(fresh.into());
         }
     }
 
@@ -150,6 +146,11 @@ impl State {
         if let Err(error) = self.store.write(&report, true) {
             tracing::error!("cannot keep the report of run {}: {error}", run.id);
         }
+        let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
+        if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
+            tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
+        }
+        self.resolving = None;
         tracing::info!(run = %run.id, exit_code = report.verdict.exit_code, "run ended");
         self.last_line = serde_json::json!({ "report": report }).to_string().into();
         let _ = self.events.send(self.last_line.clone());
@@ -197,6 +198,20 @@ impl State {
         })
     }
 
+    /// The histograms behind a report's latencies: of the going run so far, or as kept.
+    ///
+    /// # Errors
+    /// No such run.
+    pub fn histograms(&self, id: &str) -> Result<Vec<u8>, Problem> {
+        if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
+            return Ok(serde_json::to_vec(&run.histograms()).expect("plain words"));
+        }
+        let wanted = if id == "last" || id == "current" { None } else { Some(id) };
+        self.store.histograms(wanted).ok_or_else(|| {
+            Problem::new(ProblemCode::NotFound, format!("no histograms of a run `{id}` are kept here"))
+        })
+    }
+
     /// Every run, oldest first.
     pub fn runs(&self) -> Vec<RunSummary> {
         let mut runs = self.store.list();
@@ -228,6 +243,15 @@ impl State {
         let features = scale_ring::Features::ALL.without(&without)?;
         Ok(Engine { realtime: settings.realtime == Realtime::Fifo, features })
     }
+}
+
+/// Names that are not addresses already, once more.
+fn resolve_again(run: &Supervisor, targets: &Targets) -> Option<Receiver<Vec<Vec<SocketAddr>>>> {
+    let names = run.plan().names.clone();
+    if names.iter().all(|(host, ..)| host.parse::<std::net::IpAddr>().is_ok()) {
+        return None;
+    }
+    super::resolve::again(names, run.plan().addresses.clone(), targets.clone()).ok()
 }
 
 fn line(event: &Event) -> Arc<str> {

@@ -97,8 +97,8 @@ pub fn render(run: Option<&Supervisor>) -> String {
     if let Some(run) = run {
         let name = run.event().name.clone().unwrap_or_default();
         gauge("scaled_run_info", &[("run", run.id.clone()), ("name", name)], 1.0);
-        for worker in &run.event().workers {
-            gauge("scaled_worker_busy_ratio", &[("cpu", worker.cpu.to_string())], worker.busy_max);
+        for (core, busy) in run.busy_now() {
+            gauge("scaled_worker_busy_ratio", &[("cpu", core.to_string())], busy);
         }
     }
     let (overflows, exhausted) = run.map(Supervisor::ring_counters).unwrap_or_default();

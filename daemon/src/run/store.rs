@@ -1,4 +1,5 @@
-//! What is kept of runs: one folder a run below the state folder, with `report.json`. While a run
+//! What is kept of runs: one folder a run below the state folder, with `report.json` and
+//! `histograms.json`. While a run
 //! goes, `checkpoint.json` is the report so far; a daemon that starts finds it and makes it the
 //! report of a run that was cut off.
 
@@ -17,6 +18,7 @@ pub struct Store {
 
 const REPORT: &str = "report.json";
 const CHECKPOINT: &str = "checkpoint.json";
+const HISTOGRAMS: &str = "histograms.json";
 
 impl Store {
     /// Opens `root`, making it where it is missing, and ends what a former daemon left going.
@@ -70,14 +72,31 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps a run's histograms beside its report.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write_histograms(&self, id: &str, json: &[u8]) -> io::Result<()> {
+        fs::write(self.root.join(id).join(HISTOGRAMS), json)
+    }
+
     /// A run's report; the last run's without an id.
     pub fn report(&self, id: Option<&str>) -> Option<Vec<u8>> {
+        self.kept(id, REPORT)
+    }
+
+    /// A run's histograms; the last run's without an id.
+    pub fn histograms(&self, id: Option<&str>) -> Option<Vec<u8>> {
+        self.kept(id, HISTOGRAMS)
+    }
+
+    fn kept(&self, id: Option<&str>, file: &str) -> Option<Vec<u8>> {
         let id = match id {
             Some(id) if is_id(id) => id.to_owned(),
             Some(_) => return None,
             None => self.ids().ok()?.into_iter().rev().find(|id| self.root.join(id).join(REPORT).exists())?,
         };
-        fs::read(self.root.join(id).join(REPORT)).ok()
+        fs::read(self.root.join(id).join(file)).ok()
     }
 
     /// Every run that has a report, oldest first.

@@ -17,6 +17,7 @@ use crate::stream::meter::{Cell, Counters, Figure, Histograms};
 use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
 use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
 
+use super::histograms::{self, Serialised};
 use super::plan::Plan;
 use super::result::{self, Ending, Streams, Sum};
 
@@ -704,6 +705,24 @@ impl Supervisor {
         report
     }
 
+    /// The histograms behind the report's latencies, by group.
+    pub fn histograms(&self) -> Serialised {
+        let mut first_cell = 0;
+        let mut groups = Serialised::new();
+        for group in self.plan.groups.iter() {
+            let cells = group.cells(first_cell);
+            let mut sum = Sum::default();
+            for worker in &self.workers {
+                for (offset, cell) in worker.cells.iter().skip(cells.start).take(cells.len()).enumerate() {
+                    sum.add(cell, offset / group.targets.len());
+                }
+            }
+            first_cell = cells.end;
+            groups.insert(group.name.to_string(), histograms::serialise(&sum.histograms));
+        }
+        groups
+    }
+
     /// Counters and histograms by group, over the whole run, for the metrics.
     pub fn by_group(&self) -> Vec<(Arc<str>, Counters, Histograms, [u64; Standing::COUNT])> {
         let mut first_cell = 0;
@@ -727,6 +746,11 @@ impl Supervisor {
             groups.push((group.name.clone(), counters, histograms, standing));
         }
         groups
+    }
+
+    /// Share of the last second that each worker's thread was on its core, by core.
+    pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.workers.iter().map(|worker| (worker.core, worker.busy.last().copied().unwrap_or(0.0)))
     }
 
     /// Ring counters of all workers: CQ overflows, buffers exhausted.
