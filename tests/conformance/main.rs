@@ -1,20 +1,25 @@
 //! The Autobahn cases (kosoku runs them), against both roles of our websocket code.
 //!
-//! - As a client: the session that `scaled` uses, over a plain socket, echoing as Autobahn asks.
-//!   The worker round it (pacing, matching of echoes) is the live tests' matter.
-//! - As a server: the real `scale-sink`.
+//! - As a client: `scale_proto`'s upgrade and `ws::Session`, which are all that `scaled` knows of
+//!   websockets, over a plain socket. The loop round them is this test's own (`client.rs`), because
+//!   a generator does not echo: it writes with the same `write_header` and `mask_into`, and keeps
+//!   whole messages, which `scaled` never does.
+//! - As a server: the real `scale-sink`, over its ring.
+//!
+//! Not covered here: `stream::stack`, which hands the session what the ring received, with TLS
+//! between; pacing; the matching of echoes. Those are for `tests/live` and `tests/peers`.
 //!
 //! permessage-deflate is not offered, so its cases (12 and 13) report UNIMPLEMENTED; nothing may
 //! report FAILED, and the cases are counted.
 
 mod client;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use scale_tests::Sink;
+use scale_tests::{Sink, host};
 
 /// Cases in the suite, and how many of them need permessage-deflate.
 const CASES: usize = 517;
@@ -22,22 +27,9 @@ const DEFLATE_CASES: usize = 216;
 /// Cases under way at once; each takes up to 100 s of the suite's own patience.
 const AT_ONCE: usize = 4;
 
-/// kosoku, unless it is not there: a printed reason, and under CI a failure.
-fn kosoku(test: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let path = root.join(".venv/peers/bin/kosoku");
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is not there", path.display());
-    eprintln!("{test}: skipped, .venv/peers/bin/kosoku is not there; tests/peers.sh installs it");
-    None
-}
-
-fn reports(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("scale-conformance-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a temporary folder");
-    folder
+/// kosoku, unless it is not there.
+fn kosoku() -> Option<PathBuf> {
+    host::in_repository(".venv/peers/bin/kosoku")
 }
 
 /// Reads what the suite says of each case, and checks all of it.
@@ -61,14 +53,14 @@ fn judge(folder: &Path) {
     }
     assert!(bad.is_empty(), "{bad:#?}");
     assert_eq!((cases.len(), deflate_cases), (CASES, DEFLATE_CASES), "every case ran");
-    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]
 fn the_sink_passes_the_autobahn_cases_as_a_server() {
-    let Some(kosoku) = kosoku("the_sink_passes_the_autobahn_cases_as_a_server") else { return };
+    let Some(kosoku) = kosoku() else { return };
     let sink = Sink::start(&["--protocol", "ws"]);
-    let folder = reports("servers");
+    let reports = host::Folder::new();
+    let folder = reports.path("servers");
     // It exits with 1 for cases that are not implemented, too: its index is what counts.
     let ran = Command::new(kosoku)
         .args(["-m", "fuzzingclient", "-p", &AT_ONCE.to_string(), "-o"])
@@ -83,23 +75,15 @@ fn the_sink_passes_the_autobahn_cases_as_a_server() {
 
 #[test]
 fn the_session_passes_the_autobahn_cases_as_a_client() {
-    let Some(kosoku) = kosoku("the_session_passes_the_autobahn_cases_as_a_client") else { return };
-    let folder = reports("clients");
-    let address = {
-        // A free port: kosoku does not choose one itself.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("an address")
-    };
+    let Some(kosoku) = kosoku() else { return };
+    let reports = host::Folder::new();
+    let folder = reports.path("clients");
+    let address = SocketAddr::from(([127, 0, 0, 1], host::free_port()));
     let mut command = Command::new(kosoku);
     command.args(["-m", "fuzzingserver", "-o"]).arg(&folder).arg(address.to_string());
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("kosoku runs");
     let mut server = scale_tests::Process(child);
-    let count = (0..100)
-        .find_map(|_| {
-            std::thread::sleep(Duration::from_millis(50));
-            client::case_count(address).ok()
-        })
-        .expect("the suite answers within 5 s");
+    let count = host::until("the suite to answer", || client::case_count(address).ok());
     assert_eq!(count, CASES);
     let next = AtomicU32::new(1);
     std::thread::scope(|scope| {
