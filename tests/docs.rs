@@ -1,47 +1,153 @@
-//! What the documentation shows is true: examples load, links lead somewhere.
+//! What the documentation shows is true: examples load, links lead somewhere, tables say what the
+//! code says, and every flag is there.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+use scale_tests::host::root;
+use scale_tests::program;
+use scale_tests::repository::{files, name, read};
+use scaled::metrics::{HISTOGRAMS, TABLE, render};
+use scaled::stream::class::Class;
+
+fn page(name: &str) -> String {
+    read(&root().join(name))
 }
 
-fn files(folder: &Path, ending: &str, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() && !path.ends_with("target") && !entry.file_name().to_string_lossy().starts_with('.')
-        {
-            files(&path, ending, into);
-        } else if path.to_string_lossy().ends_with(ending) {
-            into.push(path);
-        }
-    }
+/// README.md and every page under docs/, with the places that each links to.
+fn links() -> Vec<(PathBuf, Vec<String>)> {
+    let mut pages = vec![root().join("README.md"), root().join("bench/README.md")];
+    pages.extend(files("docs", ".md"));
+    let links = |page: PathBuf| {
+        let text = read(&page);
+        let found = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let found = found.map(|link| link.split('#').next().unwrap_or("").to_owned());
+        let found = found.filter(|link| !link.is_empty() && !link.contains("://")).collect();
+        (page, found)
+    };
+    pages.into_iter().map(links).collect()
 }
 
 #[test]
 fn every_example_is_a_run_that_passes_its_checks() {
-    let mut examples = Vec::new();
-    files(&root().join("docs/examples"), ".toml", &mut examples);
-    assert!(!examples.is_empty());
-    for path in examples {
-        let text = std::fs::read_to_string(&path).expect("readable");
-        let spec = scale_api::spec::Spec::from_toml(&text, &path.display().to_string()).expect("loads");
+    for path in files("docs/examples", ".toml") {
+        let spec = scale_api::spec::Spec::from_toml(&read(&path), &name(&path)).expect("loads");
         spec.check().expect("passes");
     }
 }
 
 #[test]
 fn every_link_in_the_documentation_leads_somewhere() {
-    let mut pages = vec![root().join("README.md")];
-    files(&root().join("docs"), ".md", &mut pages);
-    for page in pages {
-        let text = std::fs::read_to_string(&page).expect("readable");
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap_or("");
-            if !file.is_empty() && !file.contains("://") {
-                let to = page.parent().expect("a folder").join(file);
-                assert!(to.exists(), "{} links to {link}, which is not there", page.display());
-            }
+    for (page, links) in links() {
+        for link in links {
+            let to = page.parent().expect("a folder").join(&link);
+            assert!(to.exists(), "{} links to {link}, which is not there", name(&page));
         }
     }
+}
+
+#[test]
+fn every_file_of_the_documentation_is_linked_from_somewhere() {
+    let mut linked = BTreeSet::new();
+    for (page, links) in links() {
+        for link in links {
+            let to = page.parent().expect("a folder").join(&link).canonicalize().expect("it is there");
+            linked.extend((to != page).then_some(to));
+        }
+    }
+    for path in files("docs", "") {
+        let path = path.canonicalize().expect("it is there");
+        // Pages are read, so each has its link; examples may be found by a link to their folder.
+        let by_folder = path.extension().is_none_or(|ending| ending != "md")
+            && path.parent().is_some_and(|folder| linked.contains(folder));
+        assert!(linked.contains(&path) || by_folder, "nothing links to {}", path.display());
+    }
+}
+
+/// The rows of a page whose first cell is a name in backticks are exactly `expected`, between the
+/// heading `section` and the next.
+fn assert_rows(file: &str, section: &str, expected: &[String]) {
+    let text = page(file);
+    let (_, section_text) = text.split_once(section).unwrap_or_else(|| panic!("{file} lacks {section}"));
+    let section_text = section_text.split("\n## ").next().unwrap_or(section_text);
+    let rows: Vec<&str> = section_text.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(
+        rows == expected,
+        "{file}, {section}: the table is to say what the code says; write\n{}",
+        expected.join("\n")
+    );
+}
+
+#[test]
+fn every_failure_class_stands_in_measuring_with_its_meaning_and_blame() {
+    let row = |class: &Class| {
+        let blame = format!("{:?}", class.blame()).to_lowercase();
+        format!("| `{}` | {blame} | {} |", class.name(), class.meaning())
+    };
+    let rows: Vec<String> = Class::ALL.iter().map(row).collect();
+    assert_rows("docs/measuring.md", "## Failure classes", &rows);
+}
+
+#[test]
+fn every_metric_stands_in_metrics_with_its_meaning() {
+    let row = |(name, help): (&str, &str)| format!("| `{name}` | {help} |");
+    let figures = HISTOGRAMS.iter().map(|&(name, help, _)| (name, help));
+    let mut rows: Vec<String> = TABLE.into_iter().chain(figures).map(row).collect();
+    // Those that are written by hand are in no table of the code, and in every scrape.
+    let scrape = render(None);
+    for line in scrape.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let row = row(line.split_once(' ').expect("a help text"));
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    rows.sort();
+    assert_rows("docs/metrics.md", "## All of them", &rows);
+}
+
+/// The long flags in a text: `--word`.
+fn flags(text: &str) -> BTreeSet<&str> {
+    let word = |c: char| !(c.is_ascii_lowercase() || c == '-');
+    text.split("--")
+        .skip(1)
+        .map(|rest| rest.split(word).next().unwrap_or(""))
+        .map(|flag| flag.trim_end_matches('-'))
+        .filter(|flag| !flag.is_empty())
+        .collect()
+}
+
+/// The flags that a program's help lists, one at the front of a line.
+fn flags_of(command: &str, arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(program(command)).args(arguments).arg("--help").output().expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let fronts = text.lines().map(|line| line.trim_start()).filter(|line| line.starts_with('-'));
+    let found: BTreeSet<String> = fronts.flat_map(flags).map(str::to_owned).collect();
+    assert!(found.len() > 3, "{command}: {text}");
+    found
+}
+
+/// The flags in the first column of a page's tables.
+fn rows_of_flags(text: &str) -> BTreeSet<String> {
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let firsts = rows.filter_map(|row| row.split('|').nth(1));
+    firsts.flat_map(|cell| flags(cell)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_of_start_is_explained_and_none_that_is_not_there() {
+    let mut expected = flags_of("scalectl", &["start"]);
+    expected.remove("help");
+    assert_eq!(rows_of_flags(&page("docs/plan.md")), expected, "docs/plan.md against scalectl start --help");
+}
+
+#[test]
+fn every_flag_of_the_daemon_is_in_operating() {
+    let mut expected = flags_of("scaled", &[]);
+    expected.remove("help");
+    expected.remove("version");
+    let text = page("docs/operating.md");
+    let found = flags(&text);
+    let missing: Vec<_> = expected.iter().filter(|flag| !found.contains(flag.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operating.md lacks {missing:?}");
 }

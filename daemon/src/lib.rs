@@ -3,10 +3,11 @@
 //! The modules in reading order; each imports only from those after it:
 //!
 //! - [`control`]: HTTP over the Unix socket; the metrics listener.
+//! - [`metrics`]: what Prometheus reads.
 //! - [`run`]: the life of one run: plan, supervision, report.
 //! - [`worker`]: one thread on one core.
 //! - [`stream`]: connections and streams: layers, sends measured.
-//! - [`load`]: what to send and when. [`metrics`]: what Prometheus reads.
+//! - [`load`]: what to send and when. [`settings`]: the daemon's own file and flags.
 
 pub mod control;
 pub mod load;

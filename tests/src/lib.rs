@@ -10,6 +10,7 @@ use serde_json::Value;
 pub mod certificate;
 pub mod host;
 pub mod peer;
+pub mod repository;
 pub mod server;
 
 use host::Folder;
