@@ -387,15 +387,19 @@ impl Tables {
                 if let Some(rows) = &rows {
                     let row = &rows.1[number % rows.1.len()];
                     for (column, value) in rows.0.iter().zip(row) {
+                        // A line's end in a value would be the next header (RFC 9112 §11.1).
+                        if !scale_proto::http::header_is_valid("X", value) {
+                            return Err(invalid("a value of --rows has a control character in it"));
+                        }
                         text = text.replace(&format!("{{{column}}}"), value);
                     }
-                }
-                if text.bytes().any(|byte| byte < b' ' && byte != b'\r' && byte != b'\n') {
-                    return Err(invalid("a value of --rows has a control character in it"));
                 }
                 Ok(text)
             };
             endpoint.path = fill(&endpoint.path)?.into();
+            if endpoint.path.contains([' ', '\t']) {
+                return Err(invalid("a value of --rows puts a space into the path; write %20"));
+            }
             endpoint.headers = fill(&endpoint.headers)?.into();
             self.endpoints.push(endpoint);
         }
@@ -643,6 +647,23 @@ mod tests {
         });
         let paths: Vec<_> = rows.unwrap().endpoints.iter().map(|row| row.path.to_string()).collect();
         assert_eq!(paths, ["/0/ann", "/1/bob", "/2/ann"]);
+    }
+
+    #[test]
+    fn a_row_smuggles_neither_headers_nor_words_into_the_request() {
+        let why = |target: &str, header: &str, rows: &[u8]| {
+            let refused = plan(|group| {
+                group.target = vec![target.into()];
+                group.header = vec![header.into()];
+                group.rows = Some(spec::File { path: "r".into(), content: Some(rows.to_vec()) });
+            });
+            refused.map_err(|problem| problem.detail).err()
+        };
+        let rows = b"user\n\"ann\r\nX-Admin: yes\"\n";
+        assert!(why("ws://127.0.0.1/", "X-User: {user}", rows).unwrap().contains("control character"));
+        assert!(why("ws://127.0.0.1/{user}", "A: b", rows).unwrap().contains("control character"));
+        assert!(why("ws://127.0.0.1/{user}", "A: b", b"user\nann bob\n").unwrap().contains("%20"));
+        assert_eq!(why("ws://127.0.0.1/", "X-User: {user}", b"user\nann bob\n"), None);
     }
 
     #[test]
