@@ -8,6 +8,7 @@ use scale_api::report::Report;
 use serde_json::Value;
 
 pub mod certificate;
+pub mod decoders;
 pub mod host;
 pub mod peer;
 pub mod repository;

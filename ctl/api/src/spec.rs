@@ -30,6 +30,8 @@ pub const DEFAULT_WARM_UP: Span = Span::from_secs(5);
 pub const DEFAULT_DRAIN: Span = Span::from_secs(10);
 /// Connect timeout where none is given.
 pub const DEFAULT_CONNECT_TIMEOUT: Span = Span::from_secs(10);
+/// The longest that a group's times may add up to: ten years. What is to go on has `forever`.
+pub const TIMES_MAX: Span = Span::from_secs(10 * 365 * 24 * 3600);
 /// Connects a second and worker where no ramp is given.
 pub const DEFAULT_CONNECT_RATE: u64 = 1000;
 
@@ -380,7 +382,7 @@ impl Spec {
             }
             group.check(&mut |message| errors.push(message));
         }
-        let streams: u64 = self.group.iter().map(GroupSpec::streams).sum();
+        let streams = self.group.iter().map(GroupSpec::streams).fold(0, u64::saturating_add);
         if streams > STREAMS_MAX {
             errors.push(format!("{streams} streams; one host runs at most {STREAMS_MAX} (--conns)"));
         }
@@ -443,6 +445,12 @@ impl GroupSpec {
         if tick < TICK_MIN {
             error(format!("--tick-interval {tick} is too short; the least is {TICK_MIN}"));
         }
+        if self.times_ns() > u128::from(TIMES_MAX.ns()) {
+            error(format!(
+                "the times of group `{}` add up to more than ten years; for a run without end give --duration forever",
+                self.name
+            ));
+        }
         self.check_load(tick, error);
         if let Some(Duration::For(span)) = self.duration
             && span.ns() == 0
@@ -484,8 +492,7 @@ impl GroupSpec {
             }
         }
         for (number, stage) in self.stage.iter().enumerate() {
-            let length = stage.over.unwrap_or_default().ns() + stage.hold.unwrap_or_default().ns();
-            if length == 0 {
+            if [stage.over, stage.hold].iter().flatten().all(|span| span.ns() == 0) {
                 error(format!(
                     "stage {} of group `{}` takes no time; give over, hold or both",
                     number + 1,
@@ -502,6 +509,18 @@ impl GroupSpec {
         if !self.stage.is_empty() && self.duration == Some(Duration::Forever) {
             error("a group with stages ends with the last one; leave out duration = \"forever\"".into());
         }
+    }
+
+    /// Every length of time that the group names, added up.
+    fn times_ns(&self) -> u128 {
+        let steady = match self.duration {
+            Some(Duration::For(span)) => Some(span),
+            Some(Duration::Forever) | None => None,
+        };
+        let own = [self.tick_interval, self.start, self.ramp, self.warm_up, steady, self.drain];
+        let stages = self.stage.iter().flat_map(|stage| [stage.over, stage.hold]);
+        let all = own.into_iter().chain([self.connect_timeout]).chain(stages);
+        all.flatten().map(|span| u128::from(span.ns())).sum()
     }
 
     fn check_load(&self, tick: Span, error: &mut dyn FnMut(String)) {
@@ -597,6 +616,18 @@ mod tests {
         assert!(errors(|g| g.source.push("10.0.0.0/33".into())).contains("--source"));
         assert!(errors(|g| g.stage.push(StageSpec::default())).contains("takes no time"));
         assert!(Spec { group: vec![group()], ..Spec::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn what_adds_up_beyond_all_bounds_is_refused() {
+        let longest = Span::from_ns(u64::MAX);
+        let stage = StageSpec { over: Some(longest), hold: Some(longest), ..StageSpec::default() };
+        assert!(errors(|g| g.stage.push(stage)).contains("ten years"));
+        assert!(errors(|g| g.duration = Some(Duration::For(longest))).contains("forever"));
+        assert!(errors(|g| g.start = Some(longest)).contains("ten years"));
+        let many = |name: &str| GroupSpec { name: name.into(), conns: Some(u64::MAX), ..group() };
+        let spec = Spec { group: vec![many("a"), many("b")], ..Spec::default() };
+        assert!(spec.check().expect_err("too many").join("\n").contains("one host runs at most"));
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Target {
                 if host.parse::<std::net::Ipv6Addr>().is_err() {
                     return Err(format!("target `{text}`: `{host}` is no IPv6 address"));
                 }
-                (host, port.strip_prefix(':'))
+                // Nothing but a port may stand behind the bracket.
+                (host, (!port.is_empty()).then(|| port.strip_prefix(':').unwrap_or("")))
             }
             None => match authority.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -108,7 +109,7 @@ impl Target {
             (Some(port), _) => port
                 .parse::<u16>()
                 .ok()
-                .filter(|&port| port > 0)
+                .filter(|&number| number > 0 && !port.starts_with('+'))
                 .ok_or_else(|| format!("target `{text}`: `{port}` is no port; ports are 1 to 65535"))?,
             (None, Scheme::Ws) => 80,
             (None, Scheme::Wss) => 443,
@@ -167,6 +168,8 @@ mod tests {
             ("ws://a:x", "no port"),
             ("ws://u:p@a", "--header-file"),
             ("ws://[::x]", "no IPv6"),
+            ("ws://[::1]9000/", "no port"),
+            ("ws://a:+80/", "no port"),
             ("ws://a,0", "weight"),
             ("ws://a/b c", "%20"),
             ("ws://a/#x", "fragment"),

@@ -15,7 +15,7 @@ fn split(text: &str) -> Option<(u128, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || whole.len() > 18 {
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || whole.len() > 20 {
         return None;
     }
     let billionths = fraction.parse::<u128>().ok()? * 10u128.pow(9 - fraction.len() as u32);
@@ -287,6 +287,8 @@ mod tests {
             assert_eq!(size.0, bytes);
             assert_eq!(size.to_string().parse(), Ok(size));
         }
+        assert_eq!(Bytes(u64::MAX).to_string().parse(), Ok(Bytes(u64::MAX)));
+        assert!("99999999999999999999B".parse::<Bytes>().is_err());
         assert_eq!("40KB/s".parse(), Ok(Rate(40_000)));
         assert_eq!(Rate(40_960).to_string(), "40KiB/s");
         assert_eq!("2.5/s".parse(), Ok(PerSecond { milli: 2500 }));

@@ -74,14 +74,16 @@ impl UpgradeRequest<'_> {
     }
 }
 
-/// Whether `bytes` hold a whole head. Keeps the parser away from heads that come byte by byte.
-fn is_complete(bytes: &[u8]) -> Result<bool, Fault> {
-    // The end is new: only the last line can have completed it, unless much came at once.
-    let complete = bytes.ends_with(b"\r\n\r\n") || bytes.windows(4).any(|four| four == b"\r\n\r\n");
-    if !complete && bytes.len() >= HEAD_BYTES_MAX {
-        return Err(Fault::HttpTooLong);
+/// The whole head at the front of `bytes`, once it has come; what it means does not depend on what
+/// came along with it. Keeps the parser away from heads that come byte by byte.
+fn whole_head(bytes: &[u8]) -> Result<Option<&[u8]>, Fault> {
+    const END: &[u8; 4] = b"\r\n\r\n";
+    let end = bytes.windows(END.len()).position(|four| four == END).map(|at| at + END.len());
+    match end {
+        Some(end) if end <= HEAD_BYTES_MAX => Ok(Some(&bytes[..end])),
+        None if bytes.len() < HEAD_BYTES_MAX => Ok(None),
+        _ => Err(Fault::HttpTooLong),
     }
-    Ok(complete)
 }
 
 fn header<'h>(headers: &'h [httparse::Header<'h>], name: &str) -> impl Iterator<Item = &'h str> {
@@ -108,14 +110,12 @@ pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Res
     {
         return Err(Fault::HttpMalformed);
     }
-    if !is_complete(bytes)? {
-        return Ok(None);
-    }
+    let Some(head) = whole_head(bytes)? else { return Ok(None) };
     let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut storage);
-    let head_bytes = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(bytes)) => bytes,
-        Ok(httparse::Status::Partial) => return Err(Fault::HttpMalformed),
+    let head_bytes = match response.parse(head) {
+        Ok(httparse::Status::Complete(bytes)) if bytes == head.len() => bytes,
+        Ok(_) => return Err(Fault::HttpMalformed),
         Err(httparse::Error::TooManyHeaders) => return Err(Fault::HttpTooLong),
         Err(_) => return Err(Fault::HttpMalformed),
     };
@@ -161,14 +161,12 @@ pub struct Request {
 /// # Errors
 /// What is wrong with it: answer 400 (or 426 for `BadUpgrade`).
 pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>, Fault> {
-    if !is_complete(bytes)? {
-        return Ok(None);
-    }
+    let Some(head) = whole_head(bytes)? else { return Ok(None) };
     let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut storage);
-    let head_bytes = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(bytes)) => bytes,
-        Ok(httparse::Status::Partial) => return Err(Fault::HttpMalformed),
+    let head_bytes = match request.parse(head) {
+        Ok(httparse::Status::Complete(bytes)) if bytes == head.len() => bytes,
+        Ok(_) => return Err(Fault::HttpMalformed),
         Err(httparse::Error::TooManyHeaders) => return Err(Fault::HttpTooLong),
         Err(_) => return Err(Fault::HttpMalformed),
     };

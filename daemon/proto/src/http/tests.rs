@@ -54,6 +54,20 @@ fn other_answers_are_told_apart() {
 }
 
 #[test]
+fn what_came_along_with_a_head_changes_nothing() {
+    // Over the limit, whether it came at once or not.
+    let long = format!("HTTP/1.1 101 X\r\nX: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
+    assert_eq!(parse_response(long.as_bytes(), &key(), None), Err(Fault::HttpTooLong));
+    assert_eq!(parse_response(&long.as_bytes()[..HEAD_BYTES_MAX], &key(), None), Err(Fault::HttpTooLong));
+    // A head that is empty, and one that ends sooner for some readers than for others.
+    let later = [b"\r\n\r\n", &ask(None)[..]].concat();
+    assert_eq!(parse_request(&later[..4]), Err(Fault::HttpMalformed));
+    assert_eq!(parse_request(&later), Err(Fault::HttpMalformed));
+    let two_ends = b"HTTP/1.1 200 OK\n\nHTTP/1.1 101 X\r\n\r\n";
+    assert_eq!(parse_response(two_ends, &key(), None), Err(Fault::HttpMalformed));
+}
+
+#[test]
 fn a_repeated_header_is_no_fault() {
     let accept = parse_request(&ask(None)).unwrap().unwrap().accept;
     let text = format!(
