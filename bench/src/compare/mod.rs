@@ -1,10 +1,12 @@
 //! `bench/run`: the generator beside the floor and other engines, run in turns.
 //!
 //! - [`programs`]: starts a sink and a generator, and reads the generator's figures.
-//! - [`scenarios`]: what is compared. [`handshake`]: what rustls alone costs. [`table`]: the rows.
+//! - [`scenarios`]: what is compared. [`table`]: the rows.
+//! - [`handshake`], [`records`]: what TLS costs alone, by rustls and by us.
 
 pub mod handshake;
 pub mod programs;
+pub mod records;
 pub mod scenarios;
 pub mod table;
 

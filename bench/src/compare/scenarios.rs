@@ -1,10 +1,10 @@
 //! What `bench/run` compares. Each scenario's programs run in turns, the order changing with
 //! every pair, because the machine's own mood changes more than they differ.
 
-use super::handshake;
 use super::median;
 use super::programs::{Load, Programs, Result, Sample};
 use super::table::{Bound, Row};
+use super::{handshake, records};
 
 /// How much is run.
 #[derive(Debug, Clone, Copy)]
@@ -184,4 +184,26 @@ pub fn connects(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
     wss.bounds.push(Bound::most("CPU us", each, own * HANDSHAKE_RATIO_MAX));
     wss.bounds.push(Bound::most("CPU / rustls alone", each / own, HANDSHAKE_RATIO_MAX));
     Ok(vec![ws, wss])
+}
+
+/// TLS records without a kernel between: what sealing a message and opening its echo adds, by us and by
+/// rustls, over as many sessions as `tls` has streams.
+///
+/// # Errors
+/// None: nothing is started.
+pub fn sealing(_: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    const SESSIONS: usize = 2500;
+    let cost = records::cost(SESSIONS, BYTES as usize, effort.pairs);
+    let row = |name: &str, us: f64| Row {
+        name: name.into(),
+        streams: SESSIONS as u32,
+        bytes: BYTES,
+        runs: effort.pairs,
+        cpu_us_per_message: Some(us),
+        ..Row::default()
+    };
+    let mut ours = row("our records", cost.ours);
+    ours.bounds.push(Bound::most("CPU us/message over masking", cost.ours - cost.plain, TLS_EXTRA_US_MAX));
+    ours.bounds.push(Bound::most("CPU / rustls' records", cost.ours / cost.rustls, 1.0));
+    Ok(vec![row("masking alone", cost.plain), row("rustls' records", cost.rustls), ours])
 }

@@ -669,7 +669,7 @@ fn next_out<R: Ring>(ring: &mut R, connection: &mut Connection) -> Option<scale_
         let out = std::mem::take(&mut connection.out);
         connection.handed += out.len() as u64;
         connection.sealed.resize(from + Tls::sealed_bytes_max(out.len()), 0);
-        let bytes = tls.seal(&mut connection.carry, &out, &mut connection.sealed[from..]).unwrap_or(0);
+        let bytes = tls.seal(&out, &mut connection.sealed[from..]).unwrap_or(0);
         connection.sealed.truncate(from + bytes);
     }
     let queue = if connection.tls.is_some() { &mut connection.sealed } else { &mut connection.out };

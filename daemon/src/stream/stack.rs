@@ -142,8 +142,6 @@ struct Opening {
 impl Connection {
     /// Longest websocket message that is accepted from a peer: an echo is never longer than ours.
     pub const RECEIVED_MESSAGE_MAX: u64 = 1 << 32;
-    /// Bytes of plain text sealed at once.
-    const SEAL_MAX: usize = Payload::PIECE_MAX + ws::HEADER_BYTES_MAX;
 
     /// A connection about to connect.
     pub const fn new(
@@ -283,7 +281,7 @@ impl Connection {
     pub fn close_tls(&mut self) {
         if let Some(tls) = &mut self.tls {
             // A session that cannot say goodbye is closed all the same.
-            let _ = tls.close_notify(&mut self.carry, &mut self.sealed);
+            let _ = tls.close_notify(&mut self.sealed);
         }
     }
 
@@ -309,8 +307,7 @@ impl Connection {
             || self.upper.session.as_ref().is_some_and(|session| !session.outbox().is_empty())
     }
 
-    /// The next bytes for the socket, at most one piece; `None`: nothing waits. `scratch` is for
-    /// plain text on its way to be sealed.
+    /// The next bytes for the socket, at most one piece; `None`: nothing waits.
     ///
     /// # Errors
     /// `TlsProtocol` where sealing fails.
@@ -321,14 +318,13 @@ impl Connection {
         payload: &Payload,
         first_message: Option<&Payload>,
         opcode: ws::Opcode,
-        scratch: &mut Vec<u8>,
     ) -> Result<Option<SendBuffer>, Fault> {
         if !self.sealed.is_empty() {
             return Ok(Some(self.sealed_out(ring)));
         }
         if let Some(outgoing) = self.message {
             let payload = if outgoing.first { first_message.unwrap_or(payload) } else { payload };
-            return self.message_out(outgoing, ring, payload, opcode, scratch).map(Some);
+            return self.message_out(outgoing, ring, payload, opcode).map(Some);
         }
         self.control_out(ring)
     }
@@ -352,7 +348,6 @@ impl Connection {
         ring: &mut R,
         payload: &Payload,
         opcode: ws::Opcode,
-        scratch: &mut Vec<u8>,
     ) -> Result<SendBuffer, Fault> {
         let Outgoing { place, bytes, position, mask, .. } = outgoing;
         let wanted = ((bytes - position) as usize).min(Payload::PIECE_MAX);
@@ -361,37 +356,49 @@ impl Connection {
             let taken = wanted.min(pool.len() - from);
             (SendBuffer::shared(pool.clone(), from..from + taken), taken)
         } else {
-            let piece = payload.piece(place, position as usize, wanted);
-            // A piece but the last has 64 KiB, so the mask never turns between pieces.
-            let frame = |out: &mut [u8]| {
-                let header = if position == 0 {
-                    ws::write_header(out, opcode, true, u64::from(bytes), Some(mask))
-                } else {
-                    0
-                };
-                ws::mask_into(&mut out[header..header + piece.len()], piece, mask);
-                header + piece.len()
-            };
-            let room = ws::HEADER_BYTES_MAX + piece.len();
-            let buffer = if let Some(tls) = &mut self.tls {
-                if scratch.len() < Self::SEAL_MAX {
-                    scratch.resize(Self::SEAL_MAX, 0);
-                }
-                let plain_bytes = frame(scratch);
-                let mut buffer = ring.send_buffer(Tls::sealed_bytes_max(plain_bytes));
-                let sealed = tls.seal(&mut self.carry, &scratch[..plain_bytes], buffer.spare_mut())?;
-                buffer.commit(sealed);
-                buffer
+            let mut header = [0; ws::HEADER_BYTES_MAX];
+            let header: &[u8] = if position == 0 {
+                let len = ws::write_header(&mut header, opcode, true, u64::from(bytes), Some(mask));
+                &header[..len]
             } else {
-                let mut buffer = ring.send_buffer(room);
-                let filled = frame(buffer.spare_mut());
-                buffer.commit(filled);
-                buffer
+                &[]
             };
-            (buffer, piece.len())
+            let piece = payload.piece(place, position as usize, wanted);
+            (self.framed(header, piece, mask, ring)?, piece.len())
         };
         let position = position + taken as u32;
         self.message = (position < bytes).then_some(Outgoing { position, ..outgoing });
+        Ok(buffer)
+    }
+
+    /// A frame's header and piece, masked and, over TLS, sealed where they will be sent from.
+    #[inline]
+    fn framed<R: Ring>(
+        &mut self,
+        header: &[u8],
+        piece: &[u8],
+        mask: [u8; 4],
+        ring: &mut R,
+    ) -> Result<SendBuffer, Fault> {
+        let Some(tls) = &mut self.tls else {
+            let mut buffer = ring.send_buffer(header.len() + piece.len());
+            buffer.extend(header);
+            ws::mask_into(&mut buffer.spare_mut()[..piece.len()], piece, mask);
+            buffer.commit(piece.len());
+            return Ok(buffer);
+        };
+        // Every record but the last holds whole masks, so that the mask never turns between them.
+        const RECORD: usize = (Tls::RECORD_PLAIN_BYTES_MAX - ws::HEADER_BYTES_MAX) & !3;
+        let mut buffer = ring.send_buffer(Tls::sealed_bytes_max(header.len() + piece.len()));
+        let mut header = header;
+        for part in piece.chunks(RECORD) {
+            let sealed = tls.seal_with(buffer.spare_mut(), header.len() + part.len(), |out| {
+                out[..header.len()].copy_from_slice(header);
+                ws::mask_into(&mut out[header.len()..], part, mask);
+            })?;
+            buffer.commit(sealed);
+            header = &[];
+        }
         Ok(buffer)
     }
 
@@ -407,7 +414,7 @@ impl Connection {
         }
         let buffer = if let Some(tls) = &mut self.tls {
             let mut buffer = ring.send_buffer(Tls::sealed_bytes_max(plain.len()));
-            let sealed = tls.seal(&mut self.carry, plain, buffer.spare_mut())?;
+            let sealed = tls.seal(plain, buffer.spare_mut())?;
             buffer.commit(sealed);
             buffer
         } else {

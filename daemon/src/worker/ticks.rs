@@ -213,12 +213,12 @@ impl<R: Ring> Worker<R> {
     /// Hands the connection's next piece to the ring. No send may be under way.
     #[inline]
     pub(super) fn push_out(&mut self, index: u32) {
-        let Self { connections, streams, groups, share, meter, ring, scratch, deadlines, .. } = self;
+        let Self { connections, streams, groups, share, meter, ring, deadlines, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let flow = &streams[connection.stream as usize];
         let group = &share.groups[usize::from(flow.group)];
         let of_message = connection.message.is_some();
-        match connection.next_out(ring, &group.payload, group.first_message.as_ref(), group.opcode, scratch) {
+        match connection.next_out(ring, &group.payload, group.first_message.as_ref(), group.opcode) {
             Ok(Some(buffer)) => {
                 connection.sending = true;
                 connection.sending_message = of_message;

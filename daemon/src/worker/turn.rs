@@ -94,8 +94,6 @@ pub struct Worker<R> {
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
     pub(super) random: Random,
-    /// Plain text on its way to be sealed.
-    pub(super) scratch: Vec<u8>,
     completions: Vec<Completion>,
     pub(super) fired: Vec<(u32, Time)>,
     turns: Histogram<u64>,
@@ -132,7 +130,6 @@ impl<R: Ring> Worker<R> {
             ports: Ports::new(share.ports, share.ports_reserved.clone(), seed),
             ports_in_use: 0,
             random: Random::new(seed),
-            scratch: Vec::new(),
             completions: Vec::with_capacity(DRAIN_BATCH),
             fired: Vec::with_capacity(SEND_BATCH),
             turns: Self::turns(),

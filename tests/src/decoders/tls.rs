@@ -53,7 +53,7 @@ impl End {
 
     fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut sealed = vec![0; Tls::sealed_bytes_max(plain.len())];
-        let bytes = self.tls.seal(&mut self.carry, plain, &mut sealed).expect("an open session");
+        let bytes = self.tls.seal(plain, &mut sealed).expect("an open session");
         sealed.truncate(bytes);
         sealed
     }

@@ -7,7 +7,9 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CipherSuite, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 /// Servers whose sessions are kept for resumption, over all streams of a target.
 const RESUMPTION_SERVERS_MAX: usize = 1024;
@@ -71,8 +73,19 @@ pub fn native_roots() -> RootCertStore {
     roots
 }
 
+/// AES-128 first, as browsers and Go's clients offer it: 10 rounds a block instead of 14.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    let mut provider = aws_lc_rs::default_provider();
+    let later = |suite: CipherSuite| {
+        !matches!(
+            suite,
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(|suite| later(suite.suite()));
+    Arc::new(provider)
 }
 
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -116,6 +129,7 @@ pub fn client_config(settings: &ClientSettings<'_>) -> Result<Arc<ClientConfig>,
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::in_memory_sessions(RESUMPTION_SERVERS_MAX);
+    config.enable_secret_extraction = true; // the records are ours after the handshake
     Ok(Arc::new(config))
 }
 
@@ -129,6 +143,7 @@ pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig
         .with_no_client_auth()
         .with_single_cert(certificates("the certificate", cert_pem)?, key("the key", key_pem)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

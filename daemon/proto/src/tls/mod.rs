@@ -1,9 +1,10 @@
-//! TLS 1.2 and 1.3 over rustls' unbuffered API: records are decrypted in the receive buffer and
-//! sealed into the send buffer, and a session keeps no buffers of its own.
+//! TLS 1.2 and 1.3: rustls' unbuffered API makes the handshake, our own records follow it. A session
+//! keeps no buffers of its own.
 //!
 //! Elsewhere: sockets; the bytes of an incomplete record, which the caller keeps.
 
 mod config;
+mod record;
 
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,23 @@ use rustls::{ClientConfig, ServerConfig};
 pub use config::{ClientSettings, ConfigError, client_config, native_roots, server_config};
 
 use crate::Fault;
+use record::Records;
 
 /// One side of a TLS connection.
 pub struct Tls {
-    side: Side,
-    established: bool,
+    stage: Stage,
+    resumed: bool,
 }
 
+enum Stage {
+    /// Boxed: its memory goes with the handshake.
+    Handshake(Box<Side>),
+    Open(Records),
+    /// What broke it has been said; nothing more comes or goes.
+    Broken,
+}
+
+#[expect(clippy::large_enum_variant, reason = "boxed where it is kept")]
 enum Side {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
@@ -33,7 +44,7 @@ enum Side {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("established", &self.established).finish_non_exhaustive()
+        f.debug_struct("Tls").field("established", &self.is_established()).finish_non_exhaustive()
     }
 }
 
@@ -48,14 +59,15 @@ pub struct Received {
     pub peer_closed: bool,
 }
 
-/// Runs the state machine until it waits for input; `$side` has both roles' type.
+/// Runs the handshake until it waits for input; true where it has finished. `$connection` has both
+/// roles' type.
 macro_rules! drive {
-    ($connection:expr, $input:expr, $out:expr, $plain:expr, $established:expr, $received:expr) => {{
+    ($connection:expr, $input:expr, $out:expr, $plain:expr, $received:expr) => {
         loop {
             let UnbufferedStatus { discard, state, .. } =
                 $connection.process_tls_records(&mut $input[$received.consumed..]);
             let mut discard = discard;
-            let mut waits = false;
+            let mut waits = None;
             let result = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     let mut result = Ok(());
@@ -83,15 +95,11 @@ macro_rules! drive {
                     Ok(())
                 }
                 Ok(ConnectionState::WriteTraffic(_)) => {
-                    waits = true;
-                    if !*$established {
-                        *$established = true;
-                        $received.established_now = true;
-                    }
+                    waits = Some(true);
                     Ok(())
                 }
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => {
-                    waits = true;
+                    waits = Some(false);
                     Ok(())
                 }
                 Ok(_) => Err(Fault::TlsProtocol("early data was not asked for".into())),
@@ -108,21 +116,65 @@ macro_rules! drive {
                 }
                 return Err(fault);
             }
-            if waits {
-                break;
+            if let Some(finished) = waits {
+                break finished;
             }
         }
-    }};
+    };
+}
+
+impl Side {
+    /// As [`Tls::receive`]; true where the handshake has finished.
+    fn receive(
+        &mut self,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+        plain: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+        received: &mut Received,
+    ) -> Result<bool, Fault> {
+        Ok(match self {
+            Self::Client(connection) => drive!(connection, input, out, plain, received),
+            Self::Server(connection) => drive!(connection, input, out, plain, received),
+        })
+    }
+
+    fn is_resumed(&self) -> bool {
+        let kind = match self {
+            Self::Client(connection) => connection.handshake_kind(),
+            Self::Server(connection) => connection.handshake_kind(),
+        };
+        kind == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    fn into_records(self) -> Result<Records, Fault> {
+        let cannot = |error| fault(&error);
+        match self {
+            Self::Client(side) => Records::client(side.dangerous_into_kernel_connection().map_err(cannot)?),
+            Self::Server(side) => Records::server(side.dangerous_into_kernel_connection().map_err(cannot)?),
+        }
+    }
+}
+
+/// Whether a whole record lies at the front of `input`: after a handshake that is a piece of a
+/// handshake message that rustls has opened already and still needs.
+fn has_whole_record(input: &[u8]) -> bool {
+    const HEADER_BYTES: usize = 5;
+    input.first_chunk::<HEADER_BYTES>().is_some_and(|&[.., high, low]| {
+        input.len() >= HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]))
+    })
 }
 
 impl Tls {
+    /// The most plain bytes of one record.
+    pub const RECORD_PLAIN_BYTES_MAX: usize = record::PLAIN_BYTES_MAX;
+
     /// The side that connects.
     ///
     /// # Errors
     /// `TlsProtocol` where the settings cannot be used.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Fault> {
         let client = UnbufferedClientConnection::new(config, name).map_err(|error| fault(&error))?;
-        Ok(Self { side: Side::Client(client), established: false })
+        Ok(Self { stage: Stage::Handshake(Box::new(Side::Client(client))), resumed: false })
     }
 
     /// The side that accepts.
@@ -131,7 +183,7 @@ impl Tls {
     /// `TlsProtocol` where the settings cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, Fault> {
         let server = UnbufferedServerConnection::new(config).map_err(|error| fault(&error))?;
-        Ok(Self { side: Side::Server(server), established: false })
+        Ok(Self { stage: Stage::Handshake(Box::new(Side::Server(server))), resumed: false })
     }
 
     /// Appends what this side says first: a client its hello, a server nothing.
@@ -154,94 +206,88 @@ impl Tls {
         out: &mut Vec<u8>,
         plain: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<Received, Fault> {
+        let side = match &mut self.stage {
+            Stage::Open(records) => return records.receive(input, out, plain),
+            Stage::Handshake(side) => side,
+            Stage::Broken => return Err(Fault::TlsProtocol("it is broken already".into())),
+        };
         let mut received = Received::default();
-        let established = &mut self.established;
-        match &mut self.side {
-            Side::Client(connection) => drive!(connection, input, out, plain, established, received),
-            Side::Server(connection) => drive!(connection, input, out, plain, established, received),
+        let finished = side.receive(input, out, plain, &mut received)?;
+        if finished && !has_whole_record(&input[received.consumed..]) {
+            self.resumed = side.is_resumed();
+            if let Stage::Handshake(side) = std::mem::replace(&mut self.stage, Stage::Broken) {
+                self.stage = Stage::Open(side.into_records()?);
+            }
+            received.established_now = true;
         }
         Ok(received)
     }
 
-    /// Seals `plain` into the front of `out` and returns the bytes; above 16 KiB in several
-    /// records. `out` needs [`Self::sealed_bytes_max`]. `carry` is what `receive` left: rustls
-    /// holds positions in it.
+    /// Writes one record to the front of `out` and returns its bytes; `fill` writes the
+    /// `plain_bytes` where they will be sealed. `out` needs [`Self::sealed_bytes_max`].
     ///
     /// # Errors
     /// `TlsProtocol` before the handshake's end, or when keys are used up.
     #[inline]
-    pub fn seal(&mut self, carry: &mut [u8], plain: &[u8], out: &mut [u8]) -> Result<usize, Fault> {
-        macro_rules! seal {
-            ($connection:expr) => {
-                match $connection.process_tls_records(carry).state {
-                    Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic
-                        .encrypt(plain, out)
-                        .map_err(|error| Fault::TlsProtocol(format!("cannot seal: {error}"))),
-                    Ok(state) => Err(Fault::TlsProtocol(format!("cannot send while {state:?}"))),
-                    Err(error) => Err(fault(&error)),
-                }
-            };
-        }
-        match &mut self.side {
-            Side::Client(connection) => seal!(connection),
-            Side::Server(connection) => seal!(connection),
+    pub fn seal_with(
+        &mut self,
+        out: &mut [u8],
+        plain_bytes: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<usize, Fault> {
+        match &mut self.stage {
+            Stage::Open(records) => records.seal(out, plain_bytes, fill),
+            _ => Err(Fault::TlsProtocol("cannot send before the handshake's end".into())),
         }
     }
 
-    /// Bytes that `plain_bytes` may have when sealed: 16 KiB records with header, explicit nonce
-    /// or content type, and tag.
-    pub const fn sealed_bytes_max(plain_bytes: usize) -> usize {
-        const RECORD: usize = 16 * 1024;
-        const OVERHEAD: usize = 5 + 8 + 16 + 1;
-        plain_bytes + (plain_bytes / RECORD + 1) * OVERHEAD
-    }
-
-    /// Appends close_notify; `carry` as for [`Self::seal`].
+    /// As [`Self::seal_with`] for bytes that are there already, in as many records as they need.
     ///
     /// # Errors
-    /// `TlsProtocol` where none can be sent any more.
-    pub fn close_notify(&mut self, carry: &mut [u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        macro_rules! close {
-            ($connection:expr) => {
-                match $connection.process_tls_records(carry).state {
-                    Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                        let from = out.len();
-                        out.resize(from + Self::sealed_bytes_max(2), 0);
-                        let bytes = traffic.queue_close_notify(&mut out[from..]);
-                        out.truncate(from + bytes.as_ref().copied().unwrap_or(0));
-                        bytes.map(|_| ()).map_err(|error| Fault::TlsProtocol(error.to_string()))
-                    }
-                    Ok(state) => Err(Fault::TlsProtocol(format!("cannot close while {state:?}"))),
-                    Err(error) => Err(fault(&error)),
-                }
-            };
+    /// See [`Self::seal_with`].
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, Fault> {
+        let mut written = 0;
+        for piece in plain.chunks(Self::RECORD_PLAIN_BYTES_MAX) {
+            written += self.seal_with(&mut out[written..], piece.len(), |to| to.copy_from_slice(piece))?;
         }
-        match &mut self.side {
-            Side::Client(connection) => close!(connection),
-            Side::Server(connection) => close!(connection),
+        Ok(written)
+    }
+
+    /// Bytes that `plain_bytes` may have when sealed in records that are full but for their last few
+    /// bytes, with a change of keys before them.
+    pub const fn sealed_bytes_max(plain_bytes: usize) -> usize {
+        const RECORD_PLAIN_BYTES_MIN: usize = Tls::RECORD_PLAIN_BYTES_MAX - 64;
+        let records = plain_bytes / RECORD_PLAIN_BYTES_MIN + 1;
+        plain_bytes + records * record::OVERHEAD_BYTES + record::KEY_UPDATE_BYTES
+    }
+
+    /// Appends close_notify.
+    ///
+    /// # Errors
+    /// `TlsProtocol` where none can be sent.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        match &mut self.stage {
+            Stage::Open(records) => records.close_notify(out),
+            _ => Err(Fault::TlsProtocol("cannot close before the handshake's end".into())),
         }
     }
 
     /// Whether the handshake has finished.
     pub const fn is_established(&self) -> bool {
-        self.established
+        matches!(self.stage, Stage::Open(_))
     }
 
-    /// The version spoken, once known.
+    /// The version spoken, once the handshake has finished.
     pub fn version(&self) -> Option<rustls::ProtocolVersion> {
-        match &self.side {
-            Side::Client(connection) => connection.protocol_version(),
-            Side::Server(connection) => connection.protocol_version(),
+        match &self.stage {
+            Stage::Open(records) => Some(records.version()),
+            _ => None,
         }
     }
 
-    /// Whether the handshake resumed an earlier session, once known.
-    pub fn is_resumed(&self) -> bool {
-        let kind = match &self.side {
-            Side::Client(connection) => connection.handshake_kind(),
-            Side::Server(connection) => connection.handshake_kind(),
-        };
-        kind == Some(rustls::HandshakeKind::Resumed)
+    /// Whether the handshake resumed an earlier session.
+    pub const fn is_resumed(&self) -> bool {
+        self.resumed
     }
 }
 

@@ -1,0 +1,775 @@
+//! TLS records after the handshake (RFC 8446 §5, RFC 5246 §6.2): sealed where they are written,
+//! opened where they lie.
+//!
+//! rustls makes the handshake, hands over its keys and keeps what derives the next ones. Sealing
+//! and opening in place saves a copy each way, and the memory of a second state machine
+//! (docs/decisions/own-tls-records.md).
+//!
+//! Holds always: a nonce is used once (sequence numbers never repeat under a key); nothing that
+//! does not authenticate comes out; handshake messages that come in pieces are kept up to
+//! `HANDSHAKE_BYTES_MAX`.
+
+use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{AlertDescription, ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
+
+use super::Received;
+use crate::Fault;
+
+/// Plain bytes of a record (RFC 8446 §5.1).
+pub(super) const PLAIN_BYTES_MAX: usize = 16 << 10;
+/// Sealed bytes of a record, without its header, that are taken (RFC 5246 §6.2.3; 1.3 has less).
+const SEALED_BYTES_MAX: usize = PLAIN_BYTES_MAX + 2048;
+const HEADER_BYTES: usize = 5;
+const TAG_BYTES: usize = 16;
+/// AES-GCM in TLS 1.2 sends these of each nonce (RFC 5288 §3).
+const EXPLICIT_NONCE_BYTES: usize = 8;
+/// What sealing adds to a record at most.
+pub(super) const OVERHEAD_BYTES: usize = HEADER_BYTES + EXPLICIT_NONCE_BYTES + 1 + TAG_BYTES;
+/// A sealed KeyUpdate (RFC 8446 §4.6.3).
+pub(super) const KEY_UPDATE_BYTES: usize = KEY_UPDATE.len() + OVERHEAD_BYTES;
+/// Handshake messages after the handshake are tickets and key updates: no more than this.
+const HANDSHAKE_BYTES_MAX: usize = 128 << 10;
+/// Answers (key updates, alerts) that may wait to be sent: a peer that asks for more is cut off.
+const ANSWERS_BYTES_MAX: usize = 4096;
+/// Records sealed under one key: a third of what RFC 8446 §5.5 allows AES-GCM at full size.
+/// TLS 1.3 then changes the key, TLS 1.2 cannot and ends.
+const RECORDS_MAX: u64 = 1 << 23;
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+/// TLS 1.2 on the wire, as every record after the handshake says.
+const LEGACY_VERSION: [u8; 2] = [3, 3];
+
+const HELLO_REQUEST: u8 = 0;
+const NEW_SESSION_TICKET: u8 = 4;
+const MESSAGE_KEY_UPDATE: u8 = 24;
+const KEY_UPDATE: [u8; 5] = [MESSAGE_KEY_UPDATE, 0, 0, 1, 0];
+
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// How nonces are made and what is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// RFC 8446 §5.2, any cipher.
+    Tls13,
+    /// RFC 5288 §3.
+    Tls12Gcm,
+    /// RFC 7905 §2.
+    Tls12ChaCha,
+}
+
+impl Form {
+    const fn explicit_nonce_bytes(self) -> usize {
+        match self {
+            Self::Tls12Gcm => EXPLICIT_NONCE_BYTES,
+            Self::Tls13 | Self::Tls12ChaCha => 0,
+        }
+    }
+
+    /// The type within the sealed part (RFC 8446 §5.2).
+    const fn inner_type_bytes(self) -> usize {
+        matches!(self, Self::Tls13) as usize
+    }
+
+    /// Bytes of the sealed part of a record with `plain_bytes`.
+    const fn sealed_bytes(self, plain_bytes: usize) -> usize {
+        self.explicit_nonce_bytes() + plain_bytes + self.inner_type_bytes() + TAG_BYTES
+    }
+}
+
+/// One direction's key.
+struct Half {
+    key: LessSafeKey,
+    iv: [u8; aead::NONCE_LEN],
+    sequence: u64,
+}
+
+impl Half {
+    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, Fault> {
+        let (algorithm, key, iv) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&aead::CHACHA20_POLY1305, key, iv),
+            _ => return Err(Fault::TlsProtocol("a cipher that is not known here".into())),
+        };
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| unusable("its key"))?;
+        let iv = iv.as_ref().try_into().map_err(|_| unusable("its nonce"))?;
+        Ok(Self { key: LessSafeKey::new(key), iv, sequence })
+    }
+
+    /// RFC 8446 §5.3, RFC 7905 §2; AES-GCM in TLS 1.2 may choose so, too (RFC 5288 §3).
+    #[inline]
+    fn nonce(&self) -> [u8; aead::NONCE_LEN] {
+        let mut nonce = self.iv;
+        for (byte, sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= sequence;
+        }
+        nonce
+    }
+}
+
+/// What is authenticated besides the plain bytes: a record's header, in TLS 1.2 behind its number.
+#[derive(Clone, Copy)]
+struct Additional {
+    bytes: [u8; 13],
+    from: usize,
+}
+
+impl Additional {
+    #[inline]
+    fn new(form: Form, sequence: u64, kind: u8, sealed_bytes: usize, plain_bytes: usize) -> Self {
+        let mut bytes = [0; 13];
+        bytes[..8].copy_from_slice(&sequence.to_be_bytes());
+        bytes[8] = kind;
+        bytes[9..11].copy_from_slice(&LEGACY_VERSION);
+        let (from, length) = if form == Form::Tls13 { (8, sealed_bytes) } else { (0, plain_bytes) };
+        bytes[11..].copy_from_slice(&(length as u16).to_be_bytes());
+        Self { bytes, from }
+    }
+}
+
+impl AsRef<[u8]> for Additional {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
+}
+
+/// What derives further keys and takes tickets.
+enum Keeper {
+    Client(Box<KernelConnection<ClientConnectionData>>),
+    Server(Box<KernelConnection<ServerConnectionData>>),
+}
+
+/// A connection's records.
+pub(super) struct Records {
+    form: Form,
+    tx: Half,
+    rx: Half,
+    records_max: u64,
+    peer_closed: bool,
+    /// Handshake messages that have come in part.
+    handshake: Vec<u8>,
+    keeper: Keeper,
+}
+
+fn unusable(what: &str) -> Fault {
+    Fault::TlsProtocol(format!("{what} cannot be used"))
+}
+
+impl Records {
+    pub fn client(
+        (secrets, kernel): (ExtractedSecrets, KernelConnection<ClientConnectionData>),
+    ) -> Result<Self, Fault> {
+        let version = kernel.protocol_version();
+        Self::new(secrets, version, Keeper::Client(Box::new(kernel)))
+    }
+
+    pub fn server(
+        (secrets, kernel): (ExtractedSecrets, KernelConnection<ServerConnectionData>),
+    ) -> Result<Self, Fault> {
+        let version = kernel.protocol_version();
+        Self::new(secrets, version, Keeper::Server(Box::new(kernel)))
+    }
+
+    fn new(secrets: ExtractedSecrets, version: ProtocolVersion, keeper: Keeper) -> Result<Self, Fault> {
+        let chacha = matches!(secrets.tx.1, ConnectionTrafficSecrets::Chacha20Poly1305 { .. });
+        let form = match version {
+            ProtocolVersion::TLSv1_3 => Form::Tls13,
+            _ if chacha => Form::Tls12ChaCha,
+            _ => Form::Tls12Gcm,
+        };
+        Ok(Self {
+            form,
+            tx: Half::new(secrets.tx)?,
+            rx: Half::new(secrets.rx)?,
+            records_max: RECORDS_MAX,
+            peer_closed: false,
+            handshake: Vec::new(),
+            keeper,
+        })
+    }
+
+    pub fn version(&self) -> ProtocolVersion {
+        match &self.keeper {
+            Keeper::Client(kernel) => kernel.protocol_version(),
+            Keeper::Server(kernel) => kernel.protocol_version(),
+        }
+    }
+
+    /// Changes keys after so many records instead.
+    #[cfg(test)]
+    pub const fn set_records_max(&mut self, records: u64) {
+        self.records_max = records;
+    }
+
+    /// One record of application data, `fill` writing its `plain_bytes`; before it a KeyUpdate where
+    /// the key has served long enough. Returns the bytes written to the front of `out`.
+    #[inline]
+    pub fn seal(
+        &mut self,
+        out: &mut [u8],
+        plain_bytes: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<usize, Fault> {
+        let before = if self.tx.sequence >= self.records_max { self.change_key(out)? } else { 0 };
+        Ok(before + self.seal_as(APPLICATION_DATA, &mut out[before..], plain_bytes, fill)?)
+    }
+
+    #[inline]
+    fn seal_as(
+        &mut self,
+        kind: u8,
+        out: &mut [u8],
+        plain_bytes: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<usize, Fault> {
+        assert!(plain_bytes <= PLAIN_BYTES_MAX, "more than a record holds");
+        let (form, tx) = (self.form, &mut self.tx);
+        let sealed_bytes = form.sealed_bytes(plain_bytes);
+        let out = &mut out[..HEADER_BYTES + sealed_bytes];
+        let (header, sealed) = out.split_at_mut(HEADER_BYTES);
+        header[0] = if form == Form::Tls13 { APPLICATION_DATA } else { kind };
+        header[1..3].copy_from_slice(&LEGACY_VERSION);
+        header[3..].copy_from_slice(&(sealed_bytes as u16).to_be_bytes());
+        let nonce = tx.nonce();
+        let additional = Additional::new(form, tx.sequence, header[0], sealed_bytes, plain_bytes);
+        let (explicit, sealed) = sealed.split_at_mut(form.explicit_nonce_bytes());
+        explicit.copy_from_slice(&nonce[nonce.len() - explicit.len()..]);
+        let (inner, tag) = sealed.split_at_mut(plain_bytes + form.inner_type_bytes());
+        fill(&mut inner[..plain_bytes]);
+        if form == Form::Tls13 {
+            inner[plain_bytes] = kind;
+        }
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let made = tx
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(additional), inner)
+            .map_err(|_| Fault::TlsProtocol("cannot seal".into()))?;
+        tag.copy_from_slice(made.as_ref());
+        tx.sequence += 1;
+        Ok(HEADER_BYTES + sealed_bytes)
+    }
+
+    /// Tells the peer that our key changes, and changes it (RFC 8446 §4.6.3).
+    #[cold]
+    fn change_key(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
+        if self.form != Form::Tls13 {
+            return Err(Fault::TlsProtocol("its key is used up".into()));
+        }
+        let bytes =
+            self.seal_as(HANDSHAKE, out, KEY_UPDATE.len(), |plain| plain.copy_from_slice(&KEY_UPDATE))?;
+        let next = match &mut self.keeper {
+            Keeper::Client(kernel) => kernel.update_tx_secret(),
+            Keeper::Server(kernel) => kernel.update_tx_secret(),
+        };
+        self.tx = Half::new(next.map_err(|error| super::fault(&error))?)?;
+        Ok(bytes)
+    }
+
+    fn change_peers_key(&mut self) -> Result<(), Fault> {
+        let next = match &mut self.keeper {
+            Keeper::Client(kernel) => kernel.update_rx_secret(),
+            Keeper::Server(kernel) => kernel.update_rx_secret(),
+        };
+        self.rx = Half::new(next.map_err(|error| super::fault(&error))?)?;
+        Ok(())
+    }
+
+    /// Appends an alert (RFC 8446 §6).
+    pub fn alert(
+        &mut self,
+        level: u8,
+        description: AlertDescription,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let alert = [level, description.into()];
+        let from = out.len();
+        out.resize(from + alert.len() + OVERHEAD_BYTES, 0);
+        let bytes = self.seal_as(ALERT, &mut out[from..], alert.len(), |plain| plain.copy_from_slice(&alert));
+        out.truncate(from + *bytes.as_ref().unwrap_or(&0));
+        bytes.map(drop)
+    }
+
+    /// Appends close_notify.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.alert(WARNING, AlertDescription::CloseNotify, out)
+    }
+
+    /// See [`super::Tls::receive`].
+    pub fn receive(
+        &mut self,
+        input: &mut [u8],
+        out: &mut Vec<u8>,
+        plain: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<Received, Fault> {
+        let mut received = Received::default();
+        while !self.peer_closed
+            && let Some(record) = self.next(&mut input[received.consumed..], out)?
+        {
+            received.consumed += record.bytes;
+            match record.kind {
+                APPLICATION_DATA => plain(record.plain)?,
+                ALERT => self.alerted(record.plain)?,
+                HANDSHAKE => {
+                    let result = self.handshake(record.plain, out);
+                    result.or_else(|(description, fault)| self.refuse(description, fault, out))?;
+                }
+                _ => {
+                    let fault = Fault::TlsProtocol("a record of an unexpected type".into());
+                    return self.refuse(AlertDescription::UnexpectedMessage, fault, out);
+                }
+            }
+        }
+        if self.peer_closed {
+            // RFC 8446 §6.1: what comes behind close_notify is ignored.
+            received.consumed = input.len();
+            received.peer_closed = true;
+        }
+        Ok(received)
+    }
+
+    /// Appends the fatal alert that tells the peer why.
+    #[cold]
+    fn refuse<T>(
+        &mut self,
+        description: AlertDescription,
+        fault: Fault,
+        out: &mut Vec<u8>,
+    ) -> Result<T, Fault> {
+        self.alert(FATAL, description, out)?;
+        Err(fault)
+    }
+
+    /// Opens the record at the front of `input` in place, once it has come whole.
+    #[inline]
+    fn next<'a>(&mut self, input: &'a mut [u8], out: &mut Vec<u8>) -> Result<Option<Opened<'a>>, Fault> {
+        let Some(&[outer, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let sealed_bytes = usize::from(u16::from_be_bytes([high, low]));
+        let typed = if self.form == Form::Tls13 {
+            outer == APPLICATION_DATA
+        } else {
+            (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&outer)
+        };
+        if !typed {
+            let fault = Fault::TlsProtocol("a record of an unexpected type".into());
+            return self.refuse(AlertDescription::UnexpectedMessage, fault, out);
+        }
+        if sealed_bytes > SEALED_BYTES_MAX {
+            let fault = Fault::TlsProtocol("a record is too long".into());
+            return self.refuse(AlertDescription::RecordOverflow, fault, out);
+        }
+        let bytes = HEADER_BYTES + sealed_bytes;
+        let Some(record) = input.get_mut(..bytes) else { return Ok(None) };
+        match self.open(outer, &mut record[HEADER_BYTES..]) {
+            Some((kind, plain)) if plain.len() <= PLAIN_BYTES_MAX => Ok(Some(Opened { kind, plain, bytes })),
+            Some(_) => {
+                let fault = Fault::TlsProtocol("a record is too long".into());
+                self.refuse(AlertDescription::RecordOverflow, fault, out)
+            }
+            None => {
+                let fault = Fault::TlsProtocol("a record that does not authenticate".into());
+                self.refuse(AlertDescription::BadRecordMac, fault, out)
+            }
+        }
+    }
+
+    /// Type and plain bytes; `None`: it does not authenticate.
+    #[inline]
+    fn open<'a>(&mut self, outer: u8, sealed: &'a mut [u8]) -> Option<(u8, &'a [u8])> {
+        let (form, rx) = (self.form, &mut self.rx);
+        let sealed_bytes = sealed.len();
+        let plain_bytes = sealed_bytes.checked_sub(form.explicit_nonce_bytes() + TAG_BYTES)?;
+        let mut nonce = rx.nonce();
+        let (explicit, sealed) = sealed.split_at_mut(form.explicit_nonce_bytes());
+        let at = nonce.len() - explicit.len();
+        nonce[at..].copy_from_slice(explicit);
+        let additional = Additional::new(form, rx.sequence, outer, sealed_bytes, plain_bytes);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let plain = &*rx.key.open_in_place(nonce, Aad::from(additional), sealed).ok()?;
+        rx.sequence += 1;
+        if form != Form::Tls13 {
+            return Some((outer, plain));
+        }
+        // The type is the last byte that is not padding; of zeros alone is none (RFC 8446 §5.4).
+        let end = plain.iter().rposition(|&byte| byte != 0)?;
+        Some((plain[end], &plain[..end]))
+    }
+
+    fn alerted(&mut self, alert: &[u8]) -> Result<(), Fault> {
+        let &[level, description] = alert else {
+            return Err(Fault::TlsProtocol("an alert has two bytes".into()));
+        };
+        match AlertDescription::from(description) {
+            AlertDescription::CloseNotify => self.peer_closed = true,
+            AlertDescription::UserCanceled => {}
+            _ if self.form != Form::Tls13 && level == WARNING => {}
+            description => return Err(Fault::TlsAlert(format!("{description:?}"))),
+        }
+        Ok(())
+    }
+
+    /// Tickets and key updates, however they are cut into records.
+    #[cold]
+    fn handshake(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), (AlertDescription, Fault)> {
+        let refused = |fault| (AlertDescription::UnexpectedMessage, fault);
+        if self.handshake.len() + piece.len() > HANDSHAKE_BYTES_MAX {
+            let fault = Fault::TlsProtocol("a handshake message is too long".into());
+            return Err((AlertDescription::DecodeError, fault));
+        }
+        self.handshake.extend_from_slice(piece);
+        let pending = std::mem::take(&mut self.handshake);
+        let mut rest = pending.as_slice();
+        while let &[kind, a, b, c, ref behind @ ..] = rest
+            && let Some((body, behind)) = behind.split_at_checked(u32::from_be_bytes([0, a, b, c]) as usize)
+        {
+            rest = behind;
+            self.message(kind, body, out).map_err(refused)?;
+            if kind == MESSAGE_KEY_UPDATE && !rest.is_empty() {
+                // RFC 8446 §5.1: what follows a change of keys begins with a record of its own.
+                return Err(refused(Fault::TlsProtocol("a message behind a key update".into())));
+            }
+        }
+        self.handshake = rest.to_vec(); // an idle stream keeps nothing: empty has no memory
+        Ok(())
+    }
+
+    fn message(&mut self, kind: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        match (self.form, kind, &mut self.keeper) {
+            (Form::Tls13, NEW_SESSION_TICKET, Keeper::Client(kernel)) => {
+                kernel.handle_new_session_ticket(body).map_err(|error| super::fault(&error))
+            }
+            (Form::Tls13, MESSAGE_KEY_UPDATE, _) => {
+                let &[asked @ (0 | 1)] = body else {
+                    return Err(Fault::TlsProtocol("a key update has one byte, 0 or 1".into()));
+                };
+                self.change_peers_key()?;
+                if asked == 1 {
+                    if out.len() > ANSWERS_BYTES_MAX {
+                        return Err(Fault::TlsProtocol("key updates without end".into()));
+                    }
+                    let from = out.len();
+                    out.resize(from + KEY_UPDATE_BYTES, 0);
+                    let bytes = self.change_key(&mut out[from..])?;
+                    out.truncate(from + bytes);
+                }
+                Ok(())
+            }
+            // A server that would negotiate again is told that we do not (RFC 5246 §7.2.2).
+            (Form::Tls12Gcm | Form::Tls12ChaCha, HELLO_REQUEST, Keeper::Client(_)) => {
+                if out.len() > ANSWERS_BYTES_MAX {
+                    return Err(Fault::TlsProtocol("negotiations without end".into()));
+                }
+                self.alert(WARNING, AlertDescription::NoRenegotiation, out)
+            }
+            _ => Err(Fault::TlsProtocol("a handshake message that was not expected".into())),
+        }
+    }
+}
+
+/// A record, opened.
+struct Opened<'a> {
+    kind: u8,
+    plain: &'a [u8],
+    /// Its bytes on the wire.
+    bytes: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    //! Against rustls' own records, in every version and cipher, either way round.
+
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+
+    use super::super::{Stage, Tls};
+    use super::*;
+
+    struct Pair {
+        ours: Tls,
+        carry: Vec<u8>,
+        out: Vec<u8>,
+        plain: Vec<u8>,
+        peer: Connection,
+    }
+
+    fn configs(provider: CryptoProvider) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).unwrap();
+        let provider = Arc::new(provider);
+        let mut client = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.enable_secret_extraction = true;
+        let key =
+            rustls::pki_types::PrivateKeyDer::from_pem_slice(issued.signing_key.serialize_pem().as_bytes());
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.cert.der().clone()], key.unwrap())
+            .unwrap();
+        server.enable_secret_extraction = true;
+        (Arc::new(client), Arc::new(server))
+    }
+
+    impl Pair {
+        fn new(provider: CryptoProvider, we_connect: bool) -> Self {
+            let (client, server) = configs(provider);
+            let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+            let (ours, peer) = if we_connect {
+                let peer = ServerConnection::new(server).unwrap();
+                (Tls::client(client, name).unwrap(), Connection::from(peer))
+            } else {
+                let peer = ClientConnection::new(client, name).unwrap();
+                (Tls::server(server).unwrap(), Connection::from(peer))
+            };
+            let mut pair = Self { ours, carry: Vec::new(), out: Vec::new(), plain: Vec::new(), peer };
+            pair.ours.start(&mut pair.out).unwrap();
+            pair.settle(usize::MAX).unwrap();
+            assert!(pair.ours.is_established() && !pair.peer.is_handshaking());
+            pair
+        }
+
+        fn tls13(we_connect: bool) -> Self {
+            Self::new(rustls::crypto::aws_lc_rs::default_provider(), we_connect)
+        }
+
+        fn records(&mut self) -> &mut Records {
+            match &mut self.ours.stage {
+                Stage::Open(records) => records,
+                _ => panic!("the handshake has not finished"),
+            }
+        }
+
+        fn feed(&mut self, bytes: &[u8]) -> Result<bool, Fault> {
+            self.carry.extend_from_slice(bytes);
+            let plain = &mut self.plain;
+            let received = self.ours.receive(&mut self.carry, &mut self.out, &mut |bytes| {
+                plain.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            self.carry.drain(..received.consumed);
+            Ok(received.peer_closed)
+        }
+
+        /// Carries bytes both ways, ours in pieces of `cut`, until nobody has more to say.
+        fn settle(&mut self, cut: usize) -> Result<bool, Fault> {
+            let mut closed = false;
+            while !self.out.is_empty() || self.peer.wants_write() {
+                let out = std::mem::take(&mut self.out);
+                let mut rest = out.as_slice();
+                while !rest.is_empty() {
+                    self.peer.read_tls(&mut rest).unwrap();
+                    self.peer.process_new_packets().expect("rustls understands us");
+                }
+                let mut wire = Vec::new();
+                while self.peer.wants_write() {
+                    self.peer.write_tls(&mut wire).unwrap();
+                }
+                for piece in wire.chunks(cut) {
+                    closed |= self.feed(piece)?;
+                }
+            }
+            Ok(closed)
+        }
+
+        fn send(&mut self, plain: &[u8]) {
+            let mut sealed = vec![0; Tls::sealed_bytes_max(plain.len())];
+            let bytes = self.ours.seal(plain, &mut sealed).unwrap();
+            self.out.extend_from_slice(&sealed[..bytes]);
+        }
+
+        fn read_peer(&mut self, bytes: usize) -> Vec<u8> {
+            let mut plain = vec![0; bytes];
+            self.peer.reader().read_exact(&mut plain).unwrap();
+            plain
+        }
+
+        /// Both ways, in order.
+        fn exchange(&mut self, plain: &[u8], cut: usize) {
+            self.plain.clear();
+            self.peer.writer().write_all(plain).unwrap();
+            // rustls takes little at once: read as it comes.
+            for piece in plain.chunks(10_000) {
+                self.send(piece);
+                self.settle(cut).unwrap();
+                assert_eq!(self.read_peer(piece.len()), piece);
+            }
+            self.settle(cut).unwrap();
+            assert_eq!(self.plain, plain);
+        }
+
+        /// A record as a peer of ours would make it, sealed under the keys by which we open.
+        fn forged(&mut self, kind: u8, plain: &[u8]) -> Vec<u8> {
+            let records = self.records();
+            std::mem::swap(&mut records.tx, &mut records.rx);
+            let mut out = vec![0; plain.len() + OVERHEAD_BYTES];
+            let sealed = records.seal_as(kind, &mut out, plain.len(), |to| to.copy_from_slice(plain));
+            std::mem::swap(&mut records.tx, &mut records.rx);
+            // Opening counts on its own.
+            records.rx.sequence -= 1;
+            out.truncate(sealed.unwrap());
+            out
+        }
+    }
+
+    fn suites() -> Vec<rustls::SupportedCipherSuite> {
+        rustls::crypto::aws_lc_rs::default_provider().cipher_suites
+    }
+
+    #[test]
+    fn rustls_understands_us_and_we_it_in_every_cipher_and_version() {
+        let plain: Vec<u8> = (0..50_000u32).map(|n| (n * 7) as u8).collect();
+        for suite in suites() {
+            for we_connect in [true, false] {
+                let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+                provider.cipher_suites = vec![suite];
+                if provider.cipher_suites[0].suite().as_str().is_some_and(|name| name.contains("RSA")) {
+                    continue; // the certificate of this test has an ECDSA key; the records are the same
+                }
+                let mut pair = Pair::new(provider, we_connect);
+                for (bytes, cut) in [(1, 1), (1000, 7), (16_384, 1000), (50_000, usize::MAX)] {
+                    pair.exchange(&plain[..bytes], cut);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_change_when_either_side_wants_it() {
+        for we_connect in [true, false] {
+            let mut pair = Pair::tls13(we_connect);
+            for round in 0..5 {
+                pair.peer.refresh_traffic_keys().unwrap();
+                pair.exchange(b"under its new keys", usize::MAX);
+                pair.records().set_records_max(2 + round % 2);
+                pair.exchange(b"and under ours", 3);
+                pair.exchange(b"and once more", usize::MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_tls_1_2_that_is_used_up_ends_the_connection() {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| suite.tls13().is_none());
+        let mut pair = Pair::new(provider, true);
+        let sequence = pair.records().tx.sequence;
+        pair.records().set_records_max(sequence + 1);
+        pair.exchange(b"the last", usize::MAX);
+        let used_up = pair.ours.seal(b"x", &mut [0; 200]);
+        assert!(matches!(used_up, Err(Fault::TlsProtocol(why)) if why.contains("used up")));
+    }
+
+    #[test]
+    fn a_server_that_would_negotiate_again_is_told_that_we_do_not() {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| suite.tls13().is_none());
+        let mut pair = Pair::new(provider, true);
+        let hello_request = pair.forged(HANDSHAKE, &[HELLO_REQUEST, 0, 0, 0]);
+        pair.feed(&hello_request).unwrap();
+        assert!(!pair.out.is_empty(), "no_renegotiation waits to be sent");
+        let out = std::mem::take(&mut pair.out);
+        pair.peer.read_tls(&mut out.as_slice()).unwrap();
+        // A warning: rustls takes note and goes on.
+        pair.peer.process_new_packets().unwrap();
+    }
+
+    #[test]
+    fn handshake_messages_may_be_cut_and_data_may_be_padded() {
+        let mut pair = Pair::tls13(true);
+        for piece in [&KEY_UPDATE[..2], &KEY_UPDATE[2..]] {
+            let record = pair.forged(HANDSHAKE, piece);
+            pair.feed(&record).unwrap();
+        }
+        assert_eq!(pair.records().rx.sequence, 0, "its key has changed");
+        let padded = pair.forged(0, &[b'h', b'i', APPLICATION_DATA, 0, 0, 0]);
+        pair.feed(&padded).unwrap();
+        assert_eq!(pair.plain, b"hi");
+    }
+
+    #[test]
+    fn what_must_not_come_is_refused_with_the_right_alert() {
+        type Case<'a> = (&'a str, fn(&mut Pair) -> Vec<u8>, AlertDescription);
+        let cases: [Case<'_>; 6] = [
+            ("nothing but padding", |pair| pair.forged(0, &[0; 9]), AlertDescription::BadRecordMac),
+            ("an unknown type", |pair| pair.forged(99, b"x"), AlertDescription::UnexpectedMessage),
+            (
+                "a message behind a key update",
+                |pair| pair.forged(HANDSHAKE, &[KEY_UPDATE, KEY_UPDATE].concat()),
+                AlertDescription::UnexpectedMessage,
+            ),
+            (
+                "a handshake message that nobody sends now",
+                |pair| pair.forged(HANDSHAKE, &[13, 0, 0, 0]),
+                AlertDescription::UnexpectedMessage,
+            ),
+            ("a plain record", |_| vec![ALERT, 3, 3, 0, 2, 1, 0], AlertDescription::UnexpectedMessage),
+            (
+                "a record that is too long",
+                |_| vec![APPLICATION_DATA, 3, 3, 0xFF, 0xFF],
+                AlertDescription::RecordOverflow,
+            ),
+        ];
+        for (what, make, alert) in cases {
+            let mut pair = Pair::tls13(true);
+            let record = make(&mut pair);
+            assert!(matches!(pair.feed(&record), Err(Fault::TlsProtocol(_))), "{what}");
+            let out = std::mem::take(&mut pair.out);
+            // A changed key would not matter: the alert is sealed under ours.
+            let mut rest = out.as_slice();
+            pair.peer.read_tls(&mut rest).unwrap();
+            let said = pair.peer.process_new_packets().unwrap_err();
+            assert_eq!(said, rustls::Error::AlertReceived(alert), "{what}");
+        }
+    }
+
+    #[test]
+    fn key_updates_without_end_are_cut_off() {
+        let mut pair = Pair::tls13(true);
+        let asking = [MESSAGE_KEY_UPDATE, 0, 0, 1, 1];
+        let fault = (0..1000).find_map(|_| {
+            let record = pair.forged(HANDSHAKE, &asking);
+            pair.feed(&record).err()
+        });
+        assert!(fault.is_some() && pair.out.len() < 2 * ANSWERS_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_handshake_message_without_end_is_cut_off() {
+        let mut pair = Pair::tls13(true);
+        let mut piece = vec![0; PLAIN_BYTES_MAX];
+        piece[..4].copy_from_slice(&[NEW_SESSION_TICKET, 0xFF, 0xFF, 0xFF]);
+        let fault = (0..20).find_map(|_| {
+            let record = pair.forged(HANDSHAKE, &piece);
+            pair.feed(&record).err()
+        });
+        assert!(fault.is_some() && pair.records().handshake.len() <= HANDSHAKE_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_comes_behind_a_goodbye_is_ignored() {
+        let mut pair = Pair::tls13(true);
+        pair.peer.send_close_notify();
+        assert!(pair.settle(usize::MAX).unwrap());
+        assert!(pair.feed(b"anything at all").unwrap());
+        assert!(pair.carry.is_empty());
+        let mut out = Vec::new();
+        pair.ours.close_notify(&mut out).unwrap();
+        pair.peer.read_tls(&mut out.as_slice()).unwrap();
+        assert!(pair.peer.process_new_packets().unwrap().peer_has_closed());
+    }
+}
