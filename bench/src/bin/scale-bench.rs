@@ -27,13 +27,14 @@ struct Arguments {
 
 type Scenario = fn(&Programs, Effort) -> Result<Vec<Row>>;
 
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 10] = [
     ("5000", |programs, effort| scenarios::plain(programs, effort, 5000, 100)),
     ("20000", |programs, effort| scenarios::plain(programs, effort, 20_000, 400)),
     ("realtime", scenarios::without_realtime),
     ("engines", scenarios::engines),
     ("tls", scenarios::tls),
     ("sealing", scenarios::sealing),
+    ("stamps", scenarios::stamped),
     ("40000", scenarios::many),
     ("memory", scenarios::memory),
     ("connects", scenarios::connects),

@@ -3,11 +3,13 @@
 //! - [`programs`]: starts a sink and a generator, and reads the generator's figures.
 //! - [`scenarios`]: what is compared. [`table`]: the rows.
 //! - [`handshake`], [`records`]: what TLS costs alone, by rustls and by us.
+//! - [`stamps`]: what the generator says of a message beside what the sink saw.
 
 pub mod handshake;
 pub mod programs;
 pub mod records;
 pub mod scenarios;
+pub mod stamps;
 pub mod table;
 
 /// The middle of some figures; 0 of none.

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use scale_api::report::Report;
 
+use super::stamps::{self, Apart};
+
 /// Any failure ends the benchmark: a table with holes would be read as one without.
 pub type Result<T> = std::result::Result<T, String>;
 
@@ -95,10 +97,20 @@ impl Programs {
     }
 
     fn sink(&self, protocol: &str, cores: &str, realtime: bool) -> Result<(Guard, String)> {
+        self.sink_with(protocol, cores, realtime, &[])
+    }
+
+    fn sink_with(
+        &self,
+        protocol: &str,
+        cores: &str,
+        realtime: bool,
+        more: &[&str],
+    ) -> Result<(Guard, String)> {
         let ca = self.ca();
         let mut command = Command::new(Self::path("scale-sink")?);
         command.args(["--listen", "127.0.0.1:0", "--protocol", protocol, "--cores", cores]);
-        command.arg("--ca-out").arg(ca).stdout(Stdio::null());
+        command.arg("--ca-out").arg(ca).args(more).stdout(Stdio::null());
         if realtime {
             command.arg("--realtime");
         }
@@ -136,6 +148,27 @@ impl Programs {
             delivered_ratio: figure("delivered_ratio"),
             rss_peak: figure("rss_bytes"),
             report: None,
+        })
+    }
+
+    /// The worker's stamps beside the sink's, for so many seconds.
+    ///
+    /// # Errors
+    /// Where a program fails, or the two do not speak of the same messages.
+    pub fn stamps(&self, seconds: u32) -> Result<Apart> {
+        let (core, sink_cores) = self.split(1);
+        let times = self.folder.join("times.csv");
+        let (sink, address) =
+            self.sink_with("ws", &sink_cores, false, &["--times", &times.display().to_string()])?;
+        let address = address.parse().map_err(|_| format!("no address: {address}"))?;
+        let core = core.parse().map_err(|_| format!("no core: {core}"))?;
+        // On a thread of its own: pinning does not outlive the comparison.
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                scale_ring::host::pin_current_thread(core);
+                stamps::compare(address, seconds, sink, &times)
+            });
+            worker.join().map_err(|_| "the worker panicked".to_owned())?
         })
     }
 

@@ -4,7 +4,7 @@
 use super::median;
 use super::programs::{Load, Programs, Result, Sample};
 use super::table::{Bound, Row};
-use super::{handshake, records};
+use super::{handshake, records, stamps};
 
 /// How much is run.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,7 @@ const RSS_WS_MAX: f64 = 1536.0;
 const RSS_WSS_MAX: f64 = 24.0 * 1024.0;
 const CONNECT_SECONDS_MAX: f64 = 6.0;
 const HANDSHAKE_RATIO_MAX: f64 = 1.2;
+const APART_US_MAX: f64 = 1000.0;
 
 fn load(protocol: &'static str, streams: u32, tick_ms: u32, effort: Effort) -> Load {
     let (threads, realtime, seconds) = (1, true, effort.seconds);
@@ -206,4 +207,24 @@ pub fn sealing(_: &Programs, effort: Effort) -> Result<Vec<Row>> {
     ours.bounds.push(Bound::most("CPU us/message over masking", cost.ours - cost.plain, TLS_EXTRA_US_MAX));
     ours.bounds.push(Bound::most("CPU / rustls' records", cost.ours / cost.rustls, 1.0));
     Ok(vec![row("masking alone", cost.plain), row("rustls' records", cost.rustls), ours])
+}
+
+/// `sent` and `done` beside the sink's own times, message by message.
+///
+/// # Errors
+/// See [`plain`].
+pub fn stamped(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    let apart = programs.stamps(effort.seconds)?;
+    let (streams, tick_ms, bytes) = stamps::streams();
+    let name = format!("stamps of {} messages", apart.messages);
+    let mut row = Row { name, streams, tick_ms, bytes, runs: 1, ..Row::default() };
+    let held =
+        [("from sent to the sink's receipt", apart.sent), ("from the sink's answer to done", apart.done)];
+    for (what, us) in held {
+        if us < 0.0 {
+            return Err(format!("a message was seen before it was there: {us} us {what}"));
+        }
+        row.bounds.push(Bound::most(what, us, APART_US_MAX));
+    }
+    Ok(vec![row])
 }

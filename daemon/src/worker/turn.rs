@@ -151,6 +151,11 @@ impl<R: Ring> Worker<R> {
         &self.ring
     }
 
+    /// The ring, for what it has noted: when the worker has finished.
+    pub fn into_ring(self) -> R {
+        self.ring
+    }
+
     /// The meter, for a simulation's checks.
     pub const fn meter(&self) -> &Meter {
         &self.meter
