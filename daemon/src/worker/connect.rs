@@ -37,8 +37,12 @@ impl<R: Ring> Worker<R> {
                 let local = self.groups[index].launched;
                 let stream = self.stream_of(index, local);
                 self.groups[index].launched += 1;
-                if self.streams[stream as usize].standing == Standing::Planned {
-                    self.attempt(stream, now);
+                let Stream { standing, connection, .. } = self.streams[stream as usize];
+                match standing {
+                    Standing::Planned | Standing::Closed | Standing::Failed => self.attempt(stream, now),
+                    // Shrunk and grown again before the close was over.
+                    Standing::Closing => self.connection(connection).reopen = true,
+                    Standing::Connecting | Standing::Open | Standing::Waiting => {}
                 }
             }
         }

@@ -47,6 +47,8 @@ pub struct Timeline {
     pub opened: u32,
     /// Streams by standing.
     pub standing: [u32; Standing::COUNT],
+    /// Open streams by target; from the drain on, those that were open at its beginning.
+    pub open: Vec<u32>,
     /// Every stream of it is due, open or not.
     pub all_due: bool,
     /// No reconnect before this.
@@ -120,6 +122,7 @@ impl Timeline {
             connecting: 0,
             opened: 0,
             standing: [0; Standing::COUNT],
+            open: vec![0; group.targets.len()],
             all_due: false,
             reconnect_next: Time::ZERO,
             churn_next: Time::NEVER,
@@ -366,6 +369,14 @@ impl Timeline {
     /// Whether the drain has streams to go to.
     pub fn has_drain_work(&self) -> bool {
         self.phase == GroupPhase::Draining && self.drained < self.streams.len()
+    }
+
+    /// A stream of `target` opens, or is open no more.
+    pub fn count_open(&mut self, target: u16, opens: bool) {
+        if self.phase < GroupPhase::Draining {
+            let open = &mut self.open[usize::from(target)];
+            *open = if opens { *open + 1 } else { *open - 1 };
+        }
     }
 
     fn start_drain(&mut self, group: &Group, at: Time) {
