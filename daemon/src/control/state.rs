@@ -209,7 +209,11 @@ impl State {
         }
         let wanted = if id == "last" || id == "current" { None } else { Some(id) };
         self.store.report(wanted).ok_or_else(|| {
-            Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`"))
+            let detail = match wanted {
+                None => "no run is kept here yet; `scalectl start` makes one".to_owned(),
+                Some(id) => format!("no run `{id}` is kept here; see `scalectl runs`"),
+            };
+            Problem::new(ProblemCode::NotFound, detail)
         })
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
 
-use crate::load::Reconnect;
+use crate::load::{Group, Reconnect};
 use crate::stream::class::Class;
 use crate::stream::flow::{NO_CONNECTION, Standing, Stream};
 use crate::stream::meter::Figure;
@@ -27,8 +27,9 @@ impl<R: Ring> Worker<R> {
     pub(super) fn launch(&mut self, now: Time) {
         let mut room = LAUNCHES_MAX;
         for index in 0..self.groups.len() {
-            let limit =
-                self.share.groups[index].concurrency.map(|all| all.div_ceil(self.share.workers).max(1));
+            // Of a limit below the number of workers each has one, or it would never connect.
+            let share = |all| Group::share(all, self.share.worker, self.share.workers).max(1);
+            let limit = self.share.groups[index].concurrency.map(share);
             while room > 0
                 && now >= self.groups[index].next_launch()
                 && limit.is_none_or(|limit| self.groups[index].connecting < limit)
