@@ -64,10 +64,11 @@ impl<R: Ring> Worker<R> {
         self.groups[group].streams[local as usize]
     }
 
-    /// Every stream of the group is due from `at` on, open or not.
+    /// Streams of the group are due from `at` on, open or not, as far as its time line says so.
     pub(super) fn arm_all(&mut self, group: usize, at: Time) {
-        let wanted = self.groups[group].requested;
-        if !self.groups[group].all_due || wanted == 0 {
+        let timeline = &self.groups[group];
+        let wanted = timeline.requested.min(timeline.due_below);
+        if wanted == 0 {
             return;
         }
         self.stream_of(group, wanted - 1);
