@@ -167,6 +167,12 @@ fn concurrency_bounds_the_connects_under_way_of_all_workers_together() {
     let conns = ["--conns", "20", "--target", &target, "--ramp", "0s"];
     let (code, report) = daemon.run(&with(&[&conns[..], &["--concurrency", &limit.to_string()]].concat()));
     assert_eq!((report.load.streams_opened, most.load(Ordering::SeqCst)), (20, limit), "exit code {code}");
+    // Streams that are replaced or come back wait for room, too.
+    let (target, most) = slow_to_upgrade();
+    let limited =
+        ["--conns", "20", "--target", &target, "--concurrency", &limit.to_string(), "--churn", "100/s"];
+    let (_, report) = daemon.run(&with(&limited));
+    assert!(report.load.reconnects > 20 && most.load(Ordering::SeqCst) <= limit, "{:?}", report.load);
     let (target, most) = slow_to_upgrade();
     let conns = ["--conns", "20", "--target", &target, "--ramp", "0s"];
     daemon.run(&with(&[&conns[..], &["--concurrency", "0"]].concat()));
