@@ -646,6 +646,68 @@ mod tests {
         assert!(why("ws://127.0.0.1/{user}", "A: b", rows).unwrap().contains("control character"));
         assert!(why("ws://127.0.0.1/{user}", "A: b", b"user\nann bob\n").unwrap().contains("%20"));
         assert_eq!(why("ws://127.0.0.1/", "X-User: {user}", b"user\nann bob\n"), None);
+        assert!(why("ws://127.0.0.1/{n}", "A: b", b"user\nann\n").unwrap().contains("write {user}"));
+        assert!(
+            why("ws://127.0.0.1/{usr}", "A: b", b"user\nann\n").unwrap().contains("there are {n}, {user}")
+        );
+        for columns in [&b"user,user\na,b\n"[..], b"n\n1\n"] {
+            assert!(why("ws://127.0.0.1/{user}", "A: b", columns).unwrap().contains("must differ"));
+        }
+    }
+
+    #[test]
+    fn rows_stand_where_the_streams_of_a_part_of_a_run_look_for_them() {
+        let group = GroupSpec {
+            name: "main".into(),
+            target: vec!["ws://127.0.0.1/{n}".into()],
+            conns: Some(3),
+            ..GroupSpec::default()
+        };
+        let spec = Spec { group: vec![group], first_stream: Some(7), ..Spec::default() };
+        let plan = Plan::new(&spec, &host(), &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+        for number in 7..10 {
+            let row = plan.groups[0].endpoint(number);
+            assert_eq!(&*plan.endpoints[row as usize].path, format!("/{number}"));
+        }
+    }
+
+    #[test]
+    fn what_a_plan_needs_is_beside_what_the_host_has() {
+        let status = |change: &dyn Fn(&mut GroupSpec), host_change: &dyn Fn(&mut Host)| {
+            let mut host = host();
+            host_change(&mut host);
+            let mut group = GroupSpec {
+                name: "main".into(),
+                target: vec!["ws://127.0.0.1:9/".into()],
+                conns: Some(1000),
+                ..GroupSpec::default()
+            };
+            change(&mut group);
+            let spec = Spec { group: vec![group], ..Spec::default() };
+            let plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+            assert!(plan.fit.iter().all(|entry| (entry.status == "ok") == entry.remedy.is_none()));
+            let not_ok = plan.fit.into_iter().filter(|entry| entry.status != "ok");
+            not_ok.map(|entry| format!("{} {}", entry.status, entry.name)).collect::<Vec<_>>()
+        };
+        let (same, here) = (|_: &mut GroupSpec| {}, |_: &mut Host| {});
+        assert_eq!(status(&same, &here), [""; 0]);
+        assert_eq!(
+            status(&|g| g.tick_interval = Some(Span::from_ns(5_000_000)), &here),
+            ["warn plan: cores"]
+        );
+        let fast = |g: &mut GroupSpec| g.tick_interval = Some(Span::from_ns(1_000_000));
+        assert_eq!(status(&fast, &here), ["fail plan: cores"]);
+        let busy = |g: &mut GroupSpec| g.tick_interval = Some(Span::from_ns(5_000_000));
+        assert_eq!(status(&busy, &|h| h.facts.cpu_quota = Some(0.25)), ["fail plan: cores"]);
+        assert_eq!(status(&same, &|h| h.facts.memory_available = Some(1 << 20)), ["fail plan: memory"]);
+        assert_eq!(status(&same, &|h| h.facts.tcp_mem_bytes = Some(1 << 20)), ["warn plan: socket memory"]);
+        assert_eq!(status(&same, &|h| h.files = 800), [""; 0], "two rings have a table each");
+        let plain = |h: &mut Host| (h.files, h.direct_descriptors) = (800, false);
+        assert_eq!(status(&same, &plain), ["fail plan: open files"]);
+        let reserved = |h: &mut Host| h.facts.ports_reserved = (1024..=65_000).collect();
+        assert_eq!(status(&same, &reserved), ["fail plan: source ports"]);
+        let foreign = |g: &mut GroupSpec| g.source = vec!["10.0.0.1".into()];
+        assert_eq!(status(&foreign, &here), ["fail plan: source addresses"]);
     }
 
     #[test]
