@@ -1,6 +1,7 @@
 //! The command line's words, and the run that the flags of `start` make.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,6 +42,7 @@ pub enum Command {
     /// Put a named moment on the run's time line.
     Mark {
         /// What happened.
+        #[arg(required = true)]
         text: Vec<String>,
     },
     /// Hold connections and stop sending; paused time is not due.
@@ -54,8 +56,8 @@ pub enum Command {
         /// Zero traffic within a second (exit code 5).
         #[arg(long)]
         now: bool,
-        /// Every run of this daemon: there is at most one.
-        #[arg(long)]
+        /// Every run of this daemon (there is at most one); that none is going is no error.
+        #[arg(long, conflicts_with = "run")]
         all: bool,
     },
     /// Runs that are kept, and the one that is going.
@@ -69,7 +71,11 @@ pub enum Command {
         run: Option<String>,
     },
     /// Is this host fit.
-    Doctor,
+    Doctor {
+        /// Also: can it carry the run of this file (TOML).
+        #[arg(long = "for", value_name = "FILE")]
+        run: Option<PathBuf>,
+    },
     /// What may be hit from this host.
     Targets,
     /// Shell completions.
@@ -128,6 +134,53 @@ words!(TrafficWord => spec::Traffic { Echo, Discard, Receive });
 words!(OffsetWord => spec::TickOffset { Spread, Aligned, Random });
 words!(ReconnectWord => spec::Reconnect { Never, Backoff, Client });
 words!(OpcodeWord => spec::Opcode { Binary, Text });
+
+/// Files of a run, all together: they travel in one request, and the daemon has its own limit.
+const FILES_BYTES_MAX: u64 = 30 << 20;
+
+/// Reads a file with the caller's own rights, and no more of it than `most` bytes.
+fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
+    let wrong = |why: String| Failure::usage(format!("{word}: cannot read {}: {why}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut content = Vec::new();
+    file.take(most + 1).read_to_end(&mut content).map_err(|error| wrong(error.to_string()))?;
+    if content.len() as u64 > most {
+        return Err(wrong(format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))));
+    }
+    Ok(content)
+}
+
+/// The run of a file, and the folder from which it names others.
+fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
+    let text = String::from_utf8(read(path, "--file", FILES_BYTES_MAX)?)
+        .map_err(|_| Failure::usage(format!("--file: {} is not text", path.display())))?;
+    let spec = Spec::from_toml(&text, &path.display().to_string()).map_err(Failure::usage)?;
+    Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()))
+}
+
+/// Checks a run, and reads the files that it names.
+fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
+    spec.name_groups();
+    spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
+    let mut room = FILES_BYTES_MAX;
+    for group in &mut spec.group {
+        for (word, file) in group.files_mut() {
+            let content = read(&folder.join(&file.path), &format!("--{word}"), room)?;
+            room -= content.len() as u64;
+            file.content = Some(content);
+        }
+    }
+    Ok(spec)
+}
+
+/// The run that a file describes, its files read.
+///
+/// # Errors
+/// The user's mistakes.
+pub fn spec_of(file: &Path) -> Result<Spec, Failure> {
+    let (spec, folder) = run_file(file)?;
+    complete(spec, &folder)
+}
 
 /// A run on the command line. It makes one group, "main".
 #[derive(Debug, Args)]
@@ -259,15 +312,12 @@ impl Start {
     pub fn spec(&self) -> Result<Spec, Failure> {
         let (mut spec, folder) = match &self.file {
             Some(path) => {
-                if !self.target.is_empty() || self.conns.is_some() || self.rate.is_some() {
+                if self.group() != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
                     return Err(Failure::usage(
-                        "--file says what the run does; leave out --target, --conns and --rate, or the file",
+                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --dry-run and --detach: write the rest into the file",
                     ));
                 }
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-                let spec = Spec::from_toml(&text, &path.display().to_string()).map_err(Failure::usage)?;
-                (spec, path.parent().map(Path::to_owned).unwrap_or_default())
+                run_file(path)?
             }
             None => (Spec { group: vec![self.group()], ..Spec::default() }, PathBuf::new()),
         };
@@ -276,24 +326,14 @@ impl Start {
         spec.labels.extend(self.labels()?);
         spec.threshold
             .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
-        spec.name_groups();
-        spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
-        for group in &mut spec.group {
-            for (word, file) in group.files_mut() {
-                let path = folder.join(&file.path);
-                let content = std::fs::read(&path).map_err(|error| {
-                    Failure::usage(format!("--{word}: cannot read {}: {error}", path.display()))
-                })?;
-                file.content = Some(content);
-            }
-        }
-        Ok(spec)
+        complete(spec, &folder)
     }
 
     fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
         let pair = |text: &String| {
             let (key, value) = text
                 .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
                 .ok_or_else(|| Failure::usage(format!("--label {text}: write it as k=v")))?;
             Ok((key.to_owned(), value.to_owned()))
         };

@@ -1,11 +1,10 @@
 //! `scalectl`: the command line of `scaled`. Arguments in, exit code out.
-#![expect(clippy::print_stdout, reason = "it prints for people and scripts")]
 
 mod client;
 mod commands;
 mod render;
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +13,8 @@ use clap::{CommandFactory, Parser};
 use client::{Client, Failure};
 use commands::{Cli, Command, RunsAction, Start};
 use scale_api::http::{
-    DoctorEntry, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status, StopRequest, Targets,
+    DoctorEntry, DoctorRequest, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status,
+    StopRequest, Targets,
 };
 use scale_api::report::{Event, Exit, Report};
 use serde_json::{Value, json};
@@ -32,10 +32,22 @@ fn main() -> ExitCode {
 
 /// Prints `value` as JSON, or as `text` says.
 fn show(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) {
-    if json {
-        println!("{}", serde_json::to_string(value).expect("plain values"));
-    } else {
-        println!("{}", text());
+    say(&if json { serde_json::to_string(value).expect("plain values") } else { text() });
+}
+
+/// A line on stdout.
+fn say(text: &str) {
+    print(&[text.as_bytes(), b"\n"].concat());
+}
+
+/// Prints, and ends this program where nobody reads any more (`scalectl runs | head -1`).
+fn print(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        if error.kind() != ErrorKind::BrokenPipe {
+            eprintln!("scalectl: cannot print: {error}");
+        }
+        std::process::exit(i32::from(Exit::Internal as u8));
     }
 }
 
@@ -47,7 +59,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Status => {
             let status: Status = client.get("/v1/status")?;
             show(cli.json, &status, || match (&status.run, &status.last) {
-                (Some(event), _) => format!("run {}\n{}", event.run, render::event(event)),
+                (Some(event), _) => render::status(event),
                 (None, Some(last)) => format!("idle; last run {} {}", last.id, last.state),
                 (None, None) => "idle; no run yet".into(),
             });
@@ -75,7 +87,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Pause => simple(cli, &client, "pause", "paused")?,
         Command::Resume => simple(cli, &client, "resume", "going on")?,
-        Command::Stop { run, now, .. } => {
+        Command::Stop { run, now, all } => {
+            if *all && client.get::<Status>("/v1/status")?.run.is_none() {
+                show(cli.json, &json!({ "id": null }), || "no run is going".into());
+                return Ok(0);
+            }
             let id = run.as_deref().unwrap_or("current");
             let answer: Value =
                 client.send("POST", &format!("/v1/runs/{id}/stop"), &StopRequest { now: *now })?;
@@ -83,9 +99,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             return follow(cli, &client, &id, true);
         }
         Command::Runs { action: Some(RunsAction::Rm { runs }) } => {
-            for run in runs {
-                let _: Value = client.send("DELETE", &format!("/v1/runs/{run}"), &json!({}))?;
-            }
+            return remove(cli, &client, runs);
         }
         Command::Runs { action: None } => {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
@@ -100,8 +114,13 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             show(cli.json, &report, || render::report(&report));
             return Ok(report.verdict.exit_code);
         }
-        Command::Doctor => {
-            let entries: Vec<DoctorEntry> = client.get("/v1/doctor")?;
+        Command::Doctor { run } => {
+            let entries: Vec<DoctorEntry> = match run {
+                None => client.get("/v1/doctor")?,
+                Some(file) => {
+                    client.send("POST", "/v1/doctor", &DoctorRequest { spec: commands::spec_of(file)? })?
+                }
+            };
             let line = |entry: &DoctorEntry| {
                 let remedy =
                     entry.remedy.as_ref().map_or(String::new(), |remedy| format!("\n       mend: {remedy}"));
@@ -120,11 +139,15 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             });
         }
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "scalectl", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "scalectl", &mut script);
+            print(&script);
         }
         Command::Man => {
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout());
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
             rendered.map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
+            print(&page);
         }
     }
     Ok(0)
@@ -136,6 +159,25 @@ fn simple(cli: &Cli, client: &Client, verb: &str, said: &str) -> Result<(), Fail
     Ok(())
 }
 
+/// Removes each run that can be, and says of the others why not.
+fn remove(cli: &Cli, client: &Client, runs: &[String]) -> Result<u8, Failure> {
+    let (mut removed, mut failures) = (Vec::new(), Vec::new());
+    for run in runs {
+        match client.send::<Value>("DELETE", &format!("/v1/runs/{run}"), &json!({})) {
+            Ok(_) => removed.push(run),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if cli.json {
+        say(&json!({ "removed": removed }).to_string());
+    } else if !removed.is_empty() {
+        say(&format!("removed {}", removed.iter().map(|run| run.as_str()).collect::<Vec<_>>().join(", ")));
+    }
+    let Some(exit) = failures.iter().map(|failure| failure.exit).min() else { return Ok(0) };
+    let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+    Err(Failure { message: messages.join("\nscalectl: "), exit })
+}
+
 fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     let request = StartRequest { spec: start.spec()?, dry_run: start.dry_run };
     let started: Started = client.send("POST", "/v1/runs", &request)?;
@@ -143,7 +185,11 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     for warning in &plan.warnings {
         eprintln!("scalectl: warning: {warning}");
     }
-    if !cli.json || start.dry_run {
+    let detached = start.detach && started.id.is_some();
+    if detached {
+        // Its output is the id, for `RUN=$(scalectl start --detach …)`.
+        plan.lines.iter().for_each(|line| eprintln!("{line}"));
+    } else if !cli.json || start.dry_run {
         let mut lines = plan.lines.clone();
         if start.dry_run {
             lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
@@ -159,7 +205,7 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     let Some(id) = started.id else {
         return Ok(if plan.cannot.is_empty() { 0 } else { Exit::HostCannotCarry as u8 });
     };
-    if start.detach {
+    if detached {
         show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
@@ -196,9 +242,9 @@ fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failu
             return Ok(report.verdict.exit_code);
         }
         if cli.json {
-            println!("{line}");
+            say(&line);
         } else if !quiet && let Ok(event) = serde_json::from_str::<Event>(&line) {
-            println!("{}", render::event(&event));
+            say(&render::event(&event));
         }
     }
     Err(Failure::lost())

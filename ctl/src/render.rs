@@ -56,6 +56,62 @@ pub fn event(event: &Event) -> String {
     line
 }
 
+/// A going run on one screen.
+pub fn status(event: &Event) -> String {
+    let now = &event.now;
+    let remaining = event.remaining.map_or(String::new(), |left| format!(", {} left", seconds(left)));
+    let states: Vec<String> = event
+        .streams
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(state, count)| format!("{} {state}", thousands(*count)))
+        .collect();
+    let missed = &event.ticks_missed;
+    let mut lines = vec![
+        format!("run         {} {}", event.run, event.name.as_deref().unwrap_or("")),
+        format!("state       {}, {} gone{remaining}", event.state, seconds(event.elapsed)),
+    ];
+    lines.extend(event.stages.iter().map(|(group, stage)| format!("group       {group}: {stage}")));
+    lines.extend([
+        format!("streams     {}", if states.is_empty() { "none yet".into() } else { states.join(", ") }),
+        format!(
+            "rate        offered {}, sent {}, received {}",
+            rate(now.rate_offered),
+            rate(now.rate_sent),
+            rate(now.rate_received)
+        ),
+        format!(
+            "lateness    p50 {}, p99 {}",
+            optional(now.lateness_p50, seconds),
+            optional(now.lateness_p99, seconds)
+        ),
+        format!(
+            "response    p50 {}, p99 {}, max {}",
+            optional(now.response_p50, seconds),
+            optional(now.response_p99, seconds),
+            optional(now.response_max, seconds)
+        ),
+        format!(
+            "missed      generator {}, backpressure {}, disconnected {}",
+            thousands(missed.generator),
+            thousands(missed.backpressure),
+            thousands(missed.disconnected)
+        ),
+        format!(
+            "generator   busiest core {:.0} %{}",
+            now.busy_max * 100.0,
+            if event.saturated { ", SATURATED" } else { "" }
+        ),
+    ]);
+    for (what, counts) in [("failed", &event.connect_failures), ("lost", &event.disconnects)] {
+        let counts: Vec<String> =
+            counts.iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
+        lines.extend((!counts.is_empty()).then(|| format!("{what:<11} {}", counts.join(", "))));
+    }
+    lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
+    lines.join("\n")
+}
+
 fn figure(name: &str, figure: Option<&Figure>) -> Option<String> {
     let f = figure?;
     Some(format!(
@@ -165,6 +221,9 @@ pub fn report(report: &Report) -> String {
         report.generator.rss_peak / 1_000_000,
         if report.generator.saturated { ", SATURATED" } else { "" }
     ));
+    for group in report.spec.group.iter().filter(|group| group.insecure) {
+        lines.push(format!("group {}: CERTIFICATES WERE NOT VERIFIED (--insecure)", group.name));
+    }
     for threshold in &report.verdict.thresholds {
         let mark = if threshold.ok { "met" } else { "NOT MET" };
         lines.push(format!(

@@ -1,8 +1,13 @@
 //! The real programs on the real kernel.
 
+mod commands;
 mod control;
 mod faults;
+mod figures;
+mod flags;
 mod meaning;
+mod network;
+mod refusals;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -207,74 +212,6 @@ fn a_certificate_of_an_unknown_issuer_is_refused() {
         report.load
     );
     let _ = std::fs::remove_file(ca);
-}
-
-#[test]
-fn what_cannot_be_is_refused_before_the_first_byte() {
-    let daemon = Daemon::start();
-    let target = ["--target", "ws://127.0.0.1:9/"];
-    let cases: [(&[&str], i32, &str); 12] = [
-        (&["--conns", "5"], 2, "--target"),
-        (&["--conns", "5", "--target", "gopher://x"], 2, "unknown scheme"),
-        (&["--conns", "0", target[0], target[1]], 2, "at least 1"),
-        (&["--conns", "10000000", target[0], target[1]], 2, "1000000"),
-        (&["--conns", "5", target[0], target[1], "--rate", "0KB/s"], 2, "sends nothing"),
-        (&["--conns", "5", target[0], target[1], "--rate", "40"], 2, "with its unit"),
-        (&["--conns", "5", target[0], target[1], "--tick-interval", "10us"], 2, "too short"),
-        (&["--conns", "5", target[0], target[1], "--duration", "0s"], 2, "measures nothing"),
-        (&["--conns", "5", target[0], target[1], "--header", "Cookie: a=b"], 2, "--header-file"),
-        (&["--conns", "5", "--target", "ws://no-such-name.invalid/"], 2, "does not resolve"),
-        (&["--conns", "5", "--target", "ws://192.0.2.1/"], 3, "[[target]]"),
-        (&["--conns", "70000", target[0], target[1]], 4, "--source"),
-    ];
-    for (arguments, code, word) in cases {
-        let output = daemon.scalectl(&[&["start"], arguments].concat());
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", error(&output));
-        assert!(error(&output).contains(word), "{arguments:?}: {}", error(&output));
-    }
-    assert!(String::from_utf8_lossy(&daemon.scalectl(&["runs"]).stdout).trim().is_empty(), "no run was made");
-}
-
-#[test]
-fn a_run_is_paused_changed_marked_and_stopped_while_it_goes() {
-    let sink = Sink::start(&["--protocol", "ws"]);
-    let daemon = Daemon::start();
-    let target = format!("ws://{}/", sink.address);
-    let output = daemon.scalectl(&[
-        "start",
-        "--detach",
-        "--conns",
-        "40",
-        "--target",
-        &target,
-        "--warm-up",
-        "300ms",
-        "--duration",
-        "forever",
-    ]);
-    assert!(output.status.success(), "{}", error(&output));
-    let second = daemon.scalectl(&["start", "--conns", "1", "--target", &target]);
-    assert_eq!(second.status.code(), Some(2));
-    assert!(error(&second).contains("is going"));
-    std::thread::sleep(Duration::from_millis(800));
-    for words in
-        [&["set", "--conns", "60"][..], &["set", "--rate", "80KB/s"], &["mark", "half", "way"], &["pause"]]
-    {
-        let output = daemon.scalectl(words);
-        assert!(output.status.success(), "{words:?}: {}", error(&output));
-    }
-    std::thread::sleep(Duration::from_millis(700));
-    assert!(daemon.scalectl(&["resume"]).status.success());
-    std::thread::sleep(Duration::from_millis(800));
-    let output = daemon.scalectl(&["--json", "stop"]);
-    assert_eq!(output.status.code(), Some(0), "{}", error(&output));
-    let text = String::from_utf8_lossy(&output.stdout);
-    let report: scale_api::report::Report =
-        serde_json::from_str(text.lines().last().expect("a report")).expect("JSON");
-    assert_eq!((report.load.streams_requested, report.load.streams_opened), (60, 60));
-    assert_eq!(report.marks[0].text, "half way");
-    assert_every_tick_is_accounted_for(&report.load);
-    assert_eq!(sink.counts()["payload_bytes_received"], report.total.payload_bytes_sent);
 }
 
 #[test]

@@ -140,6 +140,16 @@ impl Daemon {
             .map(|(address, _)| address.to_owned());
     }
 
+    /// Where it keeps its runs.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path("runs")
+    }
+
+    /// Writes `targets.toml` beside its configuration; read when it begins.
+    pub fn allow(&self, text: &str) {
+        self.folder.write("targets.toml", text);
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path("control.sock")

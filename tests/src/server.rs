@@ -1,7 +1,7 @@
 //! Servers made by hand, for what no honest server does: a thread a connection, all on 127.0.0.1.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use scale_proto::http;
@@ -66,6 +66,14 @@ pub enum Said {
 pub struct Websocket {
     /// Which connection of its server's, from 0.
     pub number: usize,
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// The client's request, as it came.
+    pub head: String,
+    /// Its path and query.
+    pub path: String,
+    /// The last message was one of text.
+    pub text: bool,
     stream: TcpStream,
     session: Session,
     input: Vec<u8>,
@@ -74,7 +82,8 @@ pub struct Websocket {
 }
 
 impl Websocket {
-    fn accept(number: usize, mut stream: TcpStream, greeting: &[u8]) -> Option<Self> {
+    /// Upgrades a connection; `None`: the client has gone.
+    pub fn accept(number: usize, mut stream: TcpStream, greeting: &[u8]) -> Option<Self> {
         let (mut head, mut piece) = (Vec::new(), [0; 4096]);
         let request = loop {
             let bytes = stream.read(&mut piece).ok().filter(|&bytes| bytes > 0)?;
@@ -84,12 +93,17 @@ impl Websocket {
             }
         };
         let mut out = Vec::new();
-        http::write_response(&mut out, &request.accept, None);
+        let subprotocol = request.subprotocols.first().map(String::as_str);
+        http::write_response(&mut out, &request.accept, subprotocol);
         out.extend_from_slice(greeting);
         stream.write_all(&out).ok()?;
         let input = head.split_off(request.head_bytes);
         Some(Self {
             number,
+            peer: stream.peer_addr().ok()?,
+            head: String::from_utf8(head).expect("our client's request is text"),
+            path: request.path,
+            text: false,
             stream,
             session: Session::new(Role::Server, 1 << 24),
             input,
@@ -108,7 +122,8 @@ impl Websocket {
             let mut input = self.input.as_slice();
             let event = self.session.receive(&mut input, &mut || [0; 4]).expect("our client is right");
             let said = match event {
-                Some(Event::Data { bytes, mask, message_end, .. }) => {
+                Some(Event::Data { bytes, mask, message_end, opcode }) => {
+                    self.text = opcode == Opcode::Text;
                     let from = self.message.len();
                     self.message.resize(from + bytes.len(), 0);
                     mask_into(&mut self.message[from..], bytes, mask.expect("a client masks"));

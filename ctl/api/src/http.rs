@@ -10,7 +10,7 @@ use crate::units::{Bytes, Rate, Span};
 pub const STATUS: &str = "/v1/status";
 /// `GET`: a list of [`RunSummary`]; `POST` [`StartRequest`]: [`Started`].
 pub const RUNS: &str = "/v1/runs";
-/// `GET`: a list of [`DoctorEntry`].
+/// `GET`: a list of [`DoctorEntry`]; `POST` [`DoctorRequest`]: also what that run asks of this host.
 pub const DOCTOR: &str = "/v1/doctor";
 /// `GET`: [`Targets`].
 pub const TARGETS: &str = "/v1/targets";
@@ -72,6 +72,14 @@ pub struct SetRequest {
     pub bytes_per_tick: Option<Bytes>,
     /// Time between two messages.
     pub tick_interval: Option<Span>,
+}
+
+/// Asks whether this host can carry a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoctorRequest {
+    /// The run.
+    pub spec: Spec,
 }
 
 /// Ends a run.

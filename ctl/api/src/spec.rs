@@ -7,8 +7,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use words::connect_to;
+
 use crate::target::Target;
 use crate::units::{Bytes, PerSecond, Rate, Span};
+
+mod words;
 
 /// Streams of a run, over all groups.
 pub const STREAMS_MAX: u64 = 1_000_000;
@@ -364,6 +368,7 @@ impl Spec {
         if self.group.len() > GROUPS_MAX {
             errors.push(format!("{} groups; a run has at most {GROUPS_MAX}", self.group.len()));
         }
+        self.check_words(&mut |message| errors.push(message));
         let mut names = BTreeSet::new();
         for group in &self.group {
             let label = |name: &str| {
@@ -473,11 +478,12 @@ impl GroupSpec {
             match header.split_once(':') {
                 None => error(format!("--header `{header}`: write it as 'Name: value'")),
                 Some((name, _)) if is_secret(name.trim()) => error(format!(
-                    "--header {name}: a secret on the command line is seen by every user of this host; put the line into a file and give --header-file FILE"
+                    "--header {name}: a secret is seen by every user of this host on the command line, and by every reader of a run file; put the line into a file of its own and give --header-file FILE"
                 )),
                 Some(_) => {}
             }
         }
+        self.check_words(error);
         for source in &self.source {
             let (address, bits) =
                 source.split_once('/').map_or((source.as_str(), None), |(a, b)| (a, Some(b)));
@@ -565,10 +571,10 @@ fn check_message(billionths: u128, error: &mut dyn FnMut(String)) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn group() -> GroupSpec {
+    pub(crate) fn group() -> GroupSpec {
         GroupSpec {
             name: "main".into(),
             target: vec!["ws://a".into()],
@@ -577,7 +583,7 @@ mod tests {
         }
     }
 
-    fn errors(change: impl FnOnce(&mut GroupSpec)) -> String {
+    pub(crate) fn errors(change: impl FnOnce(&mut GroupSpec)) -> String {
         let mut group = group();
         change(&mut group);
         let spec = Spec { group: vec![group], ..Spec::default() };

@@ -134,6 +134,11 @@ pub fn peer_credentials(socket: &impl AsRawFd) -> Option<(i32, u32, u32)> {
     (result == 0).then_some((credentials.pid, credentials.uid, credentials.gid))
 }
 
+/// Whether `address` is one of this host's: a socket can be bound to it.
+pub fn has_address(address: std::net::IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
 /// The effective user of this process.
 pub fn effective_uid() -> u32 {
     // SAFETY: always succeeds.
@@ -264,6 +269,7 @@ mod tests {
         let facts = Facts::read(Path::new("/"));
         assert!(facts.kernel.is_some() && facts.memory_available > Some(0));
         assert!(!available_cores().is_empty() && nofile_limit() > 0 && rss_bytes() > 0);
+        assert!(has_address([127, 9, 9, 9].into()) && !has_address([192, 0, 2, 1].into()));
         assert!(monotonic_now() <= monotonic_now());
     }
 }

@@ -11,7 +11,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use scale_api::http::{MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest};
+use scale_api::http::{
+    DoctorRequest, MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
@@ -155,6 +157,15 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::GET, ["metrics"]) => Ok(metrics_text(&state)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
         (&Method::GET, ["v1", "doctor"]) => json(&super::doctor::this_host(state.borrow().cores())),
+        (&Method::POST, ["v1", "doctor"]) => {
+            let DoctorRequest { mut spec } = read(&body)?;
+            spec.name_groups();
+            let (host, targets) = state.borrow().prepare(true)?;
+            let mut entries = super::doctor::this_host(state.borrow().cores());
+            let (_, plan) = super::resolve::plan(spec, host, targets).await?;
+            entries.extend(plan.fit);
+            json(&entries)
+        }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
         (&Method::GET, ["v1", "runs"]) => json(&state.borrow().runs()),
         (&Method::POST, ["v1", "runs"]) => {
@@ -172,18 +183,13 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         }
         (&Method::GET, ["v1", "runs", id, "events"]) => events(&state, id),
         (&Method::DELETE, ["v1", "runs", id]) => {
-            if state.borrow().store.remove(id) {
-                json(&serde_json::json!({}))
-            } else {
-                Err(Problem::new(
-                    ProblemCode::NotFound,
-                    format!("no run `{id}` is kept here; see `scalectl runs`"),
-                ))
-            }
+            state.borrow().remove(id)?;
+            json(&serde_json::json!({ "id": id }))
         }
         (&Method::PATCH, ["v1", "runs", id]) => {
             let set: SetRequest = read(&body)?;
-            going(&state, id, |run| run.set(&set).map_err(|why| Problem::new(ProblemCode::Invalid, why)))
+            let targets = state.borrow().targets.clone();
+            going(&state, id, |run| run.set(&set, &targets))
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
             let stop: StopRequest = read(&body)?;

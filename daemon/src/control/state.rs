@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Report};
 use scale_api::spec::Spec;
+use scale_ring::Features;
 use scale_ring::host::{self, Facts};
 use tokio::sync::broadcast;
 
@@ -86,7 +87,15 @@ impl State {
             return Err(Problem::new(ProblemCode::RunInProgress, detail));
         }
         let facts = Facts::read(std::path::Path::new("/"));
-        let host = Host { cores: self.settings.cores.clone(), facts, seed: host::random_seed() >> 12 };
+        let rings = Features::probe().is_ok_and(|features| features.direct_descriptors);
+        let host = Host {
+            cores: self.settings.cores.clone(),
+            facts,
+            seed: host::random_seed() >> 12,
+            files: host::nofile_limit(),
+            direct_descriptors: rings && self.engine.features.direct_descriptors,
+            has_address: host::has_address,
+        };
         Ok((host, self.targets.clone()))
     }
 
@@ -176,6 +185,12 @@ impl State {
         if self.run.as_ref().is_some_and(|run| run.id == id || id == "current") {
             return Ok((self.last_line.clone(), self.events.subscribe()));
         }
+        if id == "current" {
+            return Err(Problem::new(
+                ProblemCode::NotFound,
+                "no run is going; `scalectl report` shows the last one",
+            ));
+        }
         let report: Report = serde_json::from_slice(&self.report(id)?)
             .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
         // A channel without a sender: the line is the last one.
@@ -194,7 +209,11 @@ impl State {
         }
         let wanted = if id == "last" || id == "current" { None } else { Some(id) };
         self.store.report(wanted).ok_or_else(|| {
-            Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`"))
+            let detail = match wanted {
+                None => "no run is kept here yet; `scalectl start` makes one".to_owned(),
+                Some(id) => format!("no run `{id}` is kept here; see `scalectl runs`"),
+            };
+            Problem::new(ProblemCode::NotFound, detail)
         })
     }
 
@@ -210,6 +229,21 @@ impl State {
         self.store.histograms(wanted).ok_or_else(|| {
             Problem::new(ProblemCode::NotFound, format!("no histograms of a run `{id}` are kept here"))
         })
+    }
+
+    /// Removes what is kept of a run that has ended.
+    ///
+    /// # Errors
+    /// It is still going, or there is none.
+    pub fn remove(&self, id: &str) -> Result<(), Problem> {
+        if self.run.as_ref().is_some_and(|run| run.id == id) {
+            let detail = format!("run {id} is still going; end it first with `scalectl stop`");
+            return Err(Problem::new(ProblemCode::RunInProgress, detail));
+        }
+        if self.store.remove(id) {
+            return Ok(());
+        }
+        Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
     }
 
     /// Every run, oldest first.
@@ -240,7 +274,7 @@ impl State {
     /// Unknown names in `SCALED_RING_WITHOUT`.
     pub fn engine(settings: &Settings) -> Result<Engine, String> {
         let without = std::env::var("SCALED_RING_WITHOUT").unwrap_or_default();
-        let features = scale_ring::Features::ALL.without(&without)?;
+        let features = Features::ALL.without(&without)?;
         Ok(Engine { realtime: settings.realtime == Realtime::Fifo, features })
     }
 }

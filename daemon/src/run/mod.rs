@@ -1,9 +1,12 @@
-//! The life of one run: [`plan`] what it will do, [`targets`] what it may hit, [`supervisor`]
-//! while it goes, [`result`] and [`histograms`] what it came to, [`store`] what is kept of it.
+//! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
+//! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] while it goes, [`parts`], [`result`] and [`histograms`] what it came to, [`store`] what is kept of it.
 
+pub mod fit;
 pub mod histograms;
+pub mod parts;
 pub mod plan;
 pub mod result;
+pub mod rows;
 pub mod store;
 pub mod supervisor;
 pub mod targets;

@@ -1,12 +1,12 @@
 //! What a run will do: a [`Spec`] and a host become a [`Plan`], everything checked, so that
 //! workers can trust every field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use scale_api::http::{PlanSummary, Problem, ProblemCode};
+use scale_api::http::{DoctorEntry, PlanSummary, Problem, ProblemCode};
 use scale_api::spec::{self, Duration, GroupSpec, Spec};
 use scale_api::target::{Scheme, Target};
 use scale_api::units::thousands;
@@ -19,6 +19,8 @@ use crate::load::{Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, St
 use crate::stream::meter::Meter;
 use crate::worker::share::Addresses;
 
+use super::fit;
+use super::rows::{Rows, Words};
 use super::targets::Targets;
 
 /// A checked run.
@@ -44,6 +46,10 @@ pub struct Plan {
     pub streams_max: u64,
     /// The plan in figures.
     pub summary: PlanSummary,
+    /// What it needs beside what the host has.
+    pub fit: Vec<DoctorEntry>,
+    /// What it was made for.
+    pub host: Host,
 }
 
 /// What a plan is made for.
@@ -55,22 +61,25 @@ pub struct Host {
     pub facts: Facts,
     /// A seed where none was asked for.
     pub seed: u64,
+    /// RLIMIT_NOFILE.
+    pub files: u64,
+    /// Whether sockets fit into the rings' own tables.
+    pub direct_descriptors: bool,
+    /// Whether an address is this host's.
+    pub has_address: fn(IpAddr) -> bool,
 }
 
 /// Names to addresses.
 pub type Resolve<'a> = &'a mut dyn FnMut(&str, u16) -> std::io::Result<Vec<SocketAddr>>;
 
 /// The first source port that is used.
-const PORT_FIRST: u16 = 1025;
-/// Resident memory of a plain stream, and what TLS adds, at most, in bytes.
-const STREAM_BYTES: u64 = 1536;
-const TLS_BYTES: u64 = 24 << 10;
+pub const PORT_FIRST: u16 = 1025;
 /// Socket buffers, where they are not given: so many messages, within these bounds.
 const SOCKET_BUFFER_TICKS: u64 = 4;
 const SOCKET_BUFFER_MIN: u64 = 16 << 10;
 const SOCKET_BUFFER_MAX: u64 = 4 << 20;
 
-fn invalid(detail: impl Into<String>) -> Problem {
+pub(super) fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Invalid, detail)
 }
 
@@ -109,8 +118,10 @@ impl Plan {
             streams_max,
             summary: PlanSummary { warnings: tables.warnings, ..PlanSummary::default() },
             groups: groups.into(),
+            fit: Vec::new(),
+            host: host.clone(),
         };
-        plan.summarise(host);
+        plan.summarise();
         Ok(plan)
     }
 
@@ -123,15 +134,9 @@ impl Plan {
         (from as u16, to as u16)
     }
 
-    fn ports_usable(&self) -> u64 {
-        let reserved = self.ports_reserved.iter().filter(|&&port| port >= PORT_FIRST).count() as u64;
-        65_536 - u64::from(PORT_FIRST) - reserved
-    }
-
-    fn summarise(&mut self, host: &Host) {
+    fn summarise(&mut self) {
         let mut summary = std::mem::take(&mut self.summary);
         let workers = self.cores.len() as u32;
-        let mut per_destination: BTreeMap<SocketAddr, u64> = BTreeMap::new();
         for group in self.groups.iter() {
             let stage = &group.stages[group.stages.len() - 1];
             let conns = group.conns_max();
@@ -156,51 +161,21 @@ impl Plan {
                     if group.traffic == Traffic::Echo { "each way" } else { "written" },
                 ));
             }
-            let tls = group.pattern.iter().any(|&row| self.endpoints[row as usize].protocol.is_tls());
-            let buffers = 2 * u64::from(group.send_buffer_bytes.unwrap_or(0))
-                + 2 * u64::from(group.receive_buffer_bytes.unwrap_or(0));
-            let each = STREAM_BYTES + if tls { TLS_BYTES } else { 0 } + buffers;
-            summary.memory_bytes += each * u64::from(conns);
-            for (position, &row) in group.pattern.iter().enumerate() {
-                let addresses = &self.addresses[self.endpoints[row as usize].addresses as usize];
-                let streams =
-                    u64::from(conns).saturating_sub(position as u64).div_ceil(group.pattern.len() as u64);
-                for address in addresses {
-                    let sources =
-                        group.sources.iter().filter(|s| s.is_ipv6() == address.is_ipv6()).count().max(1)
-                            as u64;
-                    *per_destination.entry(*address).or_default() +=
-                        streams.div_ceil(addresses.len() as u64 * sources);
-                }
-            }
         }
         summary.streams_per_core = (0..workers)
             .map(|worker| {
                 self.groups.iter().map(|g| u64::from(Group::share(g.conns_max(), worker, workers))).sum()
             })
             .collect();
-        summary.source_ports = per_destination.values().copied().max().unwrap_or(0);
-        let usable = self.ports_usable();
-        if summary.source_ports > usable {
-            summary.cannot.push(format!(
-                "{} source ports are needed towards one destination, {} are usable from one address; add addresses with --source, such as --source 127.0.0.0/30 or your host's own",
-                thousands(summary.source_ports),
-                thousands(usable)
-            ));
-        }
-        if let Some(available) =
-            host.facts.memory_available.filter(|&available| summary.memory_bytes > available)
-        {
-            summary.cannot.push(format!(
-                "the plan may take {} MB with socket buffers full, {} MB are available; lower --conns, --sndbuf or --rcvbuf",
-                summary.memory_bytes / 1_000_000,
-                available / 1_000_000
-            ));
-        }
-        if host.facts.tcp_mem_bytes.is_some_and(|most| summary.memory_bytes > most) {
-            summary.warnings.push("socket buffers, all full, would exceed net.ipv4.tcp_mem: streams stalled by their peer could starve the others".into());
-        }
+        summary.memory_bytes = fit::memory_bytes(self);
+        summary.source_ports = fit::source_ports(self);
         self.summary = summary;
+        self.fit = fit::examine(self, &self.host);
+        let said = |status: &str| -> Vec<String> {
+            self.fit.iter().filter(|entry| entry.status == status).map(fit::sentence).collect()
+        };
+        (self.summary.cannot, self.summary.warnings) =
+            (said("fail"), [std::mem::take(&mut self.summary.warnings), said("warn")].concat());
         self.summary.lines.push(format!(
             "in all: {} streams on {} cores, {} messages/s, {:.1} MB/s each way, seed {}",
             thousands(self.streams_max),
@@ -219,6 +194,8 @@ struct Tables {
     addresses: Vec<Vec<SocketAddr>>,
     names: Vec<(String, u16, u64)>,
     warnings: Vec<String>,
+    /// Streams so far under each rule of the list of targets.
+    under_rule: BTreeMap<usize, u64>,
 }
 
 impl Tables {
@@ -232,19 +209,8 @@ impl Tables {
         resolve: Resolve<'_>,
     ) -> Result<Group, Problem> {
         let conns = group.conns.unwrap_or(0) as u32;
-        let tick_ns = group.tick_interval.unwrap_or(spec::DEFAULT_TICK).ns();
         let message_file = content(group.message_file.as_ref(), "--message-file")?;
-        if message_file.is_some_and(<[u8]>::is_empty) {
-            return Err(invalid("--message-file is empty; a message has at least one byte"));
-        }
-        let message = match (&message_file, group.rate, group.bytes_per_tick) {
-            (Some(file), ..) if file.len() as u64 > spec::MESSAGE_BYTES_MAX => {
-                return Err(invalid("--message-file is larger than 16MiB"));
-            }
-            (Some(file), ..) => MessageSize::fixed(file.len() as u32),
-            (None, Some(rate), _) => MessageSize::from_rate(rate.0, tick_ns).expect("checked by the spec"),
-            (None, None, bytes) => MessageSize::fixed(bytes.unwrap_or(spec::DEFAULT_BYTES_PER_TICK).0 as u32),
-        };
+        let (tick_ns, message) = base_pace(group)?;
         let connect_rate_milli = group
             .connect_rate
             .map_or(spec::DEFAULT_CONNECT_RATE * 1000 * host.cores.len() as u64, |rate| rate.milli);
@@ -252,7 +218,12 @@ impl Tables {
             || (u128::from(conns) * 1_000_000_000_000 / u128::from(connect_rate_milli)) as u64,
             |ramp| ramp.ns(),
         );
-        let (names, pattern) = self.endpoints(group, conns, targets, resolve)?;
+        // Rows and caps are for the most streams of any step.
+        let most = group.stage.iter().filter_map(|stage| stage.conns).max().unwrap_or(0) as u32;
+        let first_stream = spec.first_stream.unwrap_or(0);
+        let sources = sources(&group.source)?;
+        let (names, pattern) =
+            self.endpoints(group, (conns.max(most), first_stream), &sources, targets, resolve)?;
         let text = group.opcode == spec::Opcode::Text;
         let payload = match message_file {
             Some(file) if text && std::str::from_utf8(file).is_err() => {
@@ -271,7 +242,7 @@ impl Tables {
             name: group.name.as_str().into(),
             targets: names,
             pattern: pattern.into(),
-            first_stream: spec.first_stream.unwrap_or(0),
+            first_stream,
             traffic: match group.traffic {
                 spec::Traffic::Echo => Traffic::Echo,
                 spec::Traffic::Discard => Traffic::Discard,
@@ -305,7 +276,7 @@ impl Tables {
                 other => other.map(Payload::fixed),
             },
             payload,
-            sources: sources(&group.source)?.into(),
+            sources: sources.into(),
             send_buffer_bytes: buffer(group.sndbuf),
             receive_buffer_bytes: buffer(group.rcvbuf),
         })
@@ -315,13 +286,14 @@ impl Tables {
     fn endpoints(
         &mut self,
         group: &GroupSpec,
-        conns: u32,
+        (conns, first_stream): (u32, u32),
+        sources: &[IpAddr],
         targets: &Targets,
         resolve: Resolve<'_>,
     ) -> Result<(Vec<Arc<str>>, Vec<u32>), Problem> {
         let headers = header_lines(group)?;
         let rows = match content(group.rows.as_ref(), "--rows")? {
-            Some(text) => Some(rows(text)?),
+            Some(text) => Some(Rows::read(text)?),
             None => None,
         };
         let parsed: Vec<Target> =
@@ -335,14 +307,21 @@ impl Tables {
             let streams = (u64::from(conns) * u64::from(target.weight)).div_ceil(total_weight);
             let (host, port) = match &group.connect_to {
                 None => (target.host.clone(), target.port),
-                Some(to) => {
-                    let (host, port) =
-                        to.rsplit_once(':').ok_or_else(|| invalid("--connect-to: write HOST:PORT"))?;
-                    let port = port.parse().map_err(|_| invalid("--connect-to: write HOST:PORT"))?;
-                    (host.trim_matches(['[', ']']).to_owned(), port)
-                }
+                Some(to) => spec::connect_to(to).expect("checked by the spec"),
             };
             let addresses = self.resolved(&host, port, streams, targets, resolve)?;
+            let reached = |to: &SocketAddr| sources.iter().any(|source| source.is_ipv6() == to.is_ipv6());
+            let mut there = self.addresses[addresses as usize].iter();
+            if let (false, Some(to)) = (sources.is_empty(), there.next())
+                && !reached(to)
+                && !there.any(reached)
+            {
+                return Err(invalid(format!(
+                    "no --source can reach {target}, which is {}; give an {} address",
+                    to.ip(),
+                    if to.is_ipv6() { "IPv6" } else { "IPv4" }
+                )));
+            }
             let tls = if target.scheme == Scheme::Wss {
                 if tls_config.is_none() {
                     tls_config = Some(self.tls(group)?);
@@ -370,6 +349,7 @@ impl Tables {
         let names = parsed.iter().map(|target| target.to_string().into()).collect();
         let order = weighted(&parsed.iter().map(|target| target.weight).collect::<Vec<_>>());
         let from = self.endpoints.len();
+        let words = Words::new(rows.as_ref(), &bases)?;
         if !filled {
             self.endpoints.extend(bases);
             return Ok((names, order.into_iter().map(|target| (from + target) as u32).collect()));
@@ -380,30 +360,19 @@ impl Tables {
                 Endpoint::ROWS_MAX
             )));
         }
-        for number in 0..conns as usize {
-            let mut endpoint = bases[order[number % order.len()]].clone();
-            let fill = |text: &str| -> Result<String, Problem> {
-                let mut text = text.replace("{n}", &number.to_string());
-                if let Some(rows) = &rows {
-                    let row = &rows.1[number % rows.1.len()];
-                    for (column, value) in rows.0.iter().zip(row) {
-                        // A line's end in a value would be the next header (RFC 9112 §11.1).
-                        if !scale_proto::http::header_is_valid("X", value) {
-                            return Err(invalid("a value of --rows has a control character in it"));
-                        }
-                        text = text.replace(&format!("{{{column}}}"), value);
-                    }
-                }
-                Ok(text)
-            };
-            endpoint.path = fill(&endpoint.path)?.into();
+        for number in (u64::from(first_stream)..).take(conns as usize) {
+            let mut endpoint = bases[order[number as usize % order.len()]].clone();
+            endpoint.path = words.fill(&endpoint.path, number)?.into();
             if endpoint.path.contains([' ', '\t']) {
                 return Err(invalid("a value of --rows puts a space into the path; write %20"));
             }
-            endpoint.headers = fill(&endpoint.headers)?.into();
+            endpoint.headers = words.fill(&endpoint.headers, number)?.into();
             self.endpoints.push(endpoint);
         }
-        Ok((names, (from..self.endpoints.len()).map(|row| row as u32).collect()))
+        // A stream takes the row at its number modulo theirs, wherever the numbers begin.
+        let shift = first_stream as usize % conns as usize;
+        let row = |slot: usize| (from + (slot + conns as usize - shift) % conns as usize) as u32;
+        Ok((names, (0..conns as usize).map(row).collect()))
     }
 
     fn resolved(
@@ -423,10 +392,18 @@ impl Tables {
             })?,
         };
         addresses.dedup();
+        let mut rules = BTreeSet::new();
         for &address in &addresses {
+            // A rule's cap is for all groups and targets of a run together.
+            let rule = targets.rule(host, address);
+            let others = rule.and_then(|rule| self.under_rule.get(&rule)).copied().unwrap_or(0);
             targets
-                .check(host, address, streams)
+                .check(host, address, others + streams)
                 .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+            rules.extend(rule);
+        }
+        for rule in rules {
+            *self.under_rule.entry(rule).or_default() += streams;
         }
         self.addresses.push(addresses);
         self.names.push((host.to_owned(), port, streams));
@@ -446,6 +423,24 @@ impl Tables {
         };
         scale_proto::tls::client_config(&settings).map_err(|error| invalid(error.to_string()))
     }
+}
+
+/// Tick in ns and bytes a tick of a group before its steps.
+pub fn base_pace(group: &GroupSpec) -> Result<(u64, MessageSize), Problem> {
+    let tick_ns = group.tick_interval.unwrap_or(spec::DEFAULT_TICK).ns();
+    let file = content(group.message_file.as_ref(), "--message-file")?;
+    if file.is_some_and(<[u8]>::is_empty) {
+        return Err(invalid("--message-file is empty; a message has at least one byte"));
+    }
+    let message = match (file, group.rate, group.bytes_per_tick) {
+        (Some(file), ..) if file.len() as u64 > spec::MESSAGE_BYTES_MAX => {
+            return Err(invalid("--message-file is larger than 16MiB; a message has at most that"));
+        }
+        (Some(file), ..) => MessageSize::fixed(file.len() as u32),
+        (None, Some(rate), _) => MessageSize::from_rate(rate.0, tick_ns).expect("checked by the spec"),
+        (None, None, bytes) => MessageSize::fixed(bytes.unwrap_or(spec::DEFAULT_BYTES_PER_TICK).0 as u32),
+    };
+    Ok((tick_ns, message))
 }
 
 fn content<'a>(file: Option<&'a spec::File>, word: &str) -> Result<Option<&'a [u8]>, Problem> {
@@ -485,26 +480,6 @@ fn header_lines(group: &GroupSpec) -> Result<String, Problem> {
         lines += &format!("{name}: {value}\r\n");
     }
     Ok(lines)
-}
-
-type Rows = (Vec<String>, Vec<Vec<String>>);
-
-fn rows(text: &[u8]) -> Result<Rows, Problem> {
-    let mut reader = csv::Reader::from_reader(text);
-    let wrong = |error: csv::Error| invalid(format!("--rows: {error}"));
-    let columns = reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        rows.push(record.map_err(wrong)?.iter().map(str::to_owned).collect());
-        if rows.len() > Endpoint::ROWS_MAX {
-            return Err(invalid(format!("--rows: more than {} rows", Endpoint::ROWS_MAX)));
-        }
-    }
-    if rows.is_empty() {
-        Err(invalid("--rows: no row below the line of column names"))
-    } else {
-        Ok((columns, rows))
-    }
 }
 
 /// Every address of `sources`.
@@ -584,7 +559,14 @@ mod tests {
     use scale_api::units::{Rate, Span};
 
     fn host() -> Host {
-        Host { cores: vec![0, 1], facts: Facts::default(), seed: 1 }
+        Host {
+            cores: vec![0, 1],
+            facts: Facts::default(),
+            seed: 1,
+            files: 100_000,
+            direct_descriptors: true,
+            has_address: |address| address.is_loopback(),
+        }
     }
 
     fn plan(change: impl FnOnce(&mut GroupSpec)) -> Result<Plan, Problem> {
@@ -664,6 +646,68 @@ mod tests {
         assert!(why("ws://127.0.0.1/{user}", "A: b", rows).unwrap().contains("control character"));
         assert!(why("ws://127.0.0.1/{user}", "A: b", b"user\nann bob\n").unwrap().contains("%20"));
         assert_eq!(why("ws://127.0.0.1/", "X-User: {user}", b"user\nann bob\n"), None);
+        assert!(why("ws://127.0.0.1/{n}", "A: b", b"user\nann\n").unwrap().contains("write {user}"));
+        assert!(
+            why("ws://127.0.0.1/{usr}", "A: b", b"user\nann\n").unwrap().contains("there are {n}, {user}")
+        );
+        for columns in [&b"user,user\na,b\n"[..], b"n\n1\n"] {
+            assert!(why("ws://127.0.0.1/{user}", "A: b", columns).unwrap().contains("must differ"));
+        }
+    }
+
+    #[test]
+    fn rows_stand_where_the_streams_of_a_part_of_a_run_look_for_them() {
+        let group = GroupSpec {
+            name: "main".into(),
+            target: vec!["ws://127.0.0.1/{n}".into()],
+            conns: Some(3),
+            ..GroupSpec::default()
+        };
+        let spec = Spec { group: vec![group], first_stream: Some(7), ..Spec::default() };
+        let plan = Plan::new(&spec, &host(), &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+        for number in 7..10 {
+            let row = plan.groups[0].endpoint(number);
+            assert_eq!(&*plan.endpoints[row as usize].path, format!("/{number}"));
+        }
+    }
+
+    #[test]
+    fn what_a_plan_needs_is_beside_what_the_host_has() {
+        let status = |change: &dyn Fn(&mut GroupSpec), host_change: &dyn Fn(&mut Host)| {
+            let mut host = host();
+            host_change(&mut host);
+            let mut group = GroupSpec {
+                name: "main".into(),
+                target: vec!["ws://127.0.0.1:9/".into()],
+                conns: Some(1000),
+                ..GroupSpec::default()
+            };
+            change(&mut group);
+            let spec = Spec { group: vec![group], ..Spec::default() };
+            let plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+            assert!(plan.fit.iter().all(|entry| (entry.status == "ok") == entry.remedy.is_none()));
+            let not_ok = plan.fit.into_iter().filter(|entry| entry.status != "ok");
+            not_ok.map(|entry| format!("{} {}", entry.status, entry.name)).collect::<Vec<_>>()
+        };
+        let (same, here) = (|_: &mut GroupSpec| {}, |_: &mut Host| {});
+        assert_eq!(status(&same, &here), [""; 0]);
+        assert_eq!(
+            status(&|g| g.tick_interval = Some(Span::from_ns(5_000_000)), &here),
+            ["warn plan: cores"]
+        );
+        let fast = |g: &mut GroupSpec| g.tick_interval = Some(Span::from_ns(1_000_000));
+        assert_eq!(status(&fast, &here), ["fail plan: cores"]);
+        let busy = |g: &mut GroupSpec| g.tick_interval = Some(Span::from_ns(5_000_000));
+        assert_eq!(status(&busy, &|h| h.facts.cpu_quota = Some(0.25)), ["fail plan: cores"]);
+        assert_eq!(status(&same, &|h| h.facts.memory_available = Some(1 << 20)), ["fail plan: memory"]);
+        assert_eq!(status(&same, &|h| h.facts.tcp_mem_bytes = Some(1 << 20)), ["warn plan: socket memory"]);
+        assert_eq!(status(&same, &|h| h.files = 800), [""; 0], "two rings have a table each");
+        let plain = |h: &mut Host| (h.files, h.direct_descriptors) = (800, false);
+        assert_eq!(status(&same, &plain), ["fail plan: open files"]);
+        let reserved = |h: &mut Host| h.facts.ports_reserved = (1024..=65_000).collect();
+        assert_eq!(status(&same, &reserved), ["fail plan: source ports"]);
+        let foreign = |g: &mut GroupSpec| g.source = vec!["10.0.0.1".into()];
+        assert_eq!(status(&foreign, &here), ["fail plan: source addresses"]);
     }
 
     #[test]

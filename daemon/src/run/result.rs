@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use scale_api::report::{self, Exit, Fairness, Load, Missed, Outcome, Report, Verdict, WorstStream};
 use scale_api::threshold::Threshold;
 
-use crate::load::{Group, Traffic};
+use crate::load::Group;
 use crate::stream::class::{Blame, Class};
 use crate::stream::meter::{ByClass, Cell, Counters, Figure, Histograms};
 use crate::worker::share::StreamResult;
@@ -25,27 +25,60 @@ pub struct Sum {
     pub all: Counters,
     /// Connects of the whole run, the rest of steady state.
     pub histograms: Histograms,
+    /// Messages of steady state whose echo is asked for.
+    echo_sent: u64,
+    /// Any of the cells is of echo traffic.
+    echo: bool,
+    /// Payload bytes that were due in steady state.
+    bytes_due: f64,
+}
+
+/// What a cell belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct CellOf {
+    /// Its group asks for echoes.
+    pub echo: bool,
+    /// Payload bytes a tick by the plan.
+    pub tick_bytes: f64,
 }
 
 impl Sum {
     /// Adds a cell of `stage` (0: before steady).
-    pub fn add(&mut self, cell: &Cell, stage: usize) {
+    pub fn add(&mut self, cell: &Cell, stage: usize, of: CellOf) {
         self.all.add(&cell.counters);
+        self.echo |= of.echo;
         if stage > 0 {
-            self.steady.add(&cell.counters);
+            let counters = &cell.counters;
+            self.steady.add(counters);
+            self.echo_sent += if of.echo { counters.messages_sent } else { 0 };
+            // What went says what a tick had, whatever `set` has made of the plan.
+            let tick_bytes = match counters.ticks_sent {
+                0 => of.tick_bytes,
+                sent => counters.payload_sent as f64 / sent as f64,
+            };
+            self.bytes_due += counters.ticks_due as f64 * tick_bytes;
             self.histograms.add(&cell.histograms);
         } else {
             self.histograms.add(&cell.histograms.only_opening());
         }
     }
 
+    /// Adds another sum.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { steady, all, histograms, echo_sent, echo, bytes_due } = other;
+        self.steady.add(steady);
+        self.all.add(all);
+        self.histograms.add(histograms);
+        self.echo_sent += echo_sent;
+        self.echo |= echo;
+        self.bytes_due += bytes_due;
+    }
+
     /// The load's part of a report.
-    pub fn load(&self, streams: Streams, steady_seconds: f64, echo: bool) -> Load {
+    pub fn load(&self, streams: Streams, steady_seconds: f64) -> Load {
         let (steady, all) = (&self.steady, &self.all);
         let per_second = |bytes: f64| (steady_seconds > 0.0).then(|| bytes / steady_seconds);
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        let per_tick =
-            if steady.ticks_sent > 0 { steady.payload_sent as f64 / steady.ticks_sent as f64 } else { 0.0 };
         Load {
             streams_requested: streams.requested,
             streams_opened: streams.opened,
@@ -57,7 +90,7 @@ impl Sum {
             ticks_sent: steady.ticks_sent,
             ticks_missed: missed(steady),
             delivered_ratio: ratio(steady.ticks_sent, steady.ticks_due),
-            echoed_ratio: if echo { ratio(steady.messages_echoed, steady.messages_sent) } else { None },
+            echoed_ratio: if self.echo { ratio(steady.messages_echoed, self.echo_sent) } else { None },
             messages_sent: steady.messages_sent,
             messages_echoed: steady.messages_echoed,
             messages_unanswered: steady.messages_unanswered,
@@ -65,7 +98,7 @@ impl Sum {
             payload_bytes_received: steady.payload_received,
             wire_bytes_sent: steady.wire_sent,
             wire_bytes_received: steady.wire_received,
-            rate_offered: per_second(per_tick * steady.ticks_due as f64),
+            rate_offered: per_second(self.bytes_due),
             rate_sent: per_second(steady.payload_sent as f64),
             rate_received: per_second(steady.payload_received as f64),
             verify_failures: all.verify_failures,
@@ -111,6 +144,15 @@ pub struct Streams {
     pub opened: u64,
     /// Open when steady state ended.
     pub open_at_end: u64,
+}
+
+impl Streams {
+    /// Adds another part's.
+    pub const fn add(&mut self, other: Self) {
+        self.requested += other.requested;
+        self.opened += other.opened;
+        self.open_at_end += other.open_at_end;
+    }
 }
 
 /// Ticks missed, by cause.
@@ -187,7 +229,6 @@ pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
     let replaced = |name: &str| thresholds.iter().any(|threshold| threshold.replaces() == Some(name));
     let mut reasons = Vec::new();
     let load = &report.load;
-    let echo = groups.iter().any(|group| group.traffic == Traffic::Echo);
     let below = |value: Option<f64>| value.is_none_or(|value| value < DELIVERED_MIN);
     let percent =
         |value: Option<f64>| value.map_or("nothing".into(), |value| format!("{:.2} %", value * 100.0));
@@ -195,7 +236,7 @@ pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
         reasons
             .push(format!("{} of what was due was sent (99 % are asked for)", percent(load.delivered_ratio)));
     }
-    if !replaced("echoed_ratio") && echo && load.messages_sent > 0 && below(load.echoed_ratio) {
+    if !replaced("echoed_ratio") && load.echoed_ratio.is_some() && below(load.echoed_ratio) {
         reasons
             .push(format!("{} of what was sent came back (99 % are asked for)", percent(load.echoed_ratio)));
     }

@@ -1,25 +1,25 @@
 //! A run while it goes: its workers' snapshots become one event a second, metrics, checkpoints,
 //! and at last the report.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
-use scale_api::http::DoctorEntry;
-use scale_api::report::{self, Event, Mark, Part, Report, SeriesRow};
-use scale_api::spec::Spec;
+use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
+use scale_api::report::{self, Event, Mark, Report, SeriesRow};
+use scale_api::spec::{self, Spec};
 use scale_ring::{Features, Kernel, KernelConfig, Time, host};
 
-use crate::load::{MessageSize, Traffic};
 use crate::stream::flow::Standing;
 use crate::stream::meter::{Cell, Counters, Figure, Histograms};
 use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
 use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
 
 use super::histograms::{self, Serialised};
-use super::plan::Plan;
-use super::result::{self, Ending, Streams, Sum};
+use super::parts::{self, OpenAtEnd};
+use super::plan::{Plan, base_pace};
+use super::result::{self, Ending, Sum};
+use super::targets::Targets;
 
 /// How workers run.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,8 @@ pub struct Engine {
 const FIFO_PRIORITY: i32 = 10;
 /// From the start's answer to the run's start: workers set up their rings meanwhile.
 const LEAD_NS: u64 = 50_000_000;
+/// Stages named in a row of the series; beyond them it says how many more there are.
+const STAGES_NAMED_MAX: usize = 8;
 /// Length of the windows in which saturation is judged, in seconds.
 const WINDOW: usize = 5;
 
@@ -69,6 +71,8 @@ pub struct Supervisor {
     pub id: String,
     plan: Plan,
     spec: Spec,
+    /// The run as `set` has changed it.
+    wanted: Spec,
     receiver: Receiver<Snapshot>,
     workers: Vec<WorkerState>,
     started: Time,
@@ -82,7 +86,7 @@ pub struct Supervisor {
     aborted: Option<String>,
     saturated_windows: u64,
     saturated_now: bool,
-    open_at_end: BTreeMap<usize, u64>,
+    open_at_end: OpenAtEnd,
     cpu_before: (f64, f64),
     steady_cpu: Option<(u64, u64)>,
     steady_cpu_end: Option<(u64, u64)>,
@@ -195,6 +199,7 @@ impl Supervisor {
             id,
             warnings: plan.summary.warnings.clone(),
             plan,
+            wanted: spec.clone(),
             spec,
             receiver,
             workers,
@@ -208,7 +213,7 @@ impl Supervisor {
             aborted: None,
             saturated_windows: 0,
             saturated_now: false,
-            open_at_end: BTreeMap::new(),
+            open_at_end: OpenAtEnd::new(),
             cpu_before: host::process_cpu_seconds(),
             steady_cpu: None,
             steady_cpu_end: None,
@@ -284,8 +289,10 @@ impl Supervisor {
             self.steady_cpu_end = Some(cpu);
             self.rss_steady = host::rss_bytes();
             for index in 0..self.plan.groups.len() {
-                let open = self.standing(index, Standing::Open);
-                self.open_at_end.insert(index, open);
+                if let Some((GroupPhase::Steady, stage)) = self.place(index) {
+                    let open = self.standing(index, Standing::Open);
+                    self.open_at_end.insert((index, stage), open);
+                }
             }
         }
         self.rss_peak = self.rss_peak.max(host::rss_bytes());
@@ -299,7 +306,7 @@ impl Supervisor {
         let missed = |c: &Counters| c.missed_generator + c.missed_backpressure + c.missed_disconnected;
         let row = SeriesRow {
             at: self.second as f64,
-            stage: self.stage_name(0),
+            stage: self.stages_now(),
             streams_open: (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).sum(),
             rate_offered: per_tick(sent, payload) * due as f64,
             rate_sent: payload as f64,
@@ -333,19 +340,13 @@ impl Supervisor {
         if self.saturated_now {
             warnings.push("the generator is the limit: response times include its own lateness".into());
         }
-        let end = self.workers.iter().flat_map(|w| &w.groups).map(|g| g.end).max().flatten();
-        let state = match self.phase() {
-            _ if self.paused => "paused",
-            GroupPhase::Waiting | GroupPhase::Ramping => "ramping",
-            GroupPhase::WarmUp => "warm-up",
-            GroupPhase::Steady => "steady",
-            GroupPhase::Draining => "draining",
-            GroupPhase::Done => "done",
-        };
+        // As long as one group's end is not known, the run's is not.
+        let ends = self.workers.iter().flat_map(|worker| &worker.groups).map(|group| group.end);
+        let end = ends.collect::<Option<Vec<Time>>>().and_then(|ends| ends.into_iter().max());
         Event {
             run: self.id.clone(),
             name: self.spec.name.clone(),
-            state: state.into(),
+            state: self.state().into(),
             elapsed: row.at,
             remaining: end.map(|end| end.since(host::monotonic_now()).as_secs_f64()),
             stages: groups
@@ -452,12 +453,49 @@ impl Supervisor {
         phases.into_iter().min().unwrap_or_default()
     }
 
+    /// Phase and stage of a group, as its first worker sees it.
+    fn place(&self, group: usize) -> Option<(GroupPhase, usize)> {
+        let gauges = self.workers.iter().find_map(|worker| worker.groups.get(group))?;
+        Some((gauges.phase, gauges.stage))
+    }
+
     fn stage_name(&self, group: usize) -> String {
-        let gauges = self.workers.iter().filter_map(|worker| worker.groups.get(group)).next();
-        match gauges.map(|gauges| (gauges.phase, gauges.stage)) {
+        match self.place(group) {
             Some((GroupPhase::Steady, stage)) => format!("stage {stage}"),
             Some((phase, _)) => format!("{phase:?}").to_lowercase(),
             None => "waiting".into(),
+        }
+    }
+
+    /// What a second of the series belongs to: the stages that count just now, by their names in
+    /// the report, or the run's state where none does.
+    fn stages_now(&self) -> String {
+        if self.paused {
+            return self.state().into();
+        }
+        let steady: Vec<String> = (0..self.plan.groups.len())
+            .filter_map(|group| match self.place(group)? {
+                (GroupPhase::Steady, stage) => Some(format!("{}/{stage}", self.plan.groups[group].name)),
+                _ => None,
+            })
+            .collect();
+        match steady.len() {
+            0 => self.state().into(),
+            count if count > STAGES_NAMED_MAX => {
+                format!("{} +{}", steady[..STAGES_NAMED_MAX].join(" "), count - STAGES_NAMED_MAX)
+            }
+            _ => steady.join(" "),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.phase() {
+            _ if self.paused => "paused",
+            GroupPhase::Waiting | GroupPhase::Ramping => "ramping",
+            GroupPhase::WarmUp => "warm-up",
+            GroupPhase::Steady => "steady",
+            GroupPhase::Draining => "draining",
+            GroupPhase::Done => "done",
         }
     }
 
@@ -511,47 +549,44 @@ impl Supervisor {
         }
     }
 
-    /// Another load for a group.
+    /// Another load for a group. What it would come to is planned as at the start: the list of
+    /// targets, ports, memory and cores hold for it, too.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn set(&mut self, request: &scale_api::http::SetRequest) -> Result<(), String> {
-        let index = self.group(request.group.as_deref())?;
-        let group = &self.plan.groups[index];
-        if request.conns.is_some_and(|conns| conns == 0 || conns > scale_api::spec::STREAMS_MAX) {
-            return Err(format!("--conns is 1 to {}", scale_api::spec::STREAMS_MAX));
+    pub fn set(&mut self, request: &SetRequest, targets: &Targets) -> Result<(), Problem> {
+        let invalid = |why: String| Problem::new(ProblemCode::Invalid, why);
+        let index = self.group(request.group.as_deref()).map_err(invalid)?;
+        let mut wanted = self.wanted.clone();
+        let group = &mut wanted.group[index];
+        group.conns = request.conns.or(group.conns);
+        group.tick_interval = request.tick_interval.or(group.tick_interval);
+        if request.rate.is_some() || request.bytes_per_tick.is_some() {
+            (group.rate, group.bytes_per_tick) = (request.rate, request.bytes_per_tick);
         }
-        let usable = self.plan.summary.source_ports.max(1) as f64 / f64::from(group.conns_max());
-        if request.conns.is_some_and(|conns| conns as f64 * usable > 64_000.0) {
-            return Err("so many streams need more source ports than one address has; start the run with more --source addresses".into());
-        }
-        let base = group.stages.last().expect("a group has a stage");
-        let tick_ns = request.tick_interval.map_or(base.tick_ns, |tick| tick.ns());
-        if tick_ns < scale_api::spec::TICK_MIN.ns() {
-            return Err("--tick-interval is at least 1ms".into());
-        }
-        let rate = request.rate.map(|rate| rate.0).or(base.bytes_per_second);
-        let message = match (request.bytes_per_tick, rate) {
-            (Some(_), _) if request.rate.is_some() => {
-                return Err("--rate and --bytes-per-tick say the same thing twice".into());
-            }
-            (Some(bytes), _) => {
-                (1..=MessageSize::MAX).contains(&bytes.0).then(|| MessageSize::fixed(bytes.0 as u32))
-            }
-            (None, Some(rate)) => MessageSize::from_rate(rate, tick_ns),
-            (None, None) => Some(base.message),
-        };
-        let message = message.ok_or("a message has 1 byte to 16MiB; change the rate or the tick")?;
         let paced =
             request.rate.is_some() || request.bytes_per_tick.is_some() || request.tick_interval.is_some();
-        if paced && group.traffic == Traffic::Receive {
-            return Err("--traffic receive only reads: the target decides the rate".into());
+        if paced && group.traffic == spec::Traffic::Receive {
+            return Err(invalid("--traffic receive only reads: the target decides the rate".into()));
         }
-        self.send(&Command::Set {
-            group: index,
-            conns: request.conns.map(|conns| conns as u32),
-            pace: paced.then_some((tick_ns, message)),
-        });
+        let mut known = |name: &str, port: u16| {
+            let mut rows = self.plan.names.iter().zip(self.plan.addresses.iter());
+            let row = rows.find(|((host, its_port, _), _)| host == name && *its_port == port);
+            row.map(|(_, addresses)| addresses.clone()).ok_or_else(|| std::io::Error::other("a new name"))
+        };
+        let plan = Plan::new(&wanted, &self.plan.host, targets, &mut known)?;
+        if !plan.summary.cannot.is_empty() {
+            return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
+        }
+        if plan.groups[index].pattern.len() > self.plan.groups[index].pattern.len() {
+            let rows = self.plan.groups[index].pattern.len();
+            return Err(invalid(format!(
+                "{{n}} and --rows were filled in for {rows} streams when the run started; --conns is at most that"
+            )));
+        }
+        let pace = if paced { Some(base_pace(&wanted.group[index])?) } else { None };
+        self.wanted = wanted;
+        self.send(&Command::Set { group: index, conns: request.conns.map(|conns| conns as u32), pace });
         Ok(())
     }
 
@@ -573,95 +608,15 @@ impl Supervisor {
     /// The report so far, or at the end: the same figures either way.
     pub fn report(&self) -> Report {
         let groups = &self.plan.groups;
-        let mut whole = Sum::default();
-        let mut streams_all = Streams::default();
-        let (mut parts, mut stages, mut first_cell) = (Vec::new(), Vec::new(), 0);
-        let mut targets: Vec<(String, Sum)> = Vec::new();
-        let mut steady_all: f64 = 0.0;
-        for (index, group) in groups.iter().enumerate() {
-            let mut sum = Sum::default();
-            let mut stage_sums = vec![Sum::default(); group.stages.len()];
-            let mut target_sums = vec![Sum::default(); group.targets.len()];
-            for worker in &self.workers {
-                for (offset, cell) in
-                    worker.cells.iter().skip(first_cell).take(group.cells(0).end).enumerate()
-                {
-                    let (stage, target) = (offset / group.targets.len(), offset % group.targets.len());
-                    sum.add(cell, stage);
-                    target_sums[target].add(cell, stage);
-                    if let Some(stage_sum) = stage.checked_sub(1).and_then(|stage| stage_sums.get_mut(stage))
-                    {
-                        stage_sum.add(cell, stage);
-                    }
-                    whole.add(cell, stage);
-                }
-            }
-            first_cell = group.cells(first_cell).end;
-            let gauges = |read: fn(&GroupGauges) -> u64| -> u64 {
-                self.workers.iter().filter_map(|worker| worker.groups.get(index)).map(read).sum()
-            };
-            let steady = self
-                .workers
-                .iter()
-                .filter_map(|w| w.groups.get(index))
-                .map(|g| g.steady_ns)
-                .max()
-                .unwrap_or(0);
-            let steady = steady as f64 / 1e9;
-            steady_all = steady_all.max(steady);
-            let streams = Streams {
-                requested: gauges(|g| u64::from(g.requested_max)),
-                opened: gauges(|g| u64::from(g.opened)),
-                open_at_end: self.open_at_end.get(&index).copied().unwrap_or(0),
-            };
-            streams_all.requested += streams.requested;
-            streams_all.opened += streams.opened;
-            streams_all.open_at_end += streams.open_at_end;
-            let echo = group.traffic == Traffic::Echo;
-            parts.push(Part {
-                name: group.name.to_string(),
-                load: sum.load(streams, steady, echo),
-                latency: sum.latency(),
-            });
-            for (number, stage) in stage_sums.iter().enumerate() {
-                let name = format!("{}/{}", group.name, number + 1);
-                let seconds = group.stages[number]
-                    .hold_ns
-                    .map_or(steady, |hold| (hold + group.stages[number].over_ns) as f64 / 1e9);
-                let load = stage.load(
-                    Streams { requested: u64::from(group.stages[number].conns), ..streams },
-                    seconds,
-                    echo,
-                );
-                stages.push(Part { name, load, latency: stage.latency() });
-            }
-            for (name, sum) in group.targets.iter().zip(target_sums) {
-                targets.push((name.to_string(), sum));
-            }
-        }
-        let echo = groups.iter().any(|group| group.traffic == Traffic::Echo);
-        let load = whole.load(streams_all, steady_all, echo);
-        let targets = targets
-            .into_iter()
-            .map(|(name, sum)| Part {
-                name,
-                load: sum.load(
-                    Streams {
-                        opened: sum.all.connects,
-                        requested: sum.all.connects + sum.all.failures.sum(),
-                        ..Streams::default()
-                    },
-                    steady_all,
-                    echo,
-                ),
-                latency: sum.latency(),
-            })
-            .collect();
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end);
+        let steady = parts.steady_seconds;
         let (user, system) = host::process_cpu_seconds();
         let messages =
             self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
-        let long = self.saturated_windows >= 2
-            && (self.saturated_windows * WINDOW as u64) as f64 > 0.05 * steady_all;
+        let long =
+            self.saturated_windows >= 2 && (self.saturated_windows * WINDOW as u64) as f64 > 0.05 * steady;
         let mut report = Report {
             schema: report::SCHEMA,
             run: report::Run {
@@ -675,13 +630,13 @@ impl Supervisor {
                 kernel: host::Facts::read(std::path::Path::new("/")).kernel,
                 environment: self.spec.environment.clone(),
             },
-            spec: self.spec.redacted(),
-            load,
-            total: whole.total(),
-            latency: whole.latency(),
-            groups: parts,
-            targets,
-            stages,
+            spec: self.spec.filled(self.plan.seed, self.plan.cores.len() as u64).redacted(),
+            load: parts.whole.load(parts.streams, steady),
+            total: parts.whole.total(),
+            latency: parts.whole.latency(),
+            groups: parts.groups,
+            targets: parts.targets,
+            stages: parts.stages,
             fairness: result::fairness(groups, self.streams.clone()),
             generator: report::Generator {
                 saturated: long,
@@ -693,8 +648,8 @@ impl Supervisor {
                     .filter(|(_, n)| *n > 0)
                     .map(|(ns, n)| ns as f64 / 1e3 / n as f64),
                 rss_peak: self.rss_peak,
-                rss_per_stream: (self.rss_steady > self.rss_before && streams_all.requested > 0)
-                    .then(|| (self.rss_steady - self.rss_before) as f64 / streams_all.requested as f64),
+                rss_per_stream: (self.rss_steady > self.rss_before && parts.streams.requested > 0)
+                    .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
             },
             marks: self.marks.clone(),
             series: self.series.clone(),
@@ -714,7 +669,8 @@ impl Supervisor {
             let mut sum = Sum::default();
             for worker in &self.workers {
                 for (offset, cell) in worker.cells.iter().skip(cells.start).take(cells.len()).enumerate() {
-                    sum.add(cell, offset / group.targets.len());
+                    let stage = offset / group.targets.len();
+                    sum.add(cell, stage, parts::cell_of(group, stage));
                 }
             }
             first_cell = cells.end;

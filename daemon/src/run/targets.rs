@@ -72,6 +72,11 @@ impl Targets {
         Ok(Self { file: Some(path.to_owned()), rules: form.target })
     }
 
+    /// The rule that decides about `address`, by its place in the list.
+    pub fn rule(&self, host: &str, address: SocketAddr) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.allows(host, address))
+    }
+
     /// Whether `streams` streams to `host` at `address` are allowed.
     ///
     /// # Errors
@@ -93,7 +98,7 @@ impl Targets {
                 Some(rule) => {
                     if let Some(most) = rule.streams_max.filter(|&most| streams > most) {
                         return Err(format!(
-                            "{host} ({address}) may carry {most} streams from here, {streams} were asked for; lower --conns or raise streams_max"
+                            "{host} ({address}) may carry {most} streams from here, {streams} were asked for in all; lower --conns or raise streams_max"
                         ));
                     }
                     true

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
 
-use crate::load::Reconnect;
+use crate::load::{Group, Reconnect};
 use crate::stream::class::Class;
 use crate::stream::flow::{NO_CONNECTION, Standing, Stream};
 use crate::stream::meter::Figure;
@@ -19,6 +19,8 @@ const PORTS_TRIED_MAX: u32 = 64;
 /// Back-off: the first attempt's ceiling, and the last's.
 const BACKOFF_NS: u64 = 500_000_000;
 const BACKOFF_MAX_NS: u64 = 30_000_000_000;
+/// Where as many connects are under way as may be, a retry looks again after this.
+const ROOM_WAIT_NS: u64 = 10_000_000;
 /// What eager clients wait at first.
 const CLIENT_NS: u64 = 1_000_000_000;
 
@@ -27,21 +29,28 @@ impl<R: Ring> Worker<R> {
     pub(super) fn launch(&mut self, now: Time) {
         let mut room = LAUNCHES_MAX;
         for index in 0..self.groups.len() {
-            let limit =
-                self.share.groups[index].concurrency.map(|all| all.div_ceil(self.share.workers).max(1));
-            while room > 0
-                && now >= self.groups[index].next_launch()
-                && limit.is_none_or(|limit| self.groups[index].connecting < limit)
-            {
+            while room > 0 && now >= self.groups[index].next_launch() && self.may_connect(index) {
                 room -= 1;
                 let local = self.groups[index].launched;
                 let stream = self.stream_of(index, local);
                 self.groups[index].launched += 1;
-                if self.streams[stream as usize].standing == Standing::Planned {
-                    self.attempt(stream, now);
+                let Stream { standing, connection, .. } = self.streams[stream as usize];
+                match standing {
+                    Standing::Planned | Standing::Closed | Standing::Failed => self.attempt(stream, now),
+                    // Shrunk and grown again before the close was over.
+                    Standing::Closing => self.connection(connection).reopen = true,
+                    Standing::Connecting | Standing::Open | Standing::Waiting => {}
                 }
             }
         }
+    }
+
+    /// Whether the group's limit of connects under way leaves room for another.
+    fn may_connect(&self, group: usize) -> bool {
+        // Of a limit below the number of workers each has one, or it would never connect.
+        let share = |all| Group::share(all, self.share.worker, self.share.workers).max(1);
+        let limit = self.share.groups[group].concurrency.map(share);
+        limit.is_none_or(|limit| self.groups[group].connecting < limit)
     }
 
     /// The slab index of a group's local stream, which is made where it is new.
@@ -59,10 +68,11 @@ impl<R: Ring> Worker<R> {
         self.groups[group].streams[local as usize]
     }
 
-    /// Every stream of the group is due from `at` on, open or not.
+    /// Streams of the group are due from `at` on, open or not, as far as its time line says so.
     pub(super) fn arm_all(&mut self, group: usize, at: Time) {
-        let wanted = self.groups[group].requested;
-        if !self.groups[group].all_due || wanted == 0 {
+        let timeline = &self.groups[group];
+        let wanted = timeline.requested.min(timeline.due_below);
+        if wanted == 0 {
             return;
         }
         self.stream_of(group, wanted - 1);
@@ -257,6 +267,10 @@ impl<R: Ring> Worker<R> {
         if !self.is_wanted(stream) {
             return self.stand(stream, Standing::Closed);
         }
+        if !self.may_connect(group) {
+            self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+            return;
+        }
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
         if spec.reconnect == Reconnect::Backoff {
@@ -401,8 +415,14 @@ impl<R: Ring> Worker<R> {
         self.abandon(index, in_order, now);
         self.end(index, !in_order);
         self.streams[stream as usize].connection = NO_CONNECTION;
+        let group = usize::from(self.streams[stream as usize].group);
         if reopen && self.is_wanted(stream) {
-            self.attempt(stream, now);
+            if self.may_connect(group) {
+                self.attempt(stream, now);
+            } else {
+                self.stand(stream, Standing::Waiting);
+                self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+            }
         } else {
             self.stand(stream, Standing::Closed);
         }

@@ -95,6 +95,8 @@ pub struct GroupGauges {
     pub opened: u32,
     /// Streams by [`Standing`].
     pub standing: [u32; Standing::COUNT],
+    /// Open streams by target; from the drain on, those that were open at its beginning.
+    pub open: Vec<u32>,
     /// When it ends, if it does.
     pub end: Option<Time>,
     /// Steady time so far, pauses left out.

@@ -70,7 +70,8 @@ impl<R: Ring> Worker<R> {
         let point = flow.point + passed;
         flow.point = point + 1;
         let next = newest.plus_ns(tick_ns);
-        if next < timeline.end() {
+        // A pause that goes on beyond the end moves the end.
+        if next < timeline.end() || (timeline.is_paused() && timeline.is_sending()) {
             self.wheel.arm(stream, next);
         } else {
             flow.armed = false;

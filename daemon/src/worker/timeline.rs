@@ -47,8 +47,11 @@ pub struct Timeline {
     pub opened: u32,
     /// Streams by standing.
     pub standing: [u32; Standing::COUNT],
-    /// Every stream of it is due, open or not.
-    pub all_due: bool,
+    /// Open streams by target; from the drain on, those that were open at its beginning.
+    pub open: Vec<u32>,
+    /// Local streams below this are due, open or not. What a step adds over time is due from its
+    /// opening on, and in any case when that time is over.
+    pub due_below: u32,
     /// No reconnect before this.
     pub reconnect_next: Time,
     /// The next stream is replaced then.
@@ -120,7 +123,8 @@ impl Timeline {
             connecting: 0,
             opened: 0,
             standing: [0; Standing::COUNT],
-            all_due: false,
+            open: vec![0; group.targets.len()],
+            due_below: 0,
             reconnect_next: Time::ZERO,
             churn_next: Time::NEVER,
             churn_cursor: 0,
@@ -273,11 +277,12 @@ impl Timeline {
         self.hold_until = stage.hold_ns.map_or(Time::NEVER, |hold| at.plus_ns(stage.over_ns).plus_ns(hold));
         self.end = if number == group.stages.len() { self.hold_until } else { Time::NEVER };
         let span = if stage.over_ns > 0 { Some(stage.over_ns) } else { None };
+        let before = self.requested;
         let shrunk = self.set_conns(group, stage.conns, at, span);
+        self.due_below = if stage.over_ns == 0 { self.requested } else { before };
         if stage.over_ns == 0 {
             self.set_pace(stage.tick_ns, stage.message, at);
             self.rate_before = stage.bytes_per_second.unwrap_or(self.rate_before);
-            self.all_due = true;
             self.step_next = Time::NEVER;
             if shrunk {
                 return Step::Shrink;
@@ -304,9 +309,9 @@ impl Timeline {
             (self.over_until, self.step_next) = (Time::NEVER, Time::NEVER);
             self.set_pace(stage.tick_ns, stage.message, at);
             self.rate_before = stage.bytes_per_second.unwrap_or(self.rate_before);
-            self.all_due = true;
             self.set_conns(group, stage.conns, at, None);
-            return Some(Step::Shrink);
+            self.due_below = self.requested;
+            return Some(Step::ArmAll(at));
         }
         // Within `over`: rate and shrinking conns follow a straight line in steps of a second.
         let at = self.step_next;
@@ -366,6 +371,14 @@ impl Timeline {
     /// Whether the drain has streams to go to.
     pub fn has_drain_work(&self) -> bool {
         self.phase == GroupPhase::Draining && self.drained < self.streams.len()
+    }
+
+    /// A stream of `target` opens, or is open no more.
+    pub fn count_open(&mut self, target: u16, opens: bool) {
+        if self.phase < GroupPhase::Draining {
+            let open = &mut self.open[usize::from(target)];
+            *open = if opens { *open + 1 } else { *open - 1 };
+        }
     }
 
     fn start_drain(&mut self, group: &Group, at: Time) {

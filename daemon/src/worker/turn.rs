@@ -385,6 +385,9 @@ impl<R: Ring> Worker<R> {
         let group = &mut self.groups[usize::from(stream.group)];
         group.standing[stream.standing as usize] -= 1;
         group.standing[standing as usize] += 1;
+        if (stream.standing == Standing::Open) != (standing == Standing::Open) {
+            group.count_open(stream.target, standing == Standing::Open);
+        }
         stream.standing = standing;
     }
 
@@ -409,6 +412,7 @@ fn gauges(timeline: &Timeline, now: Time) -> GroupGauges {
         requested_max: timeline.requested_max,
         opened: timeline.opened,
         standing: timeline.standing,
+        open: timeline.open.clone(),
         end: Some(timeline.end()).filter(|&end| end != Time::NEVER),
         steady_ns: timeline.steady_ns(now),
         tick_ns: timeline.tick_ns,

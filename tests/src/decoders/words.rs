@@ -87,7 +87,14 @@ fn check_spec(spec: &Spec) {
     if spec.group.iter().map(largest).sum::<u64>() > STREAMS_MAX {
         return;
     }
-    let host = Host { cores: vec![0, 1], facts: Facts::default(), seed: 1 };
+    let host = Host {
+        cores: vec![0, 1],
+        facts: Facts::default(),
+        seed: 1,
+        files: 20_000,
+        direct_descriptors: true,
+        has_address: |address| address.is_loopback(),
+    };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     let _ = Plan::new(spec, &host, &Targets::default(), &mut resolve);
 }
