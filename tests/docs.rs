@@ -38,6 +38,20 @@ fn every_example_is_a_run_that_passes_its_checks() {
 }
 
 #[test]
+fn every_test_that_the_readme_names_is_there() {
+    let sources = ["ctl", "daemon", "bench", "tests"].map(|folder| files(folder, ".rs"));
+    let sources: String = sources.iter().flatten().map(|path| read(path)).collect();
+    let readme = page("README.md");
+    let words = readme.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() >= 3);
+    let named: Vec<&str> =
+        words.filter(|word| !word.contains(|c: char| c != '_' && !c.is_ascii_alphanumeric())).collect();
+    assert!(named.len() >= 8, "the README names its tests");
+    for test in named {
+        assert!(sources.contains(&format!("fn {test}(")), "the README names {test}, which is not there");
+    }
+}
+
+#[test]
 fn every_link_in_the_documentation_leads_somewhere() {
     for (page, links) in links() {
         for link in links {

@@ -94,6 +94,23 @@ fn dropped_streams_come_back_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_target_that_drops_everybody_over_and_over_sees_no_storm_of_reconnects() {
+    const RATE: u64 = 40;
+    let sink = Sink::start(&["--protocol", "ws", "--close-after", "500ms"]);
+    let target = format!("ws://{}/", sink.address);
+    let rate = format!("{RATE}/s");
+    let arguments = ["--conns", "200", "--target", &target, "--connect-rate", &rate];
+    let more = ["--reconnect", "backoff", "--tick-interval", "500ms", "--warm-up", "0s", "--duration", "4s"];
+    let (_, report) = Daemon::start().run(&[&arguments[..], &more, &["--drain", "1s"]].concat());
+    let attempts = |row: &scale_api::report::SeriesRow| row.connects + row.connect_failures;
+    // While the ramp lasts its own connects come on top.
+    let ramped = report.series.iter().filter(|row| row.at > 6.0).map(attempts).collect::<Vec<_>>();
+    assert!(report.load.reconnects > RATE, "streams came back: {:?}", report.load);
+    // A second's border falls anywhere between two connects, on each worker.
+    assert!(ramped.iter().all(|&each| each <= RATE + RATE / 10), "{ramped:?}");
+}
+
+#[test]
 fn frames_that_rfc_6455_forbids_are_told_so_and_end_the_stream() {
     let cases: [(&str, u16, Vec<u8>); 8] = [
         ("reserved bits", 1002, vec![0xF2, 1, 0]),

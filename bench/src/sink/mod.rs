@@ -159,6 +159,9 @@ pub struct Sink<R> {
 const TIMER_SEND: u8 = 0;
 const TIMER_CLOSE: u8 = 1;
 const TIMER_PING: u8 = 2;
+const TIMER_ACCEPT: u8 = 3;
+/// From a failed accept to the next.
+const ACCEPT_WAIT_NS: u64 = 10_000_000;
 
 impl<R: Ring> Sink<R> {
     /// Bytes that may wait in a connection before it stops receiving.
@@ -244,7 +247,10 @@ impl<R: Ring> Sink<R> {
                     self.accept_again();
                 }
             }
-            Outcome::Failed(_) if token.kind() == ACCEPT => self.accept_again(),
+            // Out of descriptors or memory: again when others may have been given back.
+            Outcome::Failed(_) if token.kind() == ACCEPT => {
+                self.timers.push(Reverse((now.plus_ns(ACCEPT_WAIT_NS), u32::MAX, 0, TIMER_ACCEPT)));
+            }
             Outcome::Received { bytes, more } => {
                 if self.live(token).is_none() {
                     return self.ring.release(bytes);
@@ -439,6 +445,9 @@ impl<R: Ring> Sink<R> {
     }
 
     fn timer(&mut self, index: u32, generation: u32, what: u8, now: Time) {
+        if what == TIMER_ACCEPT {
+            return self.accept_again();
+        }
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         if connection.generation != generation || connection.ended {
             return;

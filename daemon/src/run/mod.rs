@@ -1,5 +1,7 @@
 //! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
-//! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] while it goes, [`parts`], [`result`] and [`histograms`] what it came to, [`store`] what is kept of it.
+//! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] while it goes,
+//! [`saturation`] whether we are the limit, [`parts`], [`result`] and [`histograms`] what it came to,
+//! [`store`] what is kept of it.
 
 pub mod fit;
 pub mod histograms;
@@ -7,6 +9,7 @@ pub mod parts;
 pub mod plan;
 pub mod result;
 pub mod rows;
+pub mod saturation;
 pub mod store;
 pub mod supervisor;
 pub mod targets;

@@ -19,6 +19,7 @@ use super::histograms::{self, Serialised};
 use super::parts::{self, OpenAtEnd};
 use super::plan::{Plan, base_pace};
 use super::result::{self, Ending, Sum};
+use super::saturation::{Saturation, Second};
 use super::targets::Targets;
 
 /// How workers run.
@@ -36,8 +37,6 @@ const FIFO_PRIORITY: i32 = 10;
 const LEAD_NS: u64 = 50_000_000;
 /// Stages named in a row of the series; beyond them it says how many more there are.
 const STAGES_NAMED_MAX: usize = 8;
-/// Length of the windows in which saturation is judged, in seconds.
-const WINDOW: usize = 5;
 
 struct WorkerState {
     core: usize,
@@ -49,20 +48,10 @@ struct WorkerState {
     busy: Vec<f64>,
     turn_p99: f64,
     turn_max: f64,
-    window: Window,
     second: u64,
     ring: scale_ring::RingCounters,
     finished: bool,
     histograms: Vec<Histograms>,
-}
-
-#[derive(Default)]
-struct Window {
-    seconds: usize,
-    busy: f64,
-    turn_p99: f64,
-    due: u64,
-    missed: u64,
 }
 
 /// A going run.
@@ -84,8 +73,7 @@ pub struct Supervisor {
     event: Event,
     streams: Vec<StreamResult>,
     aborted: Option<String>,
-    saturated_windows: u64,
-    saturated_now: bool,
+    saturation: Saturation,
     open_at_end: OpenAtEnd,
     cpu_before: (f64, f64),
     steady_cpu: Option<(u64, u64)>,
@@ -174,7 +162,6 @@ impl Supervisor {
                 busy: Vec::new(),
                 turn_p99: 0.0,
                 turn_max: 0.0,
-                window: Window::default(),
                 second: 0,
                 ring: scale_ring::RingCounters::default(),
                 finished: false,
@@ -211,8 +198,7 @@ impl Supervisor {
             marks: Vec::new(),
             streams: Vec::new(),
             aborted: None,
-            saturated_windows: 0,
-            saturated_now: false,
+            saturation: Saturation::default(),
             open_at_end: OpenAtEnd::new(),
             cpu_before: host::process_cpu_seconds(),
             steady_cpu: None,
@@ -280,7 +266,7 @@ impl Supervisor {
                 second.add(&std::mem::take(histograms));
             }
         }
-        self.judge_windows(&sums);
+        self.judge_saturation();
         let phase = self.phase();
         let steady = phase == GroupPhase::Steady;
         let cpu = (host::process_cpu_ns(), sums.messages_sent);
@@ -323,7 +309,7 @@ impl Supervisor {
             response_p99: quantile(Figure::Response, 0.99),
             response_max: quantile(Figure::Response, 1.0),
             busy_max: self.workers.iter().filter_map(|w| w.busy.last().copied()).fold(0.0, f64::max),
-            saturated: self.saturated_now,
+            saturated: self.saturation.is_now(),
         };
         self.series.push(row.clone());
         self.event = self.make_event(row, &sums);
@@ -337,7 +323,7 @@ impl Supervisor {
             ((*name).to_owned(), groups.clone().map(|group| self.standing(group, *standing)).sum())
         });
         let mut warnings = self.warnings.clone();
-        if self.saturated_now {
+        if self.saturation.is_now() {
             warnings.push("the generator is the limit: response times include its own lateness".into());
         }
         // As long as one group's end is not known, the run's is not.
@@ -359,7 +345,7 @@ impl Supervisor {
             connect_failures: result::by_class(&sums.failures),
             disconnects: result::by_class(&sums.disconnects),
             workers: self.worker_reports(),
-            saturated: self.saturated_now,
+            saturated: self.saturation.is_now(),
             warnings,
         }
     }
@@ -380,39 +366,23 @@ impl Supervisor {
         self.workers.iter().map(report).collect()
     }
 
-    /// Saturation, over windows of five seconds (docs/measuring.md).
-    fn judge_windows(&mut self, _sums: &Counters) {
+    fn judge_saturation(&mut self) {
         let groups = &self.plan.groups;
         let aligned = groups.iter().any(|group| group.tick_offset == crate::load::TickOffset::Aligned);
-        let mut closed = false;
-        let mut saturated = false;
-        for worker in &mut self.workers {
-            let tick_ns = worker.groups.iter().map(|g| g.tick_ns).min().unwrap_or(100_000_000);
-            if !worker.groups.iter().any(|g| g.phase == GroupPhase::Steady) {
-                worker.window = Window::default();
-                continue;
-            }
-            let window = &mut worker.window;
-            window.seconds += 1;
-            window.busy += worker.busy.last().copied().unwrap_or(0.0);
-            window.turn_p99 = window.turn_p99.max(worker.turn_p99);
-            if window.seconds < WINDOW {
-                continue;
-            }
-            closed = true;
+        let second = |worker: &WorkerState| {
+            let tick_ns = worker.groups.iter().map(|group| group.tick_ns).min();
             let mut sum = Counters::default();
             worker.cells.iter().for_each(|cell| sum.add(&cell.counters));
-            let (due, missed) = (sum.ticks_due - window.due, sum.missed_generator - window.missed);
-            let turn_max = (tick_ns as f64 / 1e10).max(0.01);
-            saturated |= window.busy / WINDOW as f64 > 0.9
-                || (!aligned && window.turn_p99 > turn_max)
-                || missed as f64 > 0.001 * due as f64;
-            worker.window = Window { due: sum.ticks_due, missed: sum.missed_generator, ..Window::default() };
-        }
-        if closed {
-            self.saturated_now = saturated;
-            self.saturated_windows += u64::from(saturated);
-        }
+            Second {
+                steady: worker.groups.iter().any(|group| group.phase == GroupPhase::Steady),
+                busy: worker.busy.last().copied().unwrap_or(0.0),
+                turn_p99: worker.turn_p99,
+                tick: tick_ns.filter(|_| !aligned).map(|ns| ns as f64 / 1e9),
+                due: sum.ticks_due,
+                missed: sum.missed_generator,
+            }
+        };
+        self.saturation.take(self.workers.iter().map(second));
     }
 
     /// A run whose streams are all down and may not come back ends early.
@@ -615,8 +585,7 @@ impl Supervisor {
         let (user, system) = host::process_cpu_seconds();
         let messages =
             self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
-        let long =
-            self.saturated_windows >= 2 && (self.saturated_windows * WINDOW as u64) as f64 > 0.05 * steady;
+        let long = self.saturation.is_long(steady);
         let mut report = Report {
             schema: report::SCHEMA,
             run: report::Run {
@@ -640,7 +609,7 @@ impl Supervisor {
             fairness: result::fairness(groups, self.streams.clone()),
             generator: report::Generator {
                 saturated: long,
-                saturated_seconds: self.saturated_windows * WINDOW as u64,
+                saturated_seconds: self.saturation.seconds(),
                 workers: self.worker_reports(),
                 cpu_seconds_user: user - self.cpu_before.0,
                 cpu_seconds_system: system - self.cpu_before.1,

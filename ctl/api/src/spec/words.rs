@@ -86,6 +86,18 @@ impl GroupSpec {
                 ));
             }
         }
+        let sealed = |target: &String| target.starts_with("wss://");
+        if !self.target.is_empty() && !self.target.iter().any(sealed) {
+            let words = [
+                ("--ca", self.ca.is_some()),
+                ("--cert", self.cert.is_some()),
+                ("--key", self.key.is_some()),
+                ("--insecure", self.insecure),
+            ];
+            for (word, _) in words.iter().filter(|(_, given)| *given) {
+                error(format!("{word} is for TLS and no target has it; leave it out, or write wss://"));
+            }
+        }
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if self.subprotocol.as_deref().is_some_and(|name| name.is_empty() || !name.bytes().all(token)) {
             error("--subprotocol is one name of letters, digits and -._ such as graphql-ws".into());
