@@ -1,0 +1,213 @@
+//! Messages against what Go's rules and a terminal make of them; where the echo begins.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ws::{self, Role};
+
+fn random(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state ^ state >> 29
+    }
+}
+
+fn text(form: Form) -> &'static Text {
+    static LINES: std::sync::OnceLock<Text> = std::sync::OnceLock::new();
+    static COMMENTS: std::sync::OnceLock<Text> = std::sync::OnceLock::new();
+    let cell = if form == Form::Line { &LINES } else { &COMMENTS };
+    cell.get_or_init(|| Text::new(form, &mut random(1)))
+}
+
+fn form() -> impl Strategy<Value = Form> {
+    prop::sample::select(vec![Form::Line, Form::Comment])
+}
+
+/// A message's bytes, spelled out.
+fn spelled(form: Form, place: u32, bytes: u32) -> String {
+    let mut spelled: Vec<u8> =
+        (0..bytes).map(|at| text(form).message(place, bytes + 1).echo_at(Echo::Raw, at).unwrap()).collect();
+    if form == Form::Line {
+        spelled[bytes as usize - 1] = b'\n';
+    }
+    String::from_utf8(spelled).expect("the alphabet is ASCII")
+}
+
+fn place_and_bytes() -> impl Strategy<Value = (u32, u32)> {
+    let near_the_end = (0..40u64).prop_map(|n| (Text::POOL_BYTES / Text::ALIGNMENT) as u64 - 1 - n);
+    let bytes = prop_oneof![1..20u32, 1000..1050u32, 1..10_000u32, Just(1024u32), Just(4096u32)];
+    (prop_oneof![any::<u64>(), near_the_end].prop_map(Text::place), bytes)
+}
+
+#[test]
+fn the_alphabets_are_the_originals() {
+    let symbols = Form::Line.alphabet();
+    assert_eq!((symbols.len(), symbols[0], symbols[1], symbols[94]), (95, b'\t', b' ', b'}'));
+    assert!(symbols[1..].windows(2).all(|two| two[1] == two[0] + 1));
+    assert_eq!(Form::Comment.alphabet().len(), 62);
+}
+
+#[test]
+fn the_mean_of_the_escaped_text_is_the_originals() {
+    let message = text(Form::Line).message(0, 200_000);
+    let json: usize = (0..message.pieces()).map(|n| message.encoded_bytes(n) - 12).sum();
+    let mean = json as f64 / 200_000.0;
+    assert!((1.20..1.22).contains(&mean), "{mean} JSON bytes a payload byte");
+}
+
+#[test]
+fn the_seed_decides_the_text() {
+    let bytes = |seed| {
+        let text = Text::new(Form::Line, &mut random(seed));
+        (0..64).map(|at| text.message(0, 100).echo_at(Echo::Raw, at).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(bytes(5), bytes(5));
+    assert_ne!(bytes(5), bytes(6));
+}
+
+proptest! {
+    #[test]
+    fn what_is_sent_is_the_message_as_go_escapes_it(
+        form in form(), (place, bytes) in place_and_bytes(), mask: [u8; 4],
+    ) {
+        let message = text(form).message(place, bytes);
+        let mut wire = vec![0xAA; message.wire_bytes() + 5];
+        let length = message.write_frames(&mut || mask, &mut wire);
+        prop_assert_eq!(length, message.wire_bytes());
+        prop_assert!(wire[length..].iter().all(|&byte| byte == 0xAA));
+
+        let spelled = spelled(form, place, bytes);
+        let mut expected = Vec::new();
+        for (n, piece) in pieces(&spelled).enumerate() {
+            let mut json = vec![0; encoded_bytes(piece)];
+            encode(piece, &mut json);
+            prop_assert_eq!(json.len(), message.encoded_bytes(n as u32));
+            prop_assert_eq!(piece.len(), message.piece_bytes(n as u32));
+            expected.push(json);
+        }
+        let mut session = ws::Session::new(Role::Server, Text::FRAME_BYTES_MAX as u64);
+        let (mut input, mut got, mut open) = (&wire[..length], Vec::new(), Vec::new());
+        while let Some(event) = session.receive(&mut input, &mut || [0; 4]).expect("right frames") {
+            let ws::Event::Data { bytes, mask, opcode, message_end } = event else { panic!("{event:?}") };
+            prop_assert_eq!(opcode, ws::Opcode::Binary);
+            let from = open.len();
+            open.resize(from + bytes.len(), 0);
+            ws::mask_into(&mut open[from..], bytes, mask.expect("a client masks"));
+            if message_end {
+                got.push(std::mem::take(&mut open));
+            }
+        }
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn the_echo_is_what_the_terminal_says(
+        form in form(), (place, bytes) in place_and_bytes(), cuts in prop::collection::vec(1usize..3000, 1..5), wrong: prop::sample::Index,
+    ) {
+        let message = text(form).message(place, bytes);
+        let spelled = spelled(form, place, bytes);
+        for (echo, mut terminal) in [(Echo::Cooked, Terminal::new(Command::Discard)), (Echo::Raw, Terminal::raw())] {
+            let mut printed = Vec::new();
+            terminal.input(&mut spelled.as_bytes(), &mut printed).expect("no key does anything else");
+            prop_assert_eq!(printed.len(), message.echo_bytes(echo) as usize);
+            prop_assert_eq!(Some(printed.len()), echo.bytes(spelled.as_bytes()));
+            let (mut position, mut cuts) = (0, cuts.iter().cycle());
+            while position < printed.len() {
+                let part = (*cuts.next().unwrap()).min(printed.len() - position);
+                prop_assert!(message.echoes(echo, position as u32, &printed[position..position + part]));
+                position += part;
+            }
+            for (at, &byte) in printed.iter().enumerate() {
+                prop_assert_eq!(message.echo_at(echo, at as u32), Some(byte));
+            }
+            prop_assert_eq!(message.echo_at(echo, position as u32), None);
+            prop_assert!(message.echoes(echo, position as u32, b"") && !message.echoes(echo, position as u32, b"x"));
+            let wrong = wrong.index(printed.len());
+            printed[wrong] ^= 1;
+            prop_assert!(!message.echoes(echo, 0, &printed));
+            prop_assert!(!message.echoes(echo, wrong as u32, &printed[wrong..]));
+        }
+    }
+}
+
+// Where the echo begins.
+
+const MARKER: u64 = 0x1122_3344_5566_7788;
+
+fn aligned(alignment: &mut Alignment, bytes: &[u8], cut: usize) -> (State, usize) {
+    let mut used = 0;
+    for part in bytes.chunks(cut) {
+        let mut input = part;
+        let state = alignment.receive(&mut input);
+        used += part.len() - input.len();
+        if state != State::Preamble {
+            return (state, used);
+        }
+    }
+    (State::Preamble, used)
+}
+
+#[test]
+fn the_markers_echo_is_found_however_it_is_cut() {
+    let marker = Marker::from_random(MARKER);
+    assert_eq!(marker.line().len(), Marker::BYTES as usize);
+    let before = b"Welcome!\r\n\x1b[1;32muser\x1b[0m\x1b[?2004h$ #1122#11223344\r\n";
+    let bytes = [&before[..], b"#1122334455667788\r\nabc"].concat();
+    for cut in 1..bytes.len() {
+        let mut alignment = Alignment::new(&marker, Echo::Cooked);
+        assert_eq!(aligned(&mut alignment, &bytes, cut), (State::Aligned, bytes.len() - 3));
+        assert_eq!(alignment.preamble_bytes() as usize, before.len());
+        assert_eq!(alignment.replayed(), None);
+    }
+}
+
+#[test]
+fn a_marker_that_came_before_stty_was_through_is_not_taken_for_the_raw_echo() {
+    let bytes = b"#1122334455667788\r\n#1122334455667788\nabc";
+    let mut alignment = Alignment::new(&Marker::from_random(MARKER), Echo::Raw);
+    assert_eq!(aligned(&mut alignment, bytes, 7), (State::Aligned, bytes.len() - 3));
+}
+
+#[test]
+fn a_replay_says_how_much_was_said_while_nobody_listened() {
+    let marker = Marker::from_random(MARKER);
+    let replay = b"abcabcabd and more\r\n";
+    for (tail, missed) in [
+        (&b"abcabd"[..], Some(replay.len() as u32 - 9)),
+        (b"more\r\n", Some(0)),
+        (b"abc", Some(replay.len() as u32 - 6)), // the last place where it stands
+        (b"from another session", None),
+    ] {
+        let bytes = [&replay[..], b"#1122334455667788\r\n"].concat();
+        for cut in 1..bytes.len() {
+            let mut alignment = Alignment::again(&marker, Echo::Cooked, tail);
+            assert_eq!(aligned(&mut alignment, &bytes, cut), (State::Aligned, bytes.len()));
+            assert_eq!(alignment.replayed(), missed, "{tail:?}");
+        }
+    }
+}
+
+#[test]
+fn a_screen_is_known_by_how_it_begins_and_by_an_escape_in_the_echo() {
+    // What GNU screen 4.9 says first to an xterm-256color, in parts that are enough each.
+    for begin in
+        ["\x1b[!p\x1b[?3;4l\x1b[4l\x1b>", "\x1b[?1049h\x1b[22;0;0t", "\x1b[0m\x1b(B\x1b[1;25r\x1b[H\x1b[2J"]
+    {
+        for cut in 1..begin.len() {
+            let mut alignment = Alignment::new(&Marker::from_random(MARKER), Echo::Cooked);
+            assert_eq!(aligned(&mut alignment, begin.as_bytes(), cut).0, State::Screen, "{begin:?}");
+        }
+    }
+    // Where it draws a TAB, it moves the cursor instead.
+    assert!(is_redraw(b"a\x1b[7Cb<c\r\n") && !is_redraw(b"a\tb<c\r\n^["));
+}
+
+#[test]
+fn a_preamble_without_end_is_given_up() {
+    let mut alignment = Alignment::new(&Marker::from_random(MARKER), Echo::Cooked);
+    let noise = vec![b'#'; PREAMBLE_BYTES_MAX as usize];
+    assert_eq!(alignment.receive(&mut &noise[..]), State::Preamble);
+    assert_eq!(alignment.receive(&mut &b"##"[..]), State::Lost);
+    assert!(size_of::<Alignment>() <= 160);
+}
