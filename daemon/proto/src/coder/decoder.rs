@@ -150,6 +150,19 @@ impl Decoder {
     /// # Errors
     /// The session is over; whatever comes is answered with the same.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Said<'_>>, Malformed> {
+        match self.parse(input) {
+            Ok(false) => Ok(None),
+            Ok(true) => Ok(Some(self.said())),
+            Err(malformed) => {
+                self.data = Vec::new();
+                self.next = Next::Failed(malformed);
+                Err(malformed)
+            }
+        }
+    }
+
+    /// Whether an object is complete.
+    fn parse(&mut self, input: &mut &[u8]) -> Result<bool, Malformed> {
         while let Some((&byte, rest)) = input.split_first() {
             if matches!(self.next, Next::Text) {
                 let run = self.take_run(input)?;
@@ -159,24 +172,16 @@ impl Decoder {
                 }
             }
             let number_before = matches!(self.next, Next::Number(_));
-            match self.step(byte) {
-                Ok(complete) => {
-                    // A number ends before the byte that ends it.
-                    if !number_before || matches!(self.next, Next::Number(_)) {
-                        *input = rest;
-                    }
-                    if complete {
-                        return Ok(Some(self.said()));
-                    }
-                }
-                Err(malformed) => {
-                    self.data = Vec::new();
-                    self.next = Next::Failed(malformed);
-                    return Err(malformed);
-                }
+            let complete = self.step(byte)?;
+            // A number ends before the byte that ends it.
+            if !number_before || matches!(self.next, Next::Number(_)) {
+                *input = rest;
+            }
+            if complete {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Whether no object is under way: a session may end here.
