@@ -5,8 +5,8 @@
 //! | --- | --- | --- |
 //! | a printing byte, TAB, a byte from 128 on | itself | itself |
 //! | LF; CR, which counts as LF | itself | CR LF |
-//! | another control byte | itself | `^X`, as [`Key::Control`] |
-//! | an editing or signalling key | itself | what the [`Key`] says: never part of a load |
+//! | another control byte | itself | `^` and a letter |
+//! | a key that edits, signals or stops | itself | not an echo alone: never part of a load |
 
 /// How the terminal echoes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Echo {
 /// What a byte is to a terminal that has just been opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Key {
+pub(super) enum Key {
     /// Echoed as it is.
     Plain,
     /// LF, or CR: ends the line.

@@ -9,6 +9,9 @@ pub const PIECE_BYTES_MAX: usize = 1024;
 pub const ESCAPE_BYTES_MAX: usize = 6;
 /// Ctrl-C: the terminal's line discipline interrupts the command.
 pub const INTERRUPT: &[u8] = b"{\"data\":\"\\u0003\"}\n";
+/// What a cooked terminal says to it, if the echo before it has been read. A kernel throws away what
+/// has not.
+pub const INTERRUPT_ECHO: &[u8] = b"^C";
 /// The longest resize.
 pub const RESIZE_BYTES_MAX: usize = b"{\"height\":65535,\"width\":65535}\n".len();
 

@@ -6,21 +6,23 @@
 //! | step | client | server |
 //! | --- | --- | --- |
 //! | open | [`TerminalRequest::path`] | [`TerminalRequest::parse`] |
-//! | type | [`Text`] and its [`Message`]s; [`encode`], [`encode_resize`], [`INTERRUPT`] | [`Decoder`] |
+//! | type | [`Text`] and its [`Message`]s; [`encode`], [`encode_resize`] | [`Decoder`] |
 //! | find where the echo begins | [`Marker`], [`Alignment`] | |
 //! | echo | [`Message::echo_bytes`], [`Message::echoes`] | [`Terminal`] |
-//! | end | [`Outcome`] | Close 1000 |
+//! | end | [`INTERRUPT`], [`INTERRUPT_ECHO`], [`Outcome`] | Close 1000 |
+//!
+//! A workspace's app takes the same messages as they are ([`Route::App`]) and gives them back.
 //!
 //! A load message is a `place` in a [`Text`] and a length: what goes out for it and what is to come
 //! back both follow from that, in place.
 //!
 //! ```
-//! use scale_proto::coder::{Command, Decoder, Echo, Form, Terminal, Text};
+//! use scale_proto::coder::{Command, Decoder, Echo, Form, Route, Terminal, Text};
 //! use scale_proto::ws;
 //!
 //! let mut seed = 7u64;
 //! let mut random = || { seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); seed };
-//! let text = Text::new(Form::Line, &mut random);
+//! let text = Text::new(Form::Line, Route::Terminal, &mut random);
 //!
 //! // The client: one frame a piece, its length known beforehand.
 //! let message = text.message(Text::place(random()), 4096);
@@ -68,11 +70,14 @@ mod tests;
 pub use alignment::{Alignment, Marker, PREAMBLE_BYTES_MAX, State, TAIL_BYTES_MAX, is_redraw};
 pub use close::Outcome;
 pub use decoder::{DATA_BYTES_MAX, DEPTH_MAX, Decoder, Malformed, Said, Size};
-pub use echo::{Echo, Key};
-pub use json::{INTERRUPT, PIECE_BYTES_MAX, RESIZE_BYTES_MAX, encode, encode_resize, encoded_bytes, pieces};
+pub use echo::Echo;
+pub use json::{
+    INTERRUPT, INTERRUPT_ECHO, PIECE_BYTES_MAX, RESIZE_BYTES_MAX, encode, encode_resize, encoded_bytes,
+    pieces,
+};
 pub use request::{Backend, RequestError, TerminalRequest, Uuid};
 pub use terminal::{Command, Ending, LINE_BYTES_MAX, Refused, Terminal};
-pub use text::{Form, Message, Text};
+pub use text::{Form, Message, Route, Text};
 
 /// Runs the original's command in the terminal and echoes by the kernel: see [`Echo::Cooked`].
 /// `bs` is a tick's bytes.

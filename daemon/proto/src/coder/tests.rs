@@ -13,11 +13,14 @@ fn random(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
-fn text(form: Form) -> &'static Text {
-    static LINES: std::sync::OnceLock<Text> = std::sync::OnceLock::new();
-    static COMMENTS: std::sync::OnceLock<Text> = std::sync::OnceLock::new();
-    let cell = if form == Form::Line { &LINES } else { &COMMENTS };
-    cell.get_or_init(|| Text::new(form, &mut random(1)))
+fn text(form: Form, route: Route) -> &'static Text {
+    static TEXTS: [std::sync::OnceLock<Text>; 4] = [const { std::sync::OnceLock::new() }; 4];
+    let number = usize::from(form == Form::Line) * 2 + usize::from(route == Route::App);
+    TEXTS[number].get_or_init(|| Text::new(form, route, &mut random(1)))
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    prop::sample::select(vec![Route::Terminal, Route::App])
 }
 
 fn form() -> impl Strategy<Value = Form> {
@@ -26,8 +29,9 @@ fn form() -> impl Strategy<Value = Form> {
 
 /// A message's bytes, spelled out.
 fn spelled(form: Form, place: u32, bytes: u32) -> String {
-    let mut spelled: Vec<u8> =
-        (0..bytes).map(|at| text(form).message(place, bytes + 1).echo_at(Echo::Raw, at).unwrap()).collect();
+    let mut spelled: Vec<u8> = (0..bytes)
+        .map(|at| text(form, Route::Terminal).message(place, bytes + 1).echo_at(Echo::Raw, at).unwrap())
+        .collect();
     if form == Form::Line {
         spelled[bytes as usize - 1] = b'\n';
     }
@@ -50,7 +54,7 @@ fn the_alphabets_are_the_originals() {
 
 #[test]
 fn the_mean_of_the_escaped_text_is_the_originals() {
-    let message = text(Form::Line).message(0, 200_000);
+    let message = text(Form::Line, Route::Terminal).message(0, 200_000);
     let json: usize = (0..message.pieces()).map(|n| message.encoded_bytes(n) - 12).sum();
     let mean = json as f64 / 200_000.0;
     assert!((1.20..1.22).contains(&mean), "{mean} JSON bytes a payload byte");
@@ -59,7 +63,7 @@ fn the_mean_of_the_escaped_text_is_the_originals() {
 #[test]
 fn the_seed_decides_the_text() {
     let bytes = |seed| {
-        let text = Text::new(Form::Line, &mut random(seed));
+        let text = Text::new(Form::Line, Route::Terminal, &mut random(seed));
         (0..64).map(|at| text.message(0, 100).echo_at(Echo::Raw, at).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(bytes(5), bytes(5));
@@ -69,9 +73,9 @@ fn the_seed_decides_the_text() {
 proptest! {
     #[test]
     fn what_is_sent_is_the_message_as_go_escapes_it(
-        form in form(), (place, bytes) in place_and_bytes(), mask: [u8; 4],
+        form in form(), route in route(), (place, bytes) in place_and_bytes(), mask: [u8; 4],
     ) {
-        let message = text(form).message(place, bytes);
+        let message = text(form, route).message(place, bytes);
         let mut wire = vec![0xAA; message.wire_bytes() + 5];
         let length = message.write_frames(&mut || mask, &mut wire);
         prop_assert_eq!(length, message.wire_bytes());
@@ -80,11 +84,14 @@ proptest! {
         let spelled = spelled(form, place, bytes);
         let mut expected = Vec::new();
         for (n, piece) in pieces(&spelled).enumerate() {
-            let mut json = vec![0; encoded_bytes(piece)];
-            encode(piece, &mut json);
-            prop_assert_eq!(json.len(), message.encoded_bytes(n as u32));
+            let mut sent = piece.as_bytes().to_vec();
+            if route == Route::Terminal {
+                sent.resize(encoded_bytes(piece), 0);
+                encode(piece, &mut sent);
+            }
+            prop_assert_eq!(sent.len(), message.encoded_bytes(n as u32));
             prop_assert_eq!(piece.len(), message.piece_bytes(n as u32));
-            expected.push(json);
+            expected.push(sent);
         }
         let mut session = ws::Session::new(Role::Server, Text::FRAME_BYTES_MAX as u64);
         let (mut input, mut got, mut open) = (&wire[..length], Vec::new(), Vec::new());
@@ -103,9 +110,9 @@ proptest! {
 
     #[test]
     fn the_echo_is_what_the_terminal_says(
-        form in form(), (place, bytes) in place_and_bytes(), cuts in prop::collection::vec(1usize..3000, 1..5), wrong: prop::sample::Index,
+        form in form(), route in route(), (place, bytes) in place_and_bytes(), cuts in prop::collection::vec(1usize..3000, 1..5), wrong: prop::sample::Index,
     ) {
-        let message = text(form).message(place, bytes);
+        let message = text(form, route).message(place, bytes);
         let spelled = spelled(form, place, bytes);
         for (echo, mut terminal) in [(Echo::Cooked, Terminal::new(Command::Discard)), (Echo::Raw, Terminal::raw())] {
             let mut printed = Vec::new();
@@ -210,4 +217,68 @@ fn a_preamble_without_end_is_given_up() {
     assert_eq!(alignment.receive(&mut &noise[..]), State::Preamble);
     assert_eq!(alignment.receive(&mut &b"##"[..]), State::Lost);
     assert!(size_of::<Alignment>() <= 160);
+}
+
+// What a server reads.
+
+fn decoded(json: &[u8]) -> (Vec<(String, Option<Size>)>, Option<Malformed>) {
+    let (mut decoder, mut said, mut input) = (Decoder::new(), Vec::new(), json);
+    loop {
+        match decoder.receive(&mut input) {
+            Ok(Some(one)) => said.push((one.typed.to_owned(), one.resize)),
+            Ok(None) => return (said, None),
+            Err(malformed) => return (said, Some(malformed)),
+        }
+    }
+}
+
+#[test]
+fn a_server_reads_as_go_does() {
+    let size = |width, height| Some(Size { width, height });
+    for (json, typed, resize) in [
+        ("{\"data\":\"a\\\"\\\\\\u003c\\t\\n\"}\n", "a\"\\<\t\n", None),
+        ("{\"height\":40,\"width\":120}", "", size(120, 40)),
+        ("{\"height\":40}", "", None),
+        ("{\"height\":40,\"width\":0,\"data\":\"x\"}", "x", None),
+        ("{\"DATA\":\"x\",\"Width\":1,\"hEIGHT\":65535}", "x", size(1, 65535)),
+        ("{\"data\":\"first\",\"data\":\"last\"}", "last", None),
+        ("{\"data\":\"kept\",\"data\":null}", "kept", None),
+        ("{\"data\":\"\\ud83d\\ude00\"}", "\u{1f600}", None),
+        ("{\"data\":\"\\ud83d\\ud83dx\\udc00\"}", "\u{fffd}\u{fffd}x\u{fffd}", None),
+        ("{\"other\":{\"data\":[1,{\"width\":-0.5E+3}]},\"dataset\":7}", "", None),
+    ] {
+        assert_eq!(decoded(json.as_bytes()), (vec![(typed.to_owned(), resize)], None), "{json}");
+    }
+    assert_eq!(decoded(b"{\"data\":\"\xE2\x82x\"}").0[0].0, "\u{fffd}\u{fffd}x");
+    assert_eq!(decoded(b" null\n").0, []);
+}
+
+#[test]
+fn what_is_wrong_ends_the_session_and_has_no_effect() {
+    let deep = format!("{{\"x\":{}", "[".repeat(DEPTH_MAX as usize));
+    let long = format!("{{\"data\":\"{}\"}}", "x".repeat(DATA_BYTES_MAX + 1));
+    for (json, malformed) in [
+        ("{\"data\":\"x\",}", Malformed::Syntax(b'}')),
+        ("{\"data\":\"x\"]", Malformed::Syntax(b']')),
+        ("{\"data\":\"\u{1}", Malformed::Syntax(1)),
+        ("{\"data\":\"\\x", Malformed::Syntax(b'x')),
+        ("{\"width\":01", Malformed::Syntax(b'1')),
+        ("{\"data\":7", Malformed::Type),
+        ("{\"width\":\"", Malformed::Type),
+        ("{\"width\":65536}", Malformed::Type),
+        ("{\"width\":25.0}", Malformed::Type),
+        ("{\"width\":-1}", Malformed::Type),
+        ("[", Malformed::Type),
+        (&deep, Malformed::TooDeep),
+        (&long, Malformed::TooLong),
+    ] {
+        let before = format!("{{\"data\":\"good\"}}{json}");
+        assert_eq!(decoded(before.as_bytes()), (vec![("good".into(), None)], Some(malformed)), "{json}");
+    }
+    assert_eq!(decoded(long.replacen('x', "", 1).as_bytes()).1, None, "the limit itself is allowed");
+}
+
+#[test]
+fn terminals_are_small() {
+    assert!(size_of::<Terminal>() <= 48 && size_of::<Decoder>() <= 80);
 }

@@ -50,6 +50,15 @@ impl Form {
     }
 }
 
+/// Where messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// To a web terminal: each piece is a JSON object.
+    Terminal,
+    /// To a workspace's app: each piece is what it is. Its echo is [`Echo::Raw`].
+    App,
+}
+
 /// An echo is the pool's own bytes: no symbol is a key that does something.
 const _: () = {
     let mut at = 0;
@@ -68,9 +77,10 @@ const _: () = {
 #[derive(Debug)]
 pub struct Text {
     form: Form,
+    route: Route,
     /// The pool, and behind it its own first piece again, so that every piece is contiguous.
     plain: Box<[u8]>,
-    /// The same, escaped.
+    /// The same as it is sent: escaped for a terminal.
     escaped: Box<[u8]>,
     /// Where each [`Self::ALIGNMENT`]th byte of `plain` stands in `escaped`.
     marks: Box<[u32]>,
@@ -87,7 +97,7 @@ impl Text {
         HEADER_BYTES_MAX + HEAD.len() + PIECE_BYTES_MAX * ESCAPE_BYTES_MAX + TAIL.len();
 
     /// A pool whose bytes `random` decides.
-    pub fn new(form: Form, random: &mut dyn FnMut() -> u64) -> Self {
+    pub fn new(form: Form, route: Route, random: &mut dyn FnMut() -> u64) -> Self {
         let alphabet = form.alphabet();
         let mut plain = Vec::with_capacity(Self::POOL_BYTES + PIECE_BYTES_MAX);
         while plain.len() < Self::POOL_BYTES {
@@ -98,11 +108,17 @@ impl Text {
         let (mut at, mut marks) = (0, Vec::with_capacity(plain.len() / Self::ALIGNMENT + 1));
         for symbols in plain.chunks(Self::ALIGNMENT) {
             marks.push(at as u32);
-            at = escape(symbols, &mut escaped, at);
+            at = match route {
+                Route::Terminal => escape(symbols, &mut escaped, at),
+                Route::App => {
+                    escaped[at..at + symbols.len()].copy_from_slice(symbols);
+                    at + symbols.len()
+                }
+            };
         }
         marks.push(at as u32);
         escaped.truncate(at);
-        Self { form, plain: plain.into(), escaped: escaped.into(), marks: marks.into() }
+        Self { form, route, plain: plain.into(), escaped: escaped.into(), marks: marks.into() }
     }
 
     /// Which payload it is.
@@ -129,7 +145,10 @@ impl Text {
     fn escaped_at(&self, at: usize) -> usize {
         let mark = at / Self::ALIGNMENT;
         let behind = &self.plain[mark * Self::ALIGNMENT..at];
-        let widths: usize = behind.iter().map(|&byte| usize::from(WIDTHS[usize::from(byte)])).sum();
+        let widths = match self.route {
+            Route::Terminal => behind.iter().map(|&byte| usize::from(WIDTHS[usize::from(byte)])).sum(),
+            Route::App => behind.len(),
+        };
         self.marks[mark] as usize + widths
     }
 }
@@ -157,7 +176,7 @@ impl Piece<'_> {
 }
 
 impl<'a> Message<'a> {
-    /// Its pieces: each is one JSON object, and one frame.
+    /// Its pieces: each is one frame.
     #[inline]
     pub const fn pieces(self) -> u32 {
         self.bytes.div_ceil(PIECE_BYTES_MAX as u32)
@@ -170,7 +189,7 @@ impl<'a> Message<'a> {
         if left < PIECE_BYTES_MAX { left } else { PIECE_BYTES_MAX }
     }
 
-    /// Bytes of piece `n` as JSON.
+    /// Bytes of piece `n` as it is sent, as JSON to a terminal.
     #[inline]
     pub fn encoded_bytes(self, n: u32) -> usize {
         self.piece(n).bytes()
@@ -211,18 +230,20 @@ impl<'a> Message<'a> {
 
     #[inline]
     fn piece(self, n: u32) -> Piece<'a> {
-        const COMMENT_HEAD: &[u8] = b"{\"data\":\"#";
-        const LINE_TAIL: &[u8] = b"\\n\"}\n";
         assert!(n < self.pieces(), "piece {n} of {}", self.pieces());
         let text = self.text;
-        let from = (self.place as usize + n as usize * PIECE_BYTES_MAX) & (Text::POOL_BYTES - 1);
-        let to = from + self.piece_bytes(n);
         let (first, last) = (n == 0, n + 1 == self.pieces());
-        let (head, from, to, tail) = match text.form {
-            Form::Line if last => (HEAD, from, to - 1, LINE_TAIL),
-            Form::Comment if first => (COMMENT_HEAD, from + 1, to, TAIL),
-            Form::Line | Form::Comment => (HEAD, from, to, TAIL),
+        let (head, tail): (&[u8], &[u8]) = match (text.route, text.form) {
+            (Route::Terminal, Form::Line) if last => (HEAD, b"\\n\"}\n"),
+            (Route::Terminal, Form::Comment) if first => (b"{\"data\":\"#", TAIL),
+            (Route::Terminal, _) => (HEAD, TAIL),
+            (Route::App, Form::Line) if last => (b"", b"\n"),
+            (Route::App, Form::Comment) if first => (b"#", b""),
+            (Route::App, _) => (b"", b""),
         };
+        let from = (self.place as usize + n as usize * PIECE_BYTES_MAX) & (Text::POOL_BYTES - 1);
+        let to = from + self.piece_bytes(n) - usize::from(last && text.form == Form::Line);
+        let from = from + usize::from(first && text.form == Form::Comment);
         let symbols = &text.escaped[text.escaped_at(from)..text.escaped_at(to)];
         Piece { head, symbols, tail }
     }
