@@ -5,6 +5,7 @@
 //! effect when it is complete; what is wrong ends the session, and the object has none.
 
 use super::json::PIECE_BYTES_MAX;
+use super::unescape::{STOPS, escaped, replaced, whole_escape};
 
 /// Bytes of text in one object.
 pub const DATA_BYTES_MAX: usize = 64 << 10;
@@ -165,9 +166,9 @@ impl Decoder {
     fn parse(&mut self, input: &mut &[u8]) -> Result<bool, Malformed> {
         while let Some((&byte, rest)) = input.split_first() {
             if matches!(self.next, Next::Text) {
-                let run = self.take_run(input)?;
-                if run > 0 {
-                    *input = &input[run..];
+                let taken = self.take_text(input)?;
+                if taken > 0 {
+                    *input = &input[taken..];
                     continue;
                 }
             }
@@ -199,14 +200,21 @@ impl Decoder {
         Said { typed: std::str::from_utf8(&self.data).expect("it was made so"), resize }
     }
 
-    /// Takes what needs no second look from within a text; how much it was.
-    fn take_run(&mut self, input: &[u8]) -> Result<usize, Malformed> {
-        let stop = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-        let run = &input[..input.iter().position(stop).unwrap_or(input.len())];
-        if !run.is_empty() {
-            self.append(run)?;
+    /// Takes what of a text stands on its own: runs without an escape, and whole escapes of ASCII.
+    /// How much it was.
+    fn take_text(&mut self, input: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        loop {
+            let rest = &input[at..];
+            let run = rest.iter().position(|&byte| STOPS[usize::from(byte)]).unwrap_or(rest.len());
+            if run > 0 {
+                self.append(&rest[..run])?;
+            }
+            at += run;
+            let Some((byte, bytes)) = whole_escape(&rest[run..]) else { return Ok(at) };
+            self.append(&[byte])?;
+            at += bytes;
         }
-        Ok(run.len())
     }
 
     /// One byte; whether an object is complete with it.
@@ -321,6 +329,7 @@ impl Decoder {
         self.data.shrink_to(PIECE_BYTES_MAX);
     }
 
+    #[inline]
     fn append(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
         if std::mem::take(&mut self.high) != 0 {
@@ -329,6 +338,7 @@ impl Decoder {
         self.append_whole(bytes)
     }
 
+    #[inline]
     fn append_whole(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         match self.field {
             Field::Name => {
@@ -367,19 +377,11 @@ impl Decoder {
     }
 
     fn escape(&mut self, byte: u8) -> Result<(), Malformed> {
-        let plain = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 0x08,
-            b'f' => 0x0C,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                self.next = Next::Unicode(0, 0);
-                return Ok(());
-            }
-            _ => return Err(Malformed::Syntax(byte)),
-        };
+        if byte == b'u' {
+            self.next = Next::Unicode(0, 0);
+            return Ok(());
+        }
+        let plain = escaped(byte).ok_or(Malformed::Syntax(byte))?;
         self.next = Next::Text;
         self.append(&[plain])
     }
@@ -451,14 +453,4 @@ impl Default for Decoder {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// `bytes` with U+FFFD for each byte that belongs to no character, as Go does it.
-fn replaced(bytes: &[u8]) -> Vec<u8> {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-    }
-    text.into_bytes()
 }

@@ -63,6 +63,7 @@ mod json;
 mod request;
 mod terminal;
 mod text;
+mod unescape;
 
 #[cfg(test)]
 mod tests;

@@ -187,7 +187,7 @@ impl Terminal {
             Key::Interrupt | Key::Quit => {
                 out.extend_from_slice(&[b'^', caret(first)]);
                 self.ended = Some(if first == 0x03 { Ending::Interrupt } else { Ending::Quit });
-                self.text = Vec::new();
+                (self.kept, self.whole, self.end, self.text) = (0, 0, None, Vec::new());
             }
             Key::EndOfInput => {
                 if self.kept == self.whole && self.end.is_none() {

@@ -279,6 +279,26 @@ fn what_is_wrong_ends_the_session_and_has_no_effect() {
 }
 
 #[test]
+fn an_interrupt_throws_away_what_a_paused_command_has_not_read() {
+    for command in [Command::Copy, Command::Discard] {
+        let (mut terminal, mut printed) = (Terminal::new(command), Vec::new());
+        terminal.pause();
+        terminal.input(&mut &b"whole\npart\x03never"[..], &mut printed).unwrap();
+        terminal.resume(&mut printed);
+        assert_eq!(printed, b"whole\r\npart^C");
+        assert_eq!(terminal.ended(), Some(Ending::Interrupt));
+    }
+}
+
+#[test]
+fn a_key_that_is_not_emulated_is_named_and_left_at_the_front() {
+    let (mut terminal, mut printed) = (Terminal::new(Command::Discard), Vec::new());
+    let mut input = &b"typo\x7f"[..];
+    assert_eq!(terminal.input(&mut input, &mut printed), Err(Refused(0x7F)));
+    assert_eq!((input, &printed[..]), (&b"\x7f"[..], &b"typo"[..]));
+}
+
+#[test]
 fn terminals_are_small() {
     assert!(size_of::<Terminal>() <= 48 && size_of::<Decoder>() <= 80);
 }

@@ -87,9 +87,9 @@ pub struct Text {
 }
 
 impl Text {
-    /// Bytes of the pool: 600 KB with its escaped form and its marks, which fits a core's
+    /// Bytes of the pool: with its escaped form and its marks 350 KiB, which fit a core's
     /// second-level cache.
-    pub const POOL_BYTES: usize = 256 << 10;
+    pub const POOL_BYTES: usize = 128 << 10;
     /// Messages start at multiples of this.
     pub const ALIGNMENT: usize = 8;
     /// Bytes of one piece's frame at most.
@@ -153,7 +153,7 @@ impl Text {
     }
 }
 
-/// One message; as small as the two numbers it is made of.
+/// One message: a pool and two numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     text: &'a Text,
