@@ -5,7 +5,7 @@
 //! effect when it is complete; what is wrong ends the session, and the object has none.
 
 use super::json::PIECE_BYTES_MAX;
-use super::unescape::{STOPS, escaped, replaced, whole_escape};
+use super::unescape::{Chunk, escaped, replaced};
 
 /// Bytes of text in one object.
 pub const DATA_BYTES_MAX: usize = 64 << 10;
@@ -200,21 +200,14 @@ impl Decoder {
         Said { typed: std::str::from_utf8(&self.data).expect("it was made so"), resize }
     }
 
-    /// Takes what of a text stands on its own: runs without an escape, and whole escapes of ASCII.
-    /// How much it was.
+    /// Takes what of a text stands on its own, a chunk at most; how much it was.
     fn take_text(&mut self, input: &[u8]) -> Result<usize, Malformed> {
-        let mut at = 0;
-        loop {
-            let rest = &input[at..];
-            let run = rest.iter().position(|&byte| STOPS[usize::from(byte)]).unwrap_or(rest.len());
-            if run > 0 {
-                self.append(&rest[..run])?;
-            }
-            at += run;
-            let Some((byte, bytes)) = whole_escape(&rest[run..]) else { return Ok(at) };
-            self.append(&[byte])?;
-            at += bytes;
+        let mut chunk = Chunk::new();
+        let taken = chunk.unescape(input);
+        if taken > 0 {
+            self.append(chunk.bytes())?;
         }
+        Ok(taken)
     }
 
     /// One byte; whether an object is complete with it.
