@@ -4,7 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use scale_tests::decoders::{heads, tls, websocket, words};
+use scale_tests::decoders::{heads, terminal, tls, websocket, words};
 
 fn cuts() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![0u8..8, any::<u8>()], 0..4)
@@ -82,6 +82,57 @@ fn head() -> impl Strategy<Value = Vec<u8>> {
         }
         [text.as_bytes(), b"\r\n", &rest].concat()
     })
+}
+
+/// JSON as terminals are sent it, and what is nearly so.
+fn typed() -> impl Strategy<Value = Vec<u8>> {
+    let whole = select(vec![
+        r#"{"data":"ls -l\n"}"#,
+        r#"{"data":"a\"\\\u003c\t\n"}"#,
+        r#"{"height":40,"width":120}"#,
+        r#"{"Data":"\u0003","HEIGHT":1,"width":65535}"#,
+        r#"{"data":"\ud83d\ude00 \ud83d x \udc00"}"#,
+        r#"{"unknown":[{"data":1},[-1.5e+3,true,false,null,""]],"data":"é"}"#,
+        "{}",
+    ]);
+    let part = select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\",
+        "\\u",
+        "00",
+        "1",
+        "-",
+        "e",
+        ".",
+        "null",
+        "true",
+        "\"data\":",
+        "\"height\":",
+        "\"width\":",
+        "\"datas\":",
+        "\"x\"",
+        "65535",
+        "65536",
+        "25.0",
+        "1e2",
+        "-0",
+        " ",
+        "\n",
+    ]);
+    let bytes = prop_oneof![
+        6 => whole.prop_map(|text| text.as_bytes().to_vec()),
+        12 => part.prop_map(|text| text.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 1..3),
+        1 => (1usize..40).prop_map(|deep| [br#"{"x":"#.as_slice(), &vec![b'['; deep]].concat()),
+        1 => (0usize..3).prop_map(|n| 65_535 + n).prop_map(|long| format!("{{\"data\":\"{}\"}}", "x".repeat(long)).into_bytes()),
+    ];
+    vec(bytes, 0..12).prop_map(|parts| parts.concat())
 }
 
 const TIMES: &[&str] =
@@ -175,6 +226,16 @@ proptest! {
     #[test]
     fn any_bytes_are_frames_or_a_fault(switch: u8, cuts in cuts(), bytes in vec(any::<u8>(), 0..600)) {
         websocket::check(switch, &cuts, &bytes);
+    }
+
+    #[test]
+    fn what_is_typed_means_the_same_however_it_is_cut(cuts in cuts(), bytes in typed()) {
+        terminal::check(&cuts, &bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_typed_or_malformed(cuts in cuts(), bytes in vec(prop_oneof![3 => 0x20u8..0x7F, 1 => any::<u8>()], 0..200)) {
+        terminal::check(&cuts, &[&b"{\"data\":\""[..], &bytes, b"\"}"].concat());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //!
 //! Nothing here owns a socket, a thread or a clock. A protocol is one folder:
 //!
+//! - [`coder`]: the web terminal of Coder, both roles.
 //! - [`http`]: the HTTP/1.1 upgrade, both roles.
 //! - [`tls`]: TLS 1.2 and 1.3 over rustls' unbuffered API, decrypting in place.
 //! - [`ws`]: websocket frames and sessions, RFC 6455, both roles.
 //!
 //! Elsewhere: deadlines and pacing (`scaled`), sockets and memory (`scale-ring`).
 
+pub mod coder;
 pub mod fault;
 pub mod http;
 pub mod tls;

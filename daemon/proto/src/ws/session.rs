@@ -291,6 +291,10 @@ impl Session {
                     self.queue(Opcode::Close, &payload[..payload.len().min(2)], random);
                 }
                 self.reading = Reading::Closed;
+                if payload.len() > 2 {
+                    payload.drain(..2);
+                    self.rare.get_or_insert_default().control = payload; // for `close_reason`
+                }
                 Ok(Some(Event::Closed { code, by_us }))
             }
         }
@@ -346,6 +350,15 @@ impl Session {
             self.close_sent = true;
             self.queue(Opcode::Close, &code.to_be_bytes(), random);
         }
+    }
+
+    /// What the peer's Close says besides its code, once [`Event::Closed`] has come.
+    pub fn close_reason(&self) -> &str {
+        let reason = match self.reading {
+            Reading::Closed => self.rare.as_ref().map_or(&[][..], |rare| &rare.control),
+            _ => &[],
+        };
+        std::str::from_utf8(reason).unwrap_or("") // a Close with another was refused
     }
 
     /// Whether our Close has been queued.

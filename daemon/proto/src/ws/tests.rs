@@ -66,6 +66,7 @@ fn ping_is_answered_with_its_payload_and_close_with_its_code() {
     for cut in 1..bytes.len() {
         let (seen, session) = read_all(Role::Client, &bytes, cut);
         assert_eq!(seen, Ok(vec![Seen::Closed(Some(1000), false)]));
+        assert_eq!(session.close_reason(), "bye");
         let (answers, _) = read_all(Role::Server, session.outbox(), 3);
         assert_eq!(answers, Ok(vec![Seen::Pong, Seen::Closed(Some(1000), false)]));
     }
