@@ -7,6 +7,7 @@ use scale_ring::{Ring, Time, Token};
 use crate::load::Traffic;
 use crate::stream::flow::Standing;
 use crate::stream::meter::Figure;
+use crate::stream::stack::Connection;
 use crate::stream::unanswered::Message;
 
 use super::turn::{Deadline, SEND_BATCH, SENDS_MAX, Worker, kind};
@@ -46,12 +47,11 @@ impl<R: Ring> Worker<R> {
         for &(stream, _) in fired {
             scale_ring::prefetch(&self.streams[stream as usize]);
         }
-        for &(stream, _) in fired {
-            let connection = self.streams[stream as usize].connection;
-            if let Some(Some(connection)) = self.connections.get(connection as usize) {
-                scale_ring::prefetch(&**connection);
-            }
-        }
+        let connections = |&(stream, _): &(u32, Time)| {
+            self.connections.get(self.streams[stream as usize].connection as usize)?.as_deref()
+        };
+        fired.iter().filter_map(connections).for_each(scale_ring::prefetch);
+        fired.iter().filter_map(connections).for_each(Connection::prefetch_session);
     }
 
     /// The grid point `due` of `stream` has come; so may have later ones.
