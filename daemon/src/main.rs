@@ -67,7 +67,7 @@ async fn serve(
     settings: Settings,
     targets: Targets,
     store: Store,
-    engine: scaled::run::supervisor::Engine,
+    engine: scaled::run::workers::Engine,
 ) -> Result<(), String> {
     let control = bind(&settings.socket).await?;
     let _socket = SocketFile(settings.socket.clone());

@@ -678,8 +678,9 @@ fn next_out<R: Ring>(ring: &mut R, connection: &mut Connection) -> Option<scale_
         let out = std::mem::take(&mut connection.out);
         connection.handed += out.len() as u64;
         connection.sealed.resize(from + Tls::sealed_bytes_max(out.len()), 0);
-        let bytes = tls.seal(&out, &mut connection.sealed[from..]).unwrap_or(0);
-        connection.sealed.truncate(from + bytes);
+        let bytes = tls.seal(&out, &mut connection.sealed[from..]);
+        connection.closing |= bytes.is_err(); // its key is used up
+        connection.sealed.truncate(from + bytes.unwrap_or(0));
     }
     let queue = if connection.tls.is_some() { &mut connection.sealed } else { &mut connection.out };
     if queue.is_empty() {

@@ -13,8 +13,9 @@ use tokio::sync::broadcast;
 
 use crate::run::plan::{Host, Plan};
 use crate::run::store::Store;
-use crate::run::supervisor::{Engine, Supervisor, wall_seconds};
+use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::Targets;
+use crate::run::workers::Engine;
 use crate::settings::{Realtime, Settings};
 
 /// Names are resolved again this often, for reconnects.

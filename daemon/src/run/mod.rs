@@ -1,5 +1,5 @@
 //! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
-//! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] while it goes,
+//! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] and [`workers`] while it goes,
 //! [`saturation`] whether we are the limit, [`parts`], [`result`] and [`histograms`] what it came to,
 //! [`store`] what is kept of it.
 
@@ -13,3 +13,4 @@ pub mod saturation;
 pub mod store;
 pub mod supervisor;
 pub mod targets;
+pub mod workers;

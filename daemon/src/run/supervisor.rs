@@ -2,57 +2,30 @@
 //! and at last the report.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Receiver;
 
 use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
 use scale_api::report::{self, Event, Mark, Report, SeriesRow};
 use scale_api::spec::{self, Spec};
-use scale_ring::{Features, Kernel, KernelConfig, Time, host};
+use scale_ring::{Time, host};
 
 use crate::stream::flow::Standing;
-use crate::stream::meter::{Cell, Counters, Figure, Histograms};
-use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
-use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
+use crate::stream::meter::{Counters, Figure, Histograms};
+use crate::worker::share::{GroupPhase, StreamResult};
+use crate::worker::{Command, Snapshot};
 
 use super::histograms::{self, Serialised};
 use super::parts::{self, OpenAtEnd};
 use super::plan::{Plan, base_pace};
 use super::result::{self, Ending, Sum};
-use super::saturation::{Saturation, Second};
+use super::saturation::Saturation;
 use super::targets::Targets;
+use super::workers::{self, Engine, Hand};
 
-/// How workers run.
-#[derive(Debug, Clone, Copy)]
-pub struct Engine {
-    /// SCHED_FIFO for workers.
-    pub realtime: bool,
-    /// What the ring may use.
-    pub features: Features,
-}
-
-/// Priority of workers under `--realtime fifo`.
-const FIFO_PRIORITY: i32 = 10;
 /// From the start's answer to the run's start: workers set up their rings meanwhile.
 const LEAD_NS: u64 = 50_000_000;
 /// Stages named in a row of the series; beyond them it says how many more there are.
 const STAGES_NAMED_MAX: usize = 8;
-
-struct WorkerState {
-    core: usize,
-    inbox: Inbox,
-    thread: Option<JoinHandle<()>>,
-    cells: Vec<Cell>,
-    groups: Vec<GroupGauges>,
-    last: Option<(Time, u64)>,
-    busy: Vec<f64>,
-    turn_p99: f64,
-    turn_max: f64,
-    second: u64,
-    ring: scale_ring::RingCounters,
-    finished: bool,
-    histograms: Vec<Histograms>,
-}
 
 /// A going run.
 pub struct Supervisor {
@@ -63,7 +36,7 @@ pub struct Supervisor {
     /// The run as `set` has changed it.
     wanted: Spec,
     receiver: Receiver<Snapshot>,
-    workers: Vec<WorkerState>,
+    workers: Vec<Hand>,
     started: Time,
     started_at: f64,
     second: u64,
@@ -105,77 +78,8 @@ impl Supervisor {
         host: Vec<DoctorEntry>,
     ) -> Result<Self, String> {
         let rss_before = host::rss_bytes();
-        let (sender, receiver) = mpsc::channel();
-        let (ready, all_ready) = mpsc::channel();
         let started = host::monotonic_now().plus_ns(LEAD_NS);
-        let count = plan.cores.len() as u32;
-        let mut workers = Vec::new();
-        for (number, &core) in plan.cores.iter().enumerate() {
-            let inbox = Inbox::default();
-            let streams: u64 =
-                plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
-            let share = Share {
-                worker: number as u32,
-                workers: count,
-                start_at: started,
-                seed: plan.seed,
-                groups: plan.groups.clone(),
-                endpoints: plan.endpoints.clone(),
-                addresses: plan.addresses.clone(),
-                ports: plan.ports(number),
-                ports_reserved: plan.ports_reserved.clone(),
-                streams_max: streams as usize,
-            };
-            let config = KernelConfig {
-                // Room for streams that `set` may add; beyond it ordinary descriptors serve.
-                sockets_max: (streams as u32).saturating_mul(2).max(1024),
-                receive_buffers: 1024,
-                receive_buffer_bytes: plan.receive_buffer_bytes,
-                features: engine.features,
-            };
-            let (sender, ready, its_inbox) = (sender.clone(), ready.clone(), inbox.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{core}"))
-                .spawn(move || {
-                    host::pin_current_thread(core);
-                    if engine.realtime && let Err(error) = host::set_realtime_fifo(FIFO_PRIORITY) {
-                        let _ = ready.send(Err(format!("--realtime fifo is not allowed here ({error}); give CAP_SYS_NICE or LimitRTPRIO=10")));
-                        return;
-                    }
-                    match Kernel::new(&config) {
-                        Ok(ring) => {
-                            let _ = ready.send(Ok(()));
-                            let mut worker = Worker::new(ring, share, its_inbox, sender);
-                            while worker.turn() == Turn::Going {}
-                        }
-                        Err(error) => drop(ready.send(Err(error.to_string()))),
-                    }
-                })
-                .map_err(|error| format!("cannot start a worker: {error}"))?;
-            workers.push(WorkerState {
-                core,
-                inbox,
-                thread: Some(thread),
-                cells: Vec::new(),
-                groups: Vec::new(),
-                last: None,
-                busy: Vec::new(),
-                turn_p99: 0.0,
-                turn_max: 0.0,
-                second: 0,
-                ring: scale_ring::RingCounters::default(),
-                finished: false,
-                histograms: Vec::new(),
-            });
-        }
-        for _ in 0..count {
-            let answer =
-                all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
-            if let Err(error) = answer {
-                workers.iter().for_each(|worker| worker.inbox.push(Command::Abort));
-                return Err(error);
-            }
-        }
+        let (workers, receiver) = workers::start(&plan, engine, started)?;
         Ok(Self {
             event: Event {
                 run: id.clone(),
@@ -214,8 +118,16 @@ impl Supervisor {
 
     /// Takes what workers handed over. `true`: a second is complete, and [`Self::event`] is new.
     pub fn poll(&mut self) -> bool {
+        let ended: Vec<bool> = self.workers.iter().map(Hand::has_ended).collect();
         while let Ok(snapshot) = self.receiver.try_recv() {
-            self.take(snapshot);
+            let worker = snapshot.worker as usize;
+            self.streams.extend(self.workers[worker].take(snapshot));
+        }
+        for (worker, _) in ended.into_iter().enumerate().filter(|(_, ended)| *ended) {
+            if !std::mem::replace(&mut self.workers[worker].finished, true) {
+                let core = self.workers[worker].core;
+                self.abort(&format!("the worker on core {core} ended by itself: a bug of scaled"), true);
+            }
         }
         let reached = self.workers.iter().filter(|w| !w.finished).map(|w| w.second).min();
         let reached = reached.unwrap_or(self.second + u64::from(!self.workers.is_empty()));
@@ -230,32 +142,6 @@ impl Supervisor {
     /// Whether every worker has ended.
     pub fn is_finished(&self) -> bool {
         self.workers.iter().all(|worker| worker.finished)
-    }
-
-    fn take(&mut self, snapshot: Snapshot) {
-        let worker = &mut self.workers[snapshot.worker as usize];
-        if worker.cells.is_empty() {
-            worker.cells = vec![Cell::default(); snapshot.cells.len()];
-            worker.histograms = vec![Histograms::default(); snapshot.cells.len()];
-        }
-        for ((mine, second), new) in worker.cells.iter_mut().zip(&mut worker.histograms).zip(snapshot.cells) {
-            mine.counters = new.counters;
-            mine.histograms.add(&new.histograms);
-            second.add(&new.histograms);
-        }
-        if let Some((at, cpu)) = worker.last.replace((snapshot.at, snapshot.cpu_ns)) {
-            let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
-            worker.busy.push(busy.min(1.0));
-        }
-        worker.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
-        worker.turn_max = worker.turn_max.max(snapshot.turns.max() as f64 / 1e6);
-        worker.groups = snapshot.groups;
-        worker.second = snapshot.second;
-        worker.ring = snapshot.ring;
-        if let Some(streams) = snapshot.finished {
-            worker.finished = true;
-            self.streams.extend(streams);
-        }
     }
 
     fn close_second(&mut self) {
@@ -351,38 +237,13 @@ impl Supervisor {
     }
 
     fn worker_reports(&self) -> Vec<report::Worker> {
-        let report = |worker: &WorkerState| report::Worker {
-            cpu: worker.core as u64,
-            streams: worker.groups.iter().map(|group| u64::from(group.requested)).sum(),
-            busy_mean: if worker.busy.is_empty() {
-                0.0
-            } else {
-                worker.busy.iter().sum::<f64>() / worker.busy.len() as f64
-            },
-            busy_max: worker.busy.iter().copied().fold(0.0, f64::max),
-            turn_p99: worker.turn_p99,
-            turn_max: worker.turn_max,
-        };
-        self.workers.iter().map(report).collect()
+        self.workers.iter().map(Hand::report).collect()
     }
 
     fn judge_saturation(&mut self) {
         let groups = &self.plan.groups;
         let aligned = groups.iter().any(|group| group.tick_offset == crate::load::TickOffset::Aligned);
-        let second = |worker: &WorkerState| {
-            let tick_ns = worker.groups.iter().map(|group| group.tick_ns).min();
-            let mut sum = Counters::default();
-            worker.cells.iter().for_each(|cell| sum.add(&cell.counters));
-            Second {
-                steady: worker.groups.iter().any(|group| group.phase == GroupPhase::Steady),
-                busy: worker.busy.last().copied().unwrap_or(0.0),
-                turn_p99: worker.turn_p99,
-                tick: tick_ns.filter(|_| !aligned).map(|ns| ns as f64 / 1e9),
-                due: sum.ticks_due,
-                missed: sum.missed_generator,
-            }
-        };
-        self.saturation.take(self.workers.iter().map(second));
+        self.saturation.take(self.workers.iter().map(|worker| worker.last_second(aligned)));
     }
 
     /// A run whose streams are all down and may not come back ends early.
@@ -404,7 +265,7 @@ impl Supervisor {
 
     fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        self.workers.iter().flat_map(|worker| &worker.cells).for_each(|cell| sum.add(&cell.counters));
+        self.workers.iter().for_each(|worker| sum.add(&worker.counters()));
         sum
     }
 
@@ -572,7 +433,7 @@ impl Supervisor {
     }
 
     fn send(&self, command: &Command) {
-        self.workers.iter().for_each(|worker| worker.inbox.push(command.clone()));
+        self.workers.iter().for_each(|worker| worker.say(command.clone()));
     }
 
     /// The report so far, or at the end: the same figures either way.
@@ -689,10 +550,6 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.send(&Command::Abort);
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                let _ = thread.join();
-            }
-        }
+        self.workers.iter_mut().for_each(Hand::join);
     }
 }

@@ -118,6 +118,8 @@ pub struct Connection {
     carry: Vec<u8>,
     /// Sealed bytes to go out first.
     sealed: Vec<u8>,
+    /// close_notify is to follow everything else.
+    goodbye: bool,
     upper: Upper,
 }
 
@@ -178,6 +180,7 @@ impl Connection {
             tls: None,
             carry: Vec::new(),
             sealed: Vec::new(),
+            goodbye: false,
             upper: Upper { opening: None, session: None },
         }
     }
@@ -277,10 +280,17 @@ impl Connection {
         }
     }
 
-    /// The websocket is closed; TLS says so too.
+    /// The websocket is closed; TLS says so too, behind everything else that is still to be said.
     pub fn close_tls(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            // A session that cannot say goodbye is closed all the same.
+        self.goodbye = self.tls.is_some();
+    }
+
+    /// Seals close_notify where it is its turn. A session that cannot say goodbye is closed all the
+    /// same.
+    fn say_goodbye(&mut self) {
+        if std::mem::take(&mut self.goodbye)
+            && let Some(tls) = &mut self.tls
+        {
             let _ = tls.close_notify(&mut self.sealed);
         }
     }
@@ -302,6 +312,7 @@ impl Connection {
     /// Whether something waits to go out.
     pub fn has_output(&self) -> bool {
         !self.sealed.is_empty()
+            || self.goodbye
             || self.message.is_some()
             || self.upper.opening.as_ref().is_some_and(|opening| !opening.request.is_empty())
             || self.upper.session.as_ref().is_some_and(|session| !session.outbox().is_empty())
@@ -327,6 +338,23 @@ impl Connection {
             return self.message_out(outgoing, ring, payload, opcode).map(Some);
         }
         self.control_out(ring)
+    }
+
+    /// What there is besides messages: the upgrade, control frames, and at last close_notify.
+    #[cold]
+    fn control_out<R: Ring>(&mut self, ring: &mut R) -> Result<Option<SendBuffer>, Fault> {
+        let control = self.control_frames_out(ring)?;
+        self.say_goodbye();
+        Ok(match control {
+            // One buffer for both: whoever is lost has no turn for another.
+            Some(mut buffer) if buffer.spare_mut().len() >= self.sealed.len() => {
+                buffer.extend(&std::mem::take(&mut self.sealed));
+                Some(buffer)
+            }
+            Some(buffer) => Some(buffer),
+            None if self.sealed.is_empty() => None,
+            None => Some(self.sealed_out(ring)),
+        })
     }
 
     fn sealed_out<R: Ring>(&mut self, ring: &mut R) -> SendBuffer {
@@ -402,8 +430,7 @@ impl Connection {
         Ok(buffer)
     }
 
-    #[cold]
-    fn control_out<R: Ring>(&mut self, ring: &mut R) -> Result<Option<SendBuffer>, Fault> {
+    fn control_frames_out<R: Ring>(&mut self, ring: &mut R) -> Result<Option<SendBuffer>, Fault> {
         let plain: &[u8] = match (&self.upper.opening, &self.upper.session) {
             (Some(opening), _) if self.phase == Phase::Upgrading => &opening.request,
             (None, Some(session)) => session.outbox(),

@@ -188,6 +188,7 @@ impl<R: Ring> Worker<R> {
         }
         match progress.closed {
             Some(ClosedBy::Peer) if self.connection(index).phase == Phase::Open => {
+                self.connection(index).close_tls();
                 return self.lose(index, Class::CloseFrame, done);
             }
             Some(_) => {
@@ -198,6 +199,7 @@ impl<R: Ring> Worker<R> {
             None => {}
         }
         if progress.peer_ended {
+            self.push_out_if_free(index);
             return self.peer_ended(index, done);
         }
         let connection = self.connection(index);

@@ -28,6 +28,7 @@ pub struct Tls {
     resumed: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one; boxed where it is kept")]
 enum Stage {
     /// Boxed: its memory goes with the handshake.
     Handshake(Box<Side>),
@@ -36,7 +37,6 @@ enum Stage {
     Broken,
 }
 
-#[expect(clippy::large_enum_variant, reason = "boxed where it is kept")]
 enum Side {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
@@ -62,29 +62,12 @@ pub struct Received {
 /// Runs the handshake until it waits for input; true where it has finished. `$connection` has both
 /// roles' type.
 macro_rules! drive {
-    ($connection:expr, $input:expr, $out:expr, $plain:expr, $received:expr) => {
+    ($connection:expr, $input:expr, $out:expr, $received:expr) => {
         loop {
             let UnbufferedStatus { discard, state, .. } =
                 $connection.process_tls_records(&mut $input[$received.consumed..]);
-            let mut discard = discard;
             let mut waits = None;
             let result = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    let mut result = Ok(());
-                    while let Some(record) = traffic.next_record() {
-                        match record {
-                            Ok(record) => {
-                                discard += record.discard;
-                                result = $plain(record.payload);
-                            }
-                            Err(error) => result = Err(fault(&error)),
-                        }
-                        if result.is_err() {
-                            break;
-                        }
-                    }
-                    result
-                }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => encode($out, |out| data.encode(out)),
                 Ok(ConnectionState::TransmitTlsData(transmit)) => {
                     transmit.done();
@@ -102,7 +85,7 @@ macro_rules! drive {
                     waits = Some(false);
                     Ok(())
                 }
-                Ok(_) => Err(Fault::TlsProtocol("early data was not asked for".into())),
+                Ok(_) => Err(Fault::TlsProtocol("data before the handshake's end".into())),
                 Err(error) => Err(fault(&error)),
             };
             $received.consumed += discard;
@@ -124,17 +107,16 @@ macro_rules! drive {
 }
 
 impl Side {
-    /// As [`Tls::receive`]; true where the handshake has finished.
+    /// Runs the handshake over `input`; true where it has finished.
     fn receive(
         &mut self,
         input: &mut [u8],
         out: &mut Vec<u8>,
-        plain: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
         received: &mut Received,
     ) -> Result<bool, Fault> {
         Ok(match self {
-            Self::Client(connection) => drive!(connection, input, out, plain, received),
-            Self::Server(connection) => drive!(connection, input, out, plain, received),
+            Self::Client(connection) => drive!(connection, input, out, received),
+            Self::Server(connection) => drive!(connection, input, out, received),
         })
     }
 
@@ -153,15 +135,6 @@ impl Side {
             Self::Server(side) => Records::server(side.dangerous_into_kernel_connection().map_err(cannot)?),
         }
     }
-}
-
-/// Whether a whole record lies at the front of `input`: after a handshake that is a piece of a
-/// handshake message that rustls has opened already and still needs.
-fn has_whole_record(input: &[u8]) -> bool {
-    const HEADER_BYTES: usize = 5;
-    input.first_chunk::<HEADER_BYTES>().is_some_and(|&[.., high, low]| {
-        input.len() >= HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]))
-    })
 }
 
 impl Tls {
@@ -212,12 +185,26 @@ impl Tls {
             Stage::Broken => return Err(Fault::TlsProtocol("it is broken already".into())),
         };
         let mut received = Received::default();
-        let finished = side.receive(input, out, plain, &mut received)?;
-        if finished && !has_whole_record(&input[received.consumed..]) {
+        // Shown a record at a time: what lies behind the handshake's last one is not for rustls, which
+        // would answer a key update there under keys that it has handed over by then.
+        let mut shown = 0;
+        let finished = loop {
+            shown = record::end(&input[shown..]).map_or(input.len(), |bytes| shown + bytes);
+            if side.receive(&mut input[..shown], out, &mut received)? {
+                break true;
+            }
+            if shown == input.len() {
+                break false;
+            }
+        };
+        if finished {
             self.resumed = side.is_resumed();
             if let Stage::Handshake(side) = std::mem::replace(&mut self.stage, Stage::Broken) {
                 self.stage = Stage::Open(side.into_records()?);
             }
+            let behind = self.receive(&mut input[received.consumed..], out, plain)?;
+            received.consumed += behind.consumed;
+            received.peer_closed |= behind.peer_closed;
             received.established_now = true;
         }
         Ok(received)

@@ -20,8 +20,6 @@ use crate::Fault;
 
 /// Plain bytes of a record (RFC 8446 §5.1).
 pub(super) const PLAIN_BYTES_MAX: usize = 16 << 10;
-/// Sealed bytes of a record, without its header, that are taken (RFC 5246 §6.2.3; 1.3 has less).
-const SEALED_BYTES_MAX: usize = PLAIN_BYTES_MAX + 2048;
 const HEADER_BYTES: usize = 5;
 const TAG_BYTES: usize = 16;
 /// AES-GCM in TLS 1.2 sends these of each nonce (RFC 5288 §3).
@@ -32,11 +30,12 @@ pub(super) const OVERHEAD_BYTES: usize = HEADER_BYTES + EXPLICIT_NONCE_BYTES + 1
 pub(super) const KEY_UPDATE_BYTES: usize = KEY_UPDATE.len() + OVERHEAD_BYTES;
 /// Handshake messages after the handshake are tickets and key updates: no more than this.
 const HANDSHAKE_BYTES_MAX: usize = 128 << 10;
-/// Answers (key updates, alerts) that may wait to be sent: a peer that asks for more is cut off.
-const ANSWERS_BYTES_MAX: usize = 4096;
-/// Records sealed under one key: a third of what RFC 8446 §5.5 allows AES-GCM at full size.
-/// TLS 1.3 then changes the key, TLS 1.2 cannot and ends.
+/// Records in a row that bring no application data: tickets, key updates, warnings, padding.
+const EMPTY_RECORDS_MAX: u8 = 64;
+/// Records sealed under one AES-GCM key, about what RFC 8446 §5.5 allows at full size, halved:
+/// TLS 1.3 then changes the key, TLS 1.2 cannot and ends. ChaCha20-Poly1305 has no such limit.
 const RECORDS_MAX: u64 = 1 << 23;
+const RECORDS_MAX_TLS12_GCM: u64 = 1 << 24;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
@@ -75,6 +74,20 @@ impl Form {
     /// The type within the sealed part (RFC 8446 §5.2).
     const fn inner_type_bytes(self) -> usize {
         matches!(self, Self::Tls13) as usize
+    }
+
+    /// Sealed bytes of a record, without its header, that are taken (RFC 8446 §5.2, RFC 5246 §6.2.3).
+    const fn sealed_bytes_max(self) -> usize {
+        PLAIN_BYTES_MAX + if matches!(self, Self::Tls13) { 256 } else { 2048 }
+    }
+
+    /// Records sealed under one key.
+    const fn records_max(self) -> u64 {
+        match self {
+            Self::Tls13 => RECORDS_MAX,
+            Self::Tls12Gcm => RECORDS_MAX_TLS12_GCM,
+            Self::Tls12ChaCha => u64::MAX,
+        }
     }
 
     /// Bytes of the sealed part of a record with `plain_bytes`.
@@ -140,10 +153,12 @@ impl AsRef<[u8]> for Additional {
     }
 }
 
-/// What derives further keys and takes tickets.
+/// What derives further keys and takes tickets. TLS 1.2 does neither after its handshake.
 enum Keeper {
     Client(Box<KernelConnection<ClientConnectionData>>),
     Server(Box<KernelConnection<ServerConnectionData>>),
+    Client12,
+    Server12,
 }
 
 /// A connection's records.
@@ -153,9 +168,17 @@ pub(super) struct Records {
     rx: Half,
     records_max: u64,
     peer_closed: bool,
+    /// A fatal alert went or came (RFC 8446 §6.2).
+    dead: bool,
+    /// Records in a row without application data.
+    empty: u8,
     /// Handshake messages that have come in part.
     handshake: Vec<u8>,
     keeper: Keeper,
+}
+
+fn broken() -> Fault {
+    Fault::TlsProtocol("it is broken already".into())
 }
 
 fn unusable(what: &str) -> Fault {
@@ -166,39 +189,45 @@ impl Records {
     pub fn client(
         (secrets, kernel): (ExtractedSecrets, KernelConnection<ClientConnectionData>),
     ) -> Result<Self, Fault> {
-        let version = kernel.protocol_version();
-        Self::new(secrets, version, Keeper::Client(Box::new(kernel)))
+        match kernel.protocol_version() {
+            ProtocolVersion::TLSv1_3 => Self::new(secrets, Keeper::Client(Box::new(kernel))),
+            _ => Self::new(secrets, Keeper::Client12),
+        }
     }
 
     pub fn server(
         (secrets, kernel): (ExtractedSecrets, KernelConnection<ServerConnectionData>),
     ) -> Result<Self, Fault> {
-        let version = kernel.protocol_version();
-        Self::new(secrets, version, Keeper::Server(Box::new(kernel)))
+        match kernel.protocol_version() {
+            ProtocolVersion::TLSv1_3 => Self::new(secrets, Keeper::Server(Box::new(kernel))),
+            _ => Self::new(secrets, Keeper::Server12),
+        }
     }
 
-    fn new(secrets: ExtractedSecrets, version: ProtocolVersion, keeper: Keeper) -> Result<Self, Fault> {
+    fn new(secrets: ExtractedSecrets, keeper: Keeper) -> Result<Self, Fault> {
         let chacha = matches!(secrets.tx.1, ConnectionTrafficSecrets::Chacha20Poly1305 { .. });
-        let form = match version {
-            ProtocolVersion::TLSv1_3 => Form::Tls13,
-            _ if chacha => Form::Tls12ChaCha,
-            _ => Form::Tls12Gcm,
+        let form = match keeper {
+            Keeper::Client(_) | Keeper::Server(_) => Form::Tls13,
+            Keeper::Client12 | Keeper::Server12 if chacha => Form::Tls12ChaCha,
+            Keeper::Client12 | Keeper::Server12 => Form::Tls12Gcm,
         };
         Ok(Self {
             form,
             tx: Half::new(secrets.tx)?,
             rx: Half::new(secrets.rx)?,
-            records_max: RECORDS_MAX,
+            records_max: form.records_max(),
             peer_closed: false,
+            dead: false,
+            empty: 0,
             handshake: Vec::new(),
             keeper,
         })
     }
 
-    pub fn version(&self) -> ProtocolVersion {
-        match &self.keeper {
-            Keeper::Client(kernel) => kernel.protocol_version(),
-            Keeper::Server(kernel) => kernel.protocol_version(),
+    pub const fn version(&self) -> ProtocolVersion {
+        match self.form {
+            Form::Tls13 => ProtocolVersion::TLSv1_3,
+            Form::Tls12Gcm | Form::Tls12ChaCha => ProtocolVersion::TLSv1_2,
         }
     }
 
@@ -217,6 +246,9 @@ impl Records {
         plain_bytes: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<usize, Fault> {
+        if self.dead {
+            return Err(broken());
+        }
         let before = if self.tx.sequence >= self.records_max { self.change_key(out)? } else { 0 };
         Ok(before + self.seal_as(APPLICATION_DATA, &mut out[before..], plain_bytes, fill)?)
     }
@@ -267,6 +299,7 @@ impl Records {
         let next = match &mut self.keeper {
             Keeper::Client(kernel) => kernel.update_tx_secret(),
             Keeper::Server(kernel) => kernel.update_tx_secret(),
+            Keeper::Client12 | Keeper::Server12 => return Err(unusable("its key")),
         };
         self.tx = Half::new(next.map_err(|error| super::fault(&error))?)?;
         Ok(bytes)
@@ -276,6 +309,7 @@ impl Records {
         let next = match &mut self.keeper {
             Keeper::Client(kernel) => kernel.update_rx_secret(),
             Keeper::Server(kernel) => kernel.update_rx_secret(),
+            Keeper::Client12 | Keeper::Server12 => return Err(unusable("its key")),
         };
         self.rx = Half::new(next.map_err(|error| super::fault(&error))?)?;
         Ok(())
@@ -308,22 +342,22 @@ impl Records {
         out: &mut Vec<u8>,
         plain: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<Received, Fault> {
+        if self.dead {
+            return Err(broken());
+        }
         let mut received = Received::default();
         while !self.peer_closed
-            && let Some(record) = self.next(&mut input[received.consumed..], out)?
+            && let Some(record) = self
+                .next(&mut input[received.consumed..])
+                .or_else(|(description, fault)| self.refuse(description, fault, out))?
         {
             received.consumed += record.bytes;
-            match record.kind {
-                APPLICATION_DATA => plain(record.plain)?,
-                ALERT => self.alerted(record.plain)?,
-                HANDSHAKE => {
-                    let result = self.handshake(record.plain, out);
-                    result.or_else(|(description, fault)| self.refuse(description, fault, out))?;
-                }
-                _ => {
-                    let fault = Fault::TlsProtocol("a record of an unexpected type".into());
-                    return self.refuse(AlertDescription::UnexpectedMessage, fault, out);
-                }
+            if record.kind == APPLICATION_DATA && !record.plain.is_empty() && self.handshake.is_empty() {
+                self.empty = 0;
+                plain(record.plain)?;
+            } else {
+                self.rare(&record, out)
+                    .or_else(|(description, fault)| self.refuse(description, fault, out))?;
             }
         }
         if self.peer_closed {
@@ -334,6 +368,25 @@ impl Records {
         Ok(received)
     }
 
+    /// A record that is not application data, or should not be.
+    #[cold]
+    fn rare(&mut self, record: &Opened<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.empty += 1;
+        if self.empty > EMPTY_RECORDS_MAX {
+            return Err(refusal(AlertDescription::UnexpectedMessage, "records without data, without end"));
+        }
+        match record.kind {
+            // RFC 8446 §5.1: the pieces of a handshake message follow each other.
+            ALERT | APPLICATION_DATA if !self.handshake.is_empty() => {
+                Err(refusal(AlertDescription::UnexpectedMessage, "a handshake message with something within"))
+            }
+            APPLICATION_DATA => Ok(()),
+            ALERT => self.alerted(record.plain),
+            HANDSHAKE if !record.plain.is_empty() => self.handshake(record.plain, out),
+            _ => Err(refusal(AlertDescription::UnexpectedMessage, "a record of an unexpected type")),
+        }
+    }
+
     /// Appends the fatal alert that tells the peer why.
     #[cold]
     fn refuse<T>(
@@ -342,13 +395,16 @@ impl Records {
         fault: Fault,
         out: &mut Vec<u8>,
     ) -> Result<T, Fault> {
-        self.alert(FATAL, description, out)?;
+        if !self.dead {
+            self.alert(FATAL, description, out)?;
+            self.dead = true;
+        }
         Err(fault)
     }
 
     /// Opens the record at the front of `input` in place, once it has come whole.
     #[inline]
-    fn next<'a>(&mut self, input: &'a mut [u8], out: &mut Vec<u8>) -> Result<Option<Opened<'a>>, Fault> {
+    fn next<'a>(&mut self, input: &'a mut [u8]) -> Result<Option<Opened<'a>>, Refusal> {
         let Some(&[outer, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let sealed_bytes = usize::from(u16::from_be_bytes([high, low]));
         let typed = if self.form == Form::Tls13 {
@@ -357,31 +413,32 @@ impl Records {
             (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&outer)
         };
         if !typed {
-            let fault = Fault::TlsProtocol("a record of an unexpected type".into());
-            return self.refuse(AlertDescription::UnexpectedMessage, fault, out);
+            return Err(refusal(AlertDescription::UnexpectedMessage, "a record of an unexpected type"));
         }
-        if sealed_bytes > SEALED_BYTES_MAX {
-            let fault = Fault::TlsProtocol("a record is too long".into());
-            return self.refuse(AlertDescription::RecordOverflow, fault, out);
+        if sealed_bytes > self.form.sealed_bytes_max() {
+            return Err(refusal(AlertDescription::RecordOverflow, "a record is too long"));
         }
         let bytes = HEADER_BYTES + sealed_bytes;
         let Some(record) = input.get_mut(..bytes) else { return Ok(None) };
-        match self.open(outer, &mut record[HEADER_BYTES..]) {
-            Some((kind, plain)) if plain.len() <= PLAIN_BYTES_MAX => Ok(Some(Opened { kind, plain, bytes })),
-            Some(_) => {
-                let fault = Fault::TlsProtocol("a record is too long".into());
-                self.refuse(AlertDescription::RecordOverflow, fault, out)
-            }
-            None => {
-                let fault = Fault::TlsProtocol("a record that does not authenticate".into());
-                self.refuse(AlertDescription::BadRecordMac, fault, out)
-            }
+        let Some(inner) = self.open(outer, &mut record[HEADER_BYTES..]) else {
+            return Err(refusal(AlertDescription::BadRecordMac, "a record that does not authenticate"));
+        };
+        if inner.len() > PLAIN_BYTES_MAX + self.form.inner_type_bytes() {
+            return Err(refusal(AlertDescription::RecordOverflow, "a record is too long"));
+        }
+        if self.form != Form::Tls13 {
+            return Ok(Some(Opened { kind: outer, plain: inner, bytes }));
+        }
+        // The type is the last byte that is not padding (RFC 8446 §5.4).
+        match inner.iter().rposition(|&byte| byte != 0) {
+            Some(end) => Ok(Some(Opened { kind: inner[end], plain: &inner[..end], bytes })),
+            None => Err(refusal(AlertDescription::UnexpectedMessage, "a record of padding alone")),
         }
     }
 
-    /// Type and plain bytes; `None`: it does not authenticate.
+    /// What was sealed; `None`: it does not authenticate.
     #[inline]
-    fn open<'a>(&mut self, outer: u8, sealed: &'a mut [u8]) -> Option<(u8, &'a [u8])> {
+    fn open<'a>(&mut self, outer: u8, sealed: &'a mut [u8]) -> Option<&'a [u8]> {
         let (form, rx) = (self.form, &mut self.rx);
         let sealed_bytes = sealed.len();
         let plain_bytes = sealed_bytes.checked_sub(form.explicit_nonce_bytes() + TAG_BYTES)?;
@@ -393,34 +450,30 @@ impl Records {
         let nonce = Nonce::assume_unique_for_key(nonce);
         let plain = &*rx.key.open_in_place(nonce, Aad::from(additional), sealed).ok()?;
         rx.sequence += 1;
-        if form != Form::Tls13 {
-            return Some((outer, plain));
-        }
-        // The type is the last byte that is not padding; of zeros alone is none (RFC 8446 §5.4).
-        let end = plain.iter().rposition(|&byte| byte != 0)?;
-        Some((plain[end], &plain[..end]))
+        Some(plain)
     }
 
-    fn alerted(&mut self, alert: &[u8]) -> Result<(), Fault> {
+    fn alerted(&mut self, alert: &[u8]) -> Result<(), Refusal> {
         let &[level, description] = alert else {
-            return Err(Fault::TlsProtocol("an alert has two bytes".into()));
+            return Err(refusal(AlertDescription::DecodeError, "an alert has two bytes"));
         };
         match AlertDescription::from(description) {
             AlertDescription::CloseNotify => self.peer_closed = true,
             AlertDescription::UserCanceled => {}
             _ if self.form != Form::Tls13 && level == WARNING => {}
-            description => return Err(Fault::TlsAlert(format!("{description:?}"))),
+            description => {
+                // RFC 8446 §6.2: nothing may be sent in answer.
+                self.dead = true;
+                return Err((description, Fault::TlsAlert(format!("{description:?}"))));
+            }
         }
         Ok(())
     }
 
     /// Tickets and key updates, however they are cut into records.
-    #[cold]
-    fn handshake(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), (AlertDescription, Fault)> {
-        let refused = |fault| (AlertDescription::UnexpectedMessage, fault);
+    fn handshake(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         if self.handshake.len() + piece.len() > HANDSHAKE_BYTES_MAX {
-            let fault = Fault::TlsProtocol("a handshake message is too long".into());
-            return Err((AlertDescription::DecodeError, fault));
+            return Err(refusal(AlertDescription::DecodeError, "a handshake message is too long"));
         }
         self.handshake.extend_from_slice(piece);
         let pending = std::mem::take(&mut self.handshake);
@@ -429,47 +482,62 @@ impl Records {
             && let Some((body, behind)) = behind.split_at_checked(u32::from_be_bytes([0, a, b, c]) as usize)
         {
             rest = behind;
-            self.message(kind, body, out).map_err(refused)?;
+            self.message(kind, body, out)?;
             if kind == MESSAGE_KEY_UPDATE && !rest.is_empty() {
                 // RFC 8446 §5.1: what follows a change of keys begins with a record of its own.
-                return Err(refused(Fault::TlsProtocol("a message behind a key update".into())));
+                return Err(refusal(AlertDescription::UnexpectedMessage, "a message behind a key update"));
             }
         }
         self.handshake = rest.to_vec(); // an idle stream keeps nothing: empty has no memory
         Ok(())
     }
 
-    fn message(&mut self, kind: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        match (self.form, kind, &mut self.keeper) {
-            (Form::Tls13, NEW_SESSION_TICKET, Keeper::Client(kernel)) => {
-                kernel.handle_new_session_ticket(body).map_err(|error| super::fault(&error))
-            }
-            (Form::Tls13, MESSAGE_KEY_UPDATE, _) => {
-                let &[asked @ (0 | 1)] = body else {
-                    return Err(Fault::TlsProtocol("a key update has one byte, 0 or 1".into()));
+    fn message(&mut self, kind: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let internal = |fault| (AlertDescription::InternalError, fault);
+        match (kind, &mut self.keeper) {
+            (NEW_SESSION_TICKET, Keeper::Client(kernel)) => kernel
+                .handle_new_session_ticket(body)
+                .map_err(|error| (AlertDescription::DecodeError, super::fault(&error))),
+            (MESSAGE_KEY_UPDATE, Keeper::Client(_) | Keeper::Server(_)) => {
+                let asked = match body {
+                    [0] => false,
+                    [1] => true,
+                    [_] => return Err(refusal(AlertDescription::IllegalParameter, "a key update is 0 or 1")),
+                    _ => return Err(refusal(AlertDescription::DecodeError, "a key update has one byte")),
                 };
-                self.change_peers_key()?;
-                if asked == 1 {
-                    if out.len() > ANSWERS_BYTES_MAX {
-                        return Err(Fault::TlsProtocol("key updates without end".into()));
-                    }
+                self.change_peers_key().map_err(internal)?;
+                if asked {
                     let from = out.len();
                     out.resize(from + KEY_UPDATE_BYTES, 0);
-                    let bytes = self.change_key(&mut out[from..])?;
+                    let bytes = self.change_key(&mut out[from..]).map_err(internal)?;
                     out.truncate(from + bytes);
                 }
                 Ok(())
             }
             // A server that would negotiate again is told that we do not (RFC 5246 §7.2.2).
-            (Form::Tls12Gcm | Form::Tls12ChaCha, HELLO_REQUEST, Keeper::Client(_)) => {
-                if out.len() > ANSWERS_BYTES_MAX {
-                    return Err(Fault::TlsProtocol("negotiations without end".into()));
-                }
-                self.alert(WARNING, AlertDescription::NoRenegotiation, out)
+            (HELLO_REQUEST, Keeper::Client12) if body.is_empty() => {
+                self.alert(WARNING, AlertDescription::NoRenegotiation, out).map_err(internal)
             }
-            _ => Err(Fault::TlsProtocol("a handshake message that was not expected".into())),
+            _ => {
+                Err(refusal(AlertDescription::UnexpectedMessage, "a handshake message that was not expected"))
+            }
         }
     }
+}
+
+/// What the peer did wrong, and the alert that says so.
+type Refusal = (AlertDescription, Fault);
+
+#[cold]
+fn refusal(description: AlertDescription, what: &str) -> Refusal {
+    (description, Fault::TlsProtocol(what.into()))
+}
+
+/// Bytes of the record at the front of `input`, once it has come whole.
+pub(super) fn end(input: &[u8]) -> Option<usize> {
+    let &[.., high, low] = input.first_chunk::<HEADER_BYTES>()?;
+    let bytes = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    (input.len() >= bytes).then_some(bytes)
 }
 
 /// A record, opened.
@@ -704,8 +772,33 @@ mod tests {
     #[test]
     fn what_must_not_come_is_refused_with_the_right_alert() {
         type Case<'a> = (&'a str, fn(&mut Pair) -> Vec<u8>, AlertDescription);
-        let cases: [Case<'_>; 6] = [
-            ("nothing but padding", |pair| pair.forged(0, &[0; 9]), AlertDescription::BadRecordMac),
+        let cases: [Case<'_>; 11] = [
+            ("an alert of one byte", |pair| pair.forged(ALERT, &[1]), AlertDescription::DecodeError),
+            (
+                "an empty handshake record",
+                |pair| pair.forged(HANDSHAKE, &[]),
+                AlertDescription::UnexpectedMessage,
+            ),
+            (
+                "a key update that is neither 0 nor 1",
+                |pair| pair.forged(HANDSHAKE, &[MESSAGE_KEY_UPDATE, 0, 0, 1, 2]),
+                AlertDescription::IllegalParameter,
+            ),
+            (
+                "data within a handshake message",
+                |pair| {
+                    let piece = pair.forged(HANDSHAKE, &KEY_UPDATE[..2]);
+                    pair.feed(&piece).unwrap();
+                    pair.forged(APPLICATION_DATA, b"x")
+                },
+                AlertDescription::UnexpectedMessage,
+            ),
+            (
+                "a ticket that is none",
+                |pair| pair.forged(HANDSHAKE, &[NEW_SESSION_TICKET, 0, 0, 1, 0]),
+                AlertDescription::DecodeError,
+            ),
+            ("nothing but padding", |pair| pair.forged(0, &[0; 9]), AlertDescription::UnexpectedMessage),
             ("an unknown type", |pair| pair.forged(99, b"x"), AlertDescription::UnexpectedMessage),
             (
                 "a message behind a key update",
@@ -734,18 +827,77 @@ mod tests {
             pair.peer.read_tls(&mut rest).unwrap();
             let said = pair.peer.process_new_packets().unwrap_err();
             assert_eq!(said, rustls::Error::AlertReceived(alert), "{what}");
+            assert!(pair.feed(&[]).is_err() && pair.ours.seal(b"x", &mut [0; 99]).is_err(), "it is over");
         }
     }
 
     #[test]
-    fn key_updates_without_end_are_cut_off() {
-        let mut pair = Pair::tls13(true);
+    fn records_that_bring_nothing_are_cut_off_and_data_begins_their_count_anew() {
         let asking = [MESSAGE_KEY_UPDATE, 0, 0, 1, 1];
-        let fault = (0..1000).find_map(|_| {
-            let record = pair.forged(HANDSHAKE, &asking);
-            pair.feed(&record).err()
+        let cases = [(HANDSHAKE, &KEY_UPDATE[..]), (HANDSHAKE, &asking), (APPLICATION_DATA, &[])];
+        for (kind, plain) in cases {
+            let mut pair = Pair::tls13(true);
+            let feed = |pair: &mut Pair, kind: u8, plain: &[u8]| {
+                let record = pair.forged(kind, plain);
+                pair.feed(&record)
+            };
+            for _ in 0..3 {
+                feed(&mut pair, APPLICATION_DATA, b"data").unwrap();
+                for _ in 0..EMPTY_RECORDS_MAX {
+                    feed(&mut pair, kind, plain).unwrap();
+                }
+            }
+            assert!(feed(&mut pair, kind, plain).is_err());
+        }
+    }
+
+    /// Everything of the handshake that is for us, with what the peer says right behind it.
+    fn coalesced(we_connect: bool, say: impl FnOnce(&mut Connection)) -> Pair {
+        let (client, server) = configs(rustls::crypto::aws_lc_rs::default_provider());
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let (ours, peer) = if we_connect {
+            let mut server = ServerConfig::clone(&server);
+            server.send_half_rtt_data = true;
+            let peer = ServerConnection::new(Arc::new(server)).unwrap();
+            (Tls::client(client, name).unwrap(), Connection::from(peer))
+        } else {
+            let peer = ClientConnection::new(client, name).unwrap();
+            (Tls::server(server).unwrap(), Connection::from(peer))
+        };
+        let (carry, out, plain) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pair = Pair { ours, carry, out, plain, peer };
+        pair.ours.start(&mut pair.out).unwrap();
+        if !we_connect {
+            let mut hello = Vec::new();
+            pair.peer.write_tls(&mut hello).unwrap();
+            pair.feed(&hello).unwrap();
+        }
+        let out = std::mem::take(&mut pair.out);
+        pair.peer.read_tls(&mut out.as_slice()).unwrap();
+        pair.peer.process_new_packets().unwrap();
+        say(&mut pair.peer);
+        let mut flight = Vec::new();
+        while pair.peer.wants_write() {
+            pair.peer.write_tls(&mut flight).unwrap();
+        }
+        pair.feed(&flight).unwrap();
+        assert!(pair.ours.is_established());
+        pair
+    }
+
+    #[test]
+    fn what_comes_along_with_the_handshakes_last_record_is_not_lost() {
+        let mut pair = coalesced(false, |peer| {
+            peer.refresh_traffic_keys().unwrap();
+            peer.writer().write_all(b"at once").unwrap();
         });
-        assert!(fault.is_some() && pair.out.len() < 2 * ANSWERS_BYTES_MAX);
+        assert_eq!(pair.plain, b"at once");
+        pair.settle(usize::MAX).unwrap();
+        pair.exchange(b"under keys that both know", 5);
+        let mut pair = coalesced(true, |peer| peer.writer().write_all(b"half a trip early").unwrap());
+        assert_eq!(pair.plain, b"half a trip early");
+        pair.settle(usize::MAX).unwrap();
+        pair.exchange(b"and whole", usize::MAX);
     }
 
     #[test]

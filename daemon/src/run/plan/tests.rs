@@ -1,0 +1,171 @@
+//! Plans of small runs.
+
+use super::*;
+use scale_api::spec::{self, GroupSpec};
+use scale_api::units::{Rate, Span};
+
+fn host() -> Host {
+    Host {
+        cores: vec![0, 1],
+        facts: Facts::default(),
+        seed: 1,
+        files: 100_000,
+        direct_descriptors: true,
+        has_address: |address| address.is_loopback(),
+    }
+}
+
+fn plan(change: impl FnOnce(&mut GroupSpec)) -> Result<Plan, Problem> {
+    let mut group = GroupSpec {
+        name: "main".into(),
+        target: vec!["ws://127.0.0.1:9000/echo".into()],
+        conns: Some(100),
+        ..GroupSpec::default()
+    };
+    change(&mut group);
+    let spec = Spec { group: vec![group], ..Spec::default() };
+    let mut resolve = |name: &str, port: u16| match name {
+        "two" => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))]),
+        "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
+        _ => Err(std::io::Error::other("no such name")),
+    };
+    Plan::new(&spec, &host(), &Targets::default(), &mut resolve)
+}
+
+#[test]
+fn the_plan_says_what_a_rate_means() {
+    let plan = plan(|group| group.rate = Some(Rate(40_000))).unwrap();
+    assert_eq!(plan.summary.lines[0], "main: 100 streams, 4,000 B x 10/s = 40.0 KB/s a stream each way");
+    assert_eq!(plan.groups[0].ramp_ns, 50_000_000);
+    assert_eq!(plan.summary.streams_per_core, [50, 50]);
+}
+
+#[test]
+fn seventy_thousand_streams_from_one_address_cannot_be_carried_and_a_source_cures_it() {
+    let refused = plan(|group| group.conns = Some(70_000)).unwrap();
+    assert!(refused.summary.cannot[0].contains("--source"), "{:?}", refused.summary.cannot);
+    let cured = plan(|group| {
+        group.conns = Some(70_000);
+        group.source = vec!["127.0.1.0/30".into()];
+    });
+    assert!(cured.unwrap().summary.cannot.is_empty());
+}
+
+#[test]
+fn targets_are_checked_after_their_names_are_resolved() {
+    let code =
+        |target: &str| plan(|group| group.target = vec![target.into()]).map_err(|problem| problem.code).err();
+    assert_eq!(code("ws://two"), None);
+    assert_eq!(code("ws://far"), Some(ProblemCode::TargetRefused));
+    assert_eq!(code("ws://nowhere"), Some(ProblemCode::Invalid));
+}
+
+#[test]
+fn weights_and_rows_decide_who_talks_to_whom() {
+    let plan2 = plan(|group| group.target = vec!["ws://two/a,3".into(), "ws://127.0.0.1/b".into()]).unwrap();
+    assert_eq!(&*plan2.groups[0].pattern, [0, 0, 1, 0]);
+    let rows = plan(|group| {
+        group.conns = Some(3);
+        group.target = vec!["ws://127.0.0.1/{n}/{user}".into()];
+        group.rows = Some(spec::File { path: "r".into(), content: Some(b"user\nann\nbob\n".to_vec()) });
+    });
+    let paths: Vec<_> = rows.unwrap().endpoints.iter().map(|row| row.path.to_string()).collect();
+    assert_eq!(paths, ["/0/ann", "/1/bob", "/2/ann"]);
+}
+
+#[test]
+fn a_row_smuggles_neither_headers_nor_words_into_the_request() {
+    let why = |target: &str, header: &str, rows: &[u8]| {
+        let refused = plan(|group| {
+            group.target = vec![target.into()];
+            group.header = vec![header.into()];
+            group.rows = Some(spec::File { path: "r".into(), content: Some(rows.to_vec()) });
+        });
+        refused.map_err(|problem| problem.detail).err()
+    };
+    let rows = b"user\n\"ann\r\nX-Admin: yes\"\n";
+    assert!(why("ws://127.0.0.1/", "X-User: {user}", rows).unwrap().contains("control character"));
+    assert!(why("ws://127.0.0.1/{user}", "A: b", rows).unwrap().contains("control character"));
+    assert!(why("ws://127.0.0.1/{user}", "A: b", b"user\nann bob\n").unwrap().contains("%20"));
+    assert_eq!(why("ws://127.0.0.1/", "X-User: {user}", b"user\nann bob\n"), None);
+    assert!(why("ws://127.0.0.1/{n}", "A: b", b"user\nann\n").unwrap().contains("write {user}"));
+    assert!(why("ws://127.0.0.1/{usr}", "A: b", b"user\nann\n").unwrap().contains("there are {n}, {user}"));
+    for columns in [&b"user,user\na,b\n"[..], b"n\n1\n"] {
+        assert!(why("ws://127.0.0.1/{user}", "A: b", columns).unwrap().contains("must differ"));
+    }
+}
+
+#[test]
+fn rows_stand_where_the_streams_of_a_part_of_a_run_look_for_them() {
+    let group = GroupSpec {
+        name: "main".into(),
+        target: vec!["ws://127.0.0.1/{n}".into()],
+        conns: Some(3),
+        ..GroupSpec::default()
+    };
+    let spec = Spec { group: vec![group], first_stream: Some(7), ..Spec::default() };
+    let plan = Plan::new(&spec, &host(), &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+    for number in 7..10 {
+        let row = plan.groups[0].endpoint(number);
+        assert_eq!(&*plan.endpoints[row as usize].path, format!("/{number}"));
+    }
+}
+
+#[test]
+fn what_a_plan_needs_is_beside_what_the_host_has() {
+    let status = |change: &dyn Fn(&mut GroupSpec), host_change: &dyn Fn(&mut Host)| {
+        let mut host = host();
+        host_change(&mut host);
+        let mut group = GroupSpec {
+            name: "main".into(),
+            target: vec!["ws://127.0.0.1:9/".into()],
+            conns: Some(1000),
+            ..GroupSpec::default()
+        };
+        change(&mut group);
+        let spec = Spec { group: vec![group], ..Spec::default() };
+        let plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+        assert!(plan.fit.iter().all(|entry| (entry.status == "ok") == entry.remedy.is_none()));
+        let not_ok = plan.fit.into_iter().filter(|entry| entry.status != "ok");
+        not_ok.map(|entry| format!("{} {}", entry.status, entry.name)).collect::<Vec<_>>()
+    };
+    let (same, here) = (|_: &mut GroupSpec| {}, |_: &mut Host| {});
+    assert_eq!(status(&same, &here), [""; 0]);
+    assert_eq!(status(&|g| g.tick_interval = Some(Span::from_ns(5_000_000)), &here), ["warn plan: cores"]);
+    let fast = |g: &mut GroupSpec| g.tick_interval = Some(Span::from_ns(1_000_000));
+    assert_eq!(status(&fast, &here), ["fail plan: cores"]);
+    let busy = |g: &mut GroupSpec| g.tick_interval = Some(Span::from_ns(5_000_000));
+    assert_eq!(status(&busy, &|h| h.facts.cpu_quota = Some(0.25)), ["fail plan: cores"]);
+    assert_eq!(status(&same, &|h| h.facts.memory_available = Some(1 << 20)), ["fail plan: memory"]);
+    assert_eq!(status(&same, &|h| h.facts.tcp_mem_bytes = Some(1 << 20)), ["warn plan: socket memory"]);
+    assert_eq!(status(&same, &|h| h.files = 800), [""; 0], "two rings have a table each");
+    let plain = |h: &mut Host| (h.files, h.direct_descriptors) = (800, false);
+    assert_eq!(status(&same, &plain), ["fail plan: open files"]);
+    let reserved = |h: &mut Host| h.facts.ports_reserved = (1024..=65_000).collect();
+    assert_eq!(status(&same, &reserved), ["fail plan: source ports"]);
+    let foreign = |g: &mut GroupSpec| g.source = vec!["10.0.0.1".into()];
+    assert_eq!(status(&foreign, &here), ["fail plan: source addresses"]);
+}
+
+#[test]
+fn every_worker_has_its_own_ports() {
+    let plan = plan(|_| {}).unwrap();
+    let (a, b) = (plan.ports(0), plan.ports(1));
+    assert_eq!((a.0, b.1), (PORT_FIRST, 65_535));
+    assert_eq!(a.1 + 1, b.0);
+}
+
+#[test]
+fn steps_follow_the_base_load() {
+    let plan = plan(|group| {
+        group.rate = Some(Rate(40_000));
+        group.stage = vec![scale_api::spec::StageSpec {
+            conns: Some(200),
+            rate: None,
+            over: Some(Span::from_secs(1)),
+            hold: Some(Span::from_secs(2)),
+        }];
+    });
+    let group = &plan.unwrap().groups[0];
+    assert_eq!((group.stages.len(), group.stages[0].conns, group.conns_max()), (1, 200, 200));
+}

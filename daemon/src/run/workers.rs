@@ -1,0 +1,214 @@
+//! A run's workers as its supervisor knows them: started, their snapshots added up, lost or ended.
+
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+
+use scale_api::report;
+use scale_ring::{Features, Kernel, KernelConfig, RingCounters, Time, host};
+
+use crate::stream::meter::{Cell, Counters, Histograms};
+use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
+use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
+
+use super::plan::Plan;
+use super::saturation::Second;
+
+/// How workers run.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine {
+    /// SCHED_FIFO for workers.
+    pub realtime: bool,
+    /// What the ring may use.
+    pub features: Features,
+}
+
+/// Priority of workers under `--realtime fifo`.
+const FIFO_PRIORITY: i32 = 10;
+
+/// One worker, from outside.
+pub(super) struct Hand {
+    pub core: usize,
+    inbox: Inbox,
+    thread: Option<JoinHandle<()>>,
+    /// Counters so far and histograms of the whole run.
+    pub cells: Vec<Cell>,
+    pub groups: Vec<GroupGauges>,
+    last: Option<(Time, u64)>,
+    /// Share of each second that its thread was on its core.
+    pub busy: Vec<f64>,
+    turn_p99: f64,
+    turn_max: f64,
+    /// The last second that it handed over.
+    pub second: u64,
+    pub ring: RingCounters,
+    /// It has handed over everything, or is lost.
+    pub finished: bool,
+    /// Histograms since they were last taken.
+    pub histograms: Vec<Histograms>,
+}
+
+/// Starts a worker on each of the plan's cores; the run starts at `started`.
+///
+/// # Errors
+/// A thread or a ring cannot be had; the sentence says the cure.
+pub(super) fn start(
+    plan: &Plan,
+    engine: Engine,
+    started: Time,
+) -> Result<(Vec<Hand>, Receiver<Snapshot>), String> {
+    let (sender, receiver) = mpsc::channel();
+    let (ready, all_ready) = mpsc::channel();
+    let count = plan.cores.len() as u32;
+    let mut workers = Vec::new();
+    for (number, &core) in plan.cores.iter().enumerate() {
+        let inbox = Inbox::default();
+        let streams: u64 = plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
+        let share = Share {
+            worker: number as u32,
+            workers: count,
+            start_at: started,
+            seed: plan.seed,
+            groups: plan.groups.clone(),
+            endpoints: plan.endpoints.clone(),
+            addresses: plan.addresses.clone(),
+            ports: plan.ports(number),
+            ports_reserved: plan.ports_reserved.clone(),
+            streams_max: streams as usize,
+        };
+        let config = KernelConfig {
+            // Room for streams that `set` may add; beyond it ordinary descriptors serve.
+            sockets_max: (streams as u32).saturating_mul(2).max(1024),
+            receive_buffers: 1024,
+            receive_buffer_bytes: plan.receive_buffer_bytes,
+            features: engine.features,
+        };
+        let (sender, ready, its_inbox) = (sender.clone(), ready.clone(), inbox.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{core}"))
+            .spawn(move || {
+                host::pin_current_thread(core);
+                if engine.realtime
+                    && let Err(error) = host::set_realtime_fifo(FIFO_PRIORITY)
+                {
+                    let _ = ready.send(Err(format!(
+                        "--realtime fifo is not allowed here ({error}); give CAP_SYS_NICE or LimitRTPRIO=10"
+                    )));
+                    return;
+                }
+                match Kernel::new(&config) {
+                    Ok(ring) => {
+                        let _ = ready.send(Ok(()));
+                        let mut worker = Worker::new(ring, share, its_inbox, sender);
+                        while worker.turn() == Turn::Going {}
+                    }
+                    Err(error) => drop(ready.send(Err(error.to_string()))),
+                }
+            })
+            .map_err(|error| format!("cannot start a worker: {error}"))?;
+        workers.push(Hand::new(core, inbox, thread));
+    }
+    for _ in 0..count {
+        let answer = all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
+        if let Err(error) = answer {
+            workers.iter().for_each(|worker| worker.say(Command::Abort));
+            return Err(error);
+        }
+    }
+    Ok((workers, receiver))
+}
+
+impl Hand {
+    fn new(core: usize, inbox: Inbox, thread: JoinHandle<()>) -> Self {
+        Self {
+            core,
+            inbox,
+            thread: Some(thread),
+            cells: Vec::new(),
+            groups: Vec::new(),
+            last: None,
+            busy: Vec::new(),
+            turn_p99: 0.0,
+            turn_max: 0.0,
+            second: 0,
+            ring: RingCounters::default(),
+            finished: false,
+            histograms: Vec::new(),
+        }
+    }
+
+    /// Says something to it.
+    pub fn say(&self, command: Command) {
+        self.inbox.push(command);
+    }
+
+    /// Takes what it handed over; at its end that is every stream's result, too.
+    pub fn take(&mut self, snapshot: Snapshot) -> Vec<StreamResult> {
+        if self.cells.is_empty() {
+            self.cells = vec![Cell::default(); snapshot.cells.len()];
+            self.histograms = vec![Histograms::default(); snapshot.cells.len()];
+        }
+        for ((mine, second), new) in self.cells.iter_mut().zip(&mut self.histograms).zip(snapshot.cells) {
+            mine.counters = new.counters;
+            mine.histograms.add(&new.histograms);
+            second.add(&new.histograms);
+        }
+        if let Some((at, cpu)) = self.last.replace((snapshot.at, snapshot.cpu_ns)) {
+            let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
+            self.busy.push(busy.min(1.0));
+        }
+        self.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
+        self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
+        self.groups = snapshot.groups;
+        self.second = snapshot.second;
+        self.ring = snapshot.ring;
+        self.finished |= snapshot.finished.is_some();
+        snapshot.finished.unwrap_or_default()
+    }
+
+    /// Its thread has ended before it handed over everything: a bug of ours. To be asked before its
+    /// snapshots are taken.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for its end.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Counters of all its cells.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.cells.iter().for_each(|cell| sum.add(&cell.counters));
+        sum
+    }
+
+    /// Its last second, for the judge of saturation. Turns are not judged where offsets are aligned.
+    pub fn last_second(&self, aligned: bool) -> Second {
+        let tick_ns = self.groups.iter().map(|group| group.tick_ns).min();
+        let sum = self.counters();
+        Second {
+            steady: self.groups.iter().any(|group| group.phase == GroupPhase::Steady),
+            busy: self.busy.last().copied().unwrap_or(0.0),
+            turn_p99: self.turn_p99,
+            tick: tick_ns.filter(|_| !aligned).map(|ns| ns as f64 / 1e9),
+            due: sum.ticks_due,
+            missed: sum.missed_generator,
+        }
+    }
+
+    /// Its part of a report.
+    pub fn report(&self) -> report::Worker {
+        let seconds = self.busy.len().max(1) as f64;
+        report::Worker {
+            cpu: self.core as u64,
+            streams: self.groups.iter().map(|group| u64::from(group.requested)).sum(),
+            busy_mean: self.busy.iter().sum::<f64>() / seconds,
+            busy_max: self.busy.iter().copied().fold(0.0, f64::max),
+            turn_p99: self.turn_p99,
+            turn_max: self.turn_max,
+        }
+    }
+}
