@@ -327,3 +327,23 @@ pub(crate) struct KeyInfo {
     #[serde(default, deserialize_with = "when")]
     pub expires_at: Option<Timestamp>,
 }
+
+/// `GET /applications/host`.
+#[derive(Deserialize)]
+pub(crate) struct AppHost {
+    #[serde(default)]
+    pub host: String,
+}
+
+/// `GET /deployment/config`, as far as it is used.
+#[derive(Deserialize)]
+pub(crate) struct DeploymentConfig {
+    #[serde(default)]
+    pub config: DeploymentValues,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct DeploymentValues {
+    #[serde(default)]
+    pub disable_owner_workspace_exec: bool,
+}

@@ -7,13 +7,14 @@ mod workspaces;
 
 use std::collections::HashSet;
 
+use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use crate::client::{Call, Client};
 use crate::error::ApiError;
-use crate::types::BuildInfo;
+use crate::types::{AppHost, BuildInfo, DeploymentConfig};
 
 pub use builds::Transition;
 pub use users::NewUser;
@@ -36,6 +37,26 @@ impl Client {
         let info: BuildInfo = self.get("/buildinfo", &[]).await?;
         self.learn_version(&info.version);
         Ok(info)
+    }
+
+    /// `GET /applications/host`: the host name of apps with a name of their own, `*.apps.example.com`; `None` where
+    /// the deployment has none, so that only apps by path can be reached.
+    ///
+    /// # Errors
+    /// No answer, 401.
+    pub async fn app_host(&self) -> Result<Option<String>, ApiError> {
+        let host: AppHost = self.get("/applications/host", &[]).await?;
+        Ok(Some(host.host).filter(|host| !host.is_empty()))
+    }
+
+    /// Whether owners may not open the terminals of others (`GET /deployment/config`,
+    /// `disable_owner_workspace_exec`): then each terminal wants its own user's token.
+    ///
+    /// # Errors
+    /// No answer; 403 for others than owners.
+    pub async fn owner_exec_is_disabled(&self) -> Result<bool, ApiError> {
+        let found: DeploymentConfig = self.get("/deployment/config", &[]).await?;
+        Ok(found.config.disable_owner_workspace_exec)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, ApiError> {
@@ -62,10 +83,14 @@ fn if_there<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
     }
 }
 
+/// A page that is being asked for: its rows, and how many rows there are in all. Boxed, so that flows can be
+/// seen to be `Send`.
+type Page<'a, T> = BoxFuture<'a, Result<(Vec<T>, u64), ApiError>>;
+
 /// Reads a list whole: pages by row offset until one is short, each row once by its id, in the server's order.
 /// Where rows moved between pages so that fewer were seen than there are, reads it again.
-async fn whole_list<T>(
-    mut page: impl AsyncFnMut(u64) -> Result<(Vec<T>, u64), ApiError>,
+async fn whole_list<'a, T>(
+    mut page: impl FnMut(u64) -> Page<'a, T>,
     id: impl Fn(&T) -> &str,
 ) -> Result<Vec<T>, ApiError> {
     let (mut rows, mut ids) = (Vec::new(), HashSet::new());

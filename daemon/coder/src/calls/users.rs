@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -49,9 +50,9 @@ impl Client {
     /// # Errors
     /// The first page that fails.
     pub async fn users(&self, query: &str) -> Result<Vec<User>, ApiError> {
-        let page = async |offset: u64| {
-            let page = self.users_page(query, offset).await?;
-            Ok((page.users.unwrap_or_default(), page.count))
+        let page = |offset: u64| {
+            let page = self.users_page(query, offset);
+            page.map(|page| page.map(|page| (page.users.unwrap_or_default(), page.count))).boxed()
         };
         whole_list(page, |user: &User| &user.id).await
     }

@@ -1,5 +1,6 @@
 //! Workspaces: made, looked at, listed (the protocol's workspaces).
 
+use futures_util::FutureExt;
 use serde_json::json;
 
 use super::{PAGE_ROWS, if_there, term, whole_list};
@@ -55,13 +56,17 @@ impl Client {
     /// # Errors
     /// The first page that fails.
     pub async fn workspaces(&self, query: &str) -> Result<Vec<Workspace>, ApiError> {
-        let page = async |offset: u64| {
-            let rows =
-                [("q", query.to_owned()), ("limit", PAGE_ROWS.to_string()), ("offset", offset.to_string())];
-            let page: Workspaces = self.get("/workspaces", &rows).await?;
-            Ok((page.workspaces.unwrap_or_default(), page.count))
+        let page = |offset: u64| {
+            let page = self.workspaces_page(query, offset);
+            page.map(|page| page.map(|page| (page.workspaces.unwrap_or_default(), page.count))).boxed()
         };
         whole_list(page, |workspace: &Workspace| &workspace.id).await
+    }
+
+    async fn workspaces_page(&self, query: &str, offset: u64) -> Result<Workspaces, ApiError> {
+        let rows =
+            [("q", query.to_owned()), ("limit", PAGE_ROWS.to_string()), ("offset", offset.to_string())];
+        self.get("/workspaces", &rows).await
     }
 
     /// The workspace `name` of the user `owner`, found by search: names within a search are parts of names, so

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::plan::{Plan, Planned, is_recent};
@@ -81,12 +82,12 @@ impl Flow<'_> {
         let fates = (0..count).map(|_| Mutex::new(None)).collect();
         let work = Work { flow: self, plan, ledgers, watching: Watching::default(), fates };
         let began = self.clock.now();
-        let mut ended = self.run((0..plan.workspaces.len()).map(|index| work.job(index))).await;
+        let mut ended = self.run((0..plan.workspaces.len()).map(|index| work.job(index).boxed())).await;
         if ended == Ended::Done {
             // What is left of the time for all.
             let timeout = self.timeout.saturating_sub(between(began, self.clock.now()));
             let users = Flow { timeout, ..*self };
-            ended = users.run((plan.workspaces.len()..count).map(|index| work.job(index))).await;
+            ended = users.run((plan.workspaces.len()..count).map(|index| work.job(index).boxed())).await;
         }
         let mut cleaned = Cleaned { workspaces: 0, users: 0, gone: 0, left: Vec::new(), ended };
         for index in 0..count {

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::wait::{AgentRule as Rule, verdict};
@@ -118,6 +119,20 @@ impl CreatedWorkspaces {
     }
 }
 
+impl std::fmt::Display for CreatedWorkspaces {
+    /// How many succeeded and how many failed of what, in one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut classes = std::collections::BTreeMap::<Class, u64>::new();
+        for failure in self.workspaces.iter().filter_map(|workspace| workspace.failure.as_ref()) {
+            *classes.entry(failure.class).or_default() += 1;
+        }
+        let failures = self.failures();
+        write!(f, "{} succeeded, {failures} failed", self.workspaces.len() as u64 - failures)?;
+        let classes: Vec<_> = classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+        if classes.is_empty() { Ok(()) } else { write!(f, " ({})", classes.join(", ")) }
+    }
+}
+
 /// One workspace while it is made.
 struct Job<'a> {
     flow: &'a Flow<'a>,
@@ -159,7 +174,7 @@ impl Flow<'_> {
         let jobs = (0..ask.count).map(|index| {
             let waits_for = Mutex::new(Class::RequestTimeout);
             let result = &slots[index as usize];
-            Job { flow: self, ask, watching: &watching, index, result, waits_for }.run()
+            Job { flow: self, ask, watching: &watching, index, result, waits_for }.run().boxed()
         });
         let ended = self.run(jobs).await;
         let mut workspaces: Vec<_> =

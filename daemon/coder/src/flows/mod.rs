@@ -14,6 +14,7 @@ mod wait;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use serde::{Serialize, Serializer};
 
 use crate::class::{Class, Failure};
@@ -86,8 +87,9 @@ impl Flow<'_> {
         Some(Failure::of(class))
     }
 
-    /// Runs the jobs, so many at once, until all are done or the flow has to end.
-    async fn run(&self, jobs: impl Iterator<Item = impl Future<Output = ()>>) -> Ended {
+    /// Runs the jobs, so many at once, until all are done or the flow has to end. They are boxed, so that a flow
+    /// can be seen to be `Send`.
+    async fn run<'a>(&self, jobs: impl Iterator<Item = BoxFuture<'a, ()>>) -> Ended {
         let at_once = if self.concurrency == 0 { usize::MAX } else { self.concurrency as usize };
         let work =
             futures_util::stream::iter(jobs).buffer_unordered(at_once).for_each(|()| std::future::ready(()));

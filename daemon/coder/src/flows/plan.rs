@@ -119,6 +119,36 @@ impl Plan {
     }
 }
 
+impl std::fmt::Display for Plan {
+    /// What would go and what stays, in one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} workspaces", self.workspaces.len())?;
+        let states: Vec<_> = self.states().iter().map(|(state, count)| format!("{count} {state}")).collect();
+        if !states.is_empty() {
+            write!(f, " ({})", states.join(", "))?;
+        }
+        write!(f, " and {} users would go", self.users.len())?;
+        if self.foreign_workspaces + self.foreign_users > 0 {
+            write!(
+                f,
+                "; {} workspaces and {} users more bear the prefix {PREFIX} and are not ours",
+                self.foreign_workspaces, self.foreign_users
+            )?;
+        }
+        if !self.spared.is_empty() {
+            write!(
+                f,
+                "; {} were used in the last 10 minutes and stay, --force takes them too",
+                self.spared.len()
+            )?;
+        }
+        if self.other_deployments > 0 {
+            write!(f, "; {} runs own things on other deployments", self.other_deployments)?;
+        }
+        Ok(())
+    }
+}
+
 /// Whether a workspace was used, made or built a short while before `now`.
 pub(super) fn is_recent(workspace: &Workspace, now: Timestamp) -> bool {
     let times = [workspace.last_used_at, workspace.created_at, workspace.latest_build.created_at];

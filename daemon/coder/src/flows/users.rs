@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::{Ended, Flow};
@@ -86,6 +87,7 @@ impl Flow<'_> {
                     }
                 }
             }
+            .boxed()
         });
         let ended = self.run(jobs).await;
         let mut users: Vec<_> =

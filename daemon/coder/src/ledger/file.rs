@@ -70,7 +70,8 @@ impl Ledger {
     /// # Errors
     /// The disk's; a damaged line.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let (contents, whole) = read(path)?;
+        let damaged = || LedgerError::Damaged { path: path.to_owned(), line: 1 };
+        let (contents, whole) = read(path)?.ok_or_else(damaged)?;
         let resume = || {
             let file = OpenOptions::new().append(true).open(path)?;
             if file.metadata()?.len() > whole {
@@ -210,8 +211,8 @@ impl Drop for Shared {
     }
 }
 
-/// What a ledger says and how many of its bytes are whole lines.
-pub(super) fn read(path: &Path) -> Result<(Contents, u64), LedgerError> {
+/// What a ledger says and how many of its bytes are whole lines; `None` without any.
+pub(super) fn read(path: &Path) -> Result<Option<(Contents, u64)>, LedgerError> {
     let disk = |error: io::Error| LedgerError::disk(path, &error);
     let file = File::open(path).map_err(disk)?;
     let mut bytes = Vec::new();
@@ -233,8 +234,7 @@ pub(super) fn read(path: &Path) -> Result<(Contents, u64), LedgerError> {
             return Err(damaged());
         }
     }
-    let contents = contents.ok_or_else(|| LedgerError::Damaged { path: path.to_owned(), line: 1 })?;
-    Ok((contents, whole as u64))
+    Ok(contents.map(|contents| (contents, whole as u64)))
 }
 
 fn line(line: &Line) -> io::Result<Vec<u8>> {

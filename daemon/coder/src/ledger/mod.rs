@@ -73,11 +73,12 @@ pub struct Found {
 }
 
 /// Reads one ledger. What stands behind the last line's end is a write that a crash tore: it is not read.
+/// `None` where even the first line is torn: it is synced before anything is made, so nothing was.
 ///
 /// # Errors
 /// It cannot be read, or another line than a torn last one says nothing.
-pub fn read(path: &Path) -> Result<Contents, LedgerError> {
-    file::read(path).map(|(contents, _)| contents)
+pub fn read(path: &Path) -> Result<Option<Contents>, LedgerError> {
+    Ok(file::read(path)?.map(|(contents, _)| contents))
 }
 
 /// Every ledger below the state folder, oldest run first by name. A folder without one is no Coder run.
@@ -95,7 +96,8 @@ pub fn find(state: &Path) -> Result<Vec<Found>, LedgerError> {
         .filter(|path| path.is_file())
         .collect();
     paths.sort();
-    paths.into_iter().map(|path| Ok(Found { contents: read(&path)?, path })).collect()
+    let found = |path: PathBuf| Ok(read(&path)?.map(|contents| Found { path, contents }));
+    paths.into_iter().filter_map(|path| found(path).transpose()).collect()
 }
 
 /// Whether a run's folder may be removed, as far as its ledger is concerned.
@@ -104,10 +106,8 @@ pub fn find(state: &Path) -> Result<Vec<Found>, LedgerError> {
 /// The ledger is not empty, or cannot be read.
 pub fn may_remove(folder: &Path) -> Result<(), LedgerError> {
     let path = folder.join(FILE_NAME);
-    if !path.exists() {
-        return Ok(());
-    }
-    let contents = read(&path)?;
+    let contents = if path.exists() { read(&path)? } else { None };
+    let Some(contents) = contents else { return Ok(()) };
     let left = |kind| contents.owned(kind).count();
     match (left(Kind::User), left(Kind::Workspace)) {
         (0, 0) => Ok(()),

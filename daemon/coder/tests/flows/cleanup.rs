@@ -59,7 +59,11 @@ async fn first_the_list_and_then_exactly_what_it_says() {
     assert_eq!(fake.world().names(), before, "a list changes nothing");
     let (workspaces, users) = names(&plan);
     assert_eq!((workspaces.len(), users.len(), plan.foreign_workspaces, plan.foreign_users), (5, 5, 1, 0));
-    assert_eq!(plan.states(), [("running", 5)].into());
+    assert_eq!(
+        plan.to_string(),
+        "5 workspaces (5 running) and 5 users would go; 1 workspaces and 0 users more bear the prefix scaletest- \
+         and are not ours"
+    );
     assert_eq!(plan.workspaces[0].run.as_deref(), Some("r1-0"));
     assert!(
         ledger::may_remove(&folder.0.join("r1-0"))
@@ -109,6 +113,7 @@ async fn the_ledger_of_another_deployment_decides_nothing_here() {
     let plan = desk.plan(&fake, &folder, &Choice::default()).await;
     assert!(plan.is_empty());
     assert_eq!((plan.other_deployments, plan.foreign_workspaces, plan.foreign_users), (1, 6, 5));
+    assert!(plan.to_string().ends_with("; 1 runs own things on other deployments"), "{plan}");
 }
 
 #[tokio::test]
@@ -207,6 +212,7 @@ async fn by_prefix_alone_spares_what_was_just_used_unless_forced() {
     // Those of the ledger are minutes old, too, and ours.
     assert_eq!((plan.workspaces.len(), plan.users.len()), (5 + 2, 5 + 1));
     assert_eq!(plan.spared, ["scaletest-fresh-0", "scaletest-fresh-0"], "the workspace and its owner");
+    assert!(plan.to_string().contains("; 2 were used in the last 10 minutes and stay, --force"), "{plan}");
     // Somebody begins to use one after it was listed.
     fake.world().workspaces[0].last_used_at = "2026-03-01T12:00:00Z".into();
     let cleaned = desk.flow().clean_up(&plan).await.unwrap();

@@ -186,3 +186,13 @@ async fn the_token_is_in_the_header_and_in_nothing_that_is_printed() {
     assert!(!printed.contains("CANARY"), "{printed}");
     fake.assert_manners();
 }
+
+#[tokio::test]
+async fn what_the_deployment_says_of_apps_and_terminals_is_read() {
+    let fake = Fake::start("v2.26.0").await;
+    let client = owner(&fake);
+    assert_eq!(client.app_host().await.unwrap(), None);
+    fake.world().app_host = "*.apps.example.com".into();
+    assert_eq!(client.app_host().await.unwrap().as_deref(), Some("*.apps.example.com"));
+    assert!(client.owner_exec_is_disabled().await.unwrap());
+}

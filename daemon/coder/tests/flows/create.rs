@@ -209,6 +209,7 @@ async fn a_name_that_is_somebody_elses_is_not_taken() {
     fake.world().add_user("scaletest-r1-0-1", "other-1@scaletest.local", None);
     let created = create(&desk.flow(), &ledger, 3, |_| ()).await;
     assert_eq!(classes(&created), [None, Some(Class::NameTaken), None]);
+    assert_eq!(created.to_string(), "2 succeeded, 1 failed (1 name_taken)");
     assert_eq!(fake.world().workspaces.len(), 2);
 }
 
@@ -225,6 +226,21 @@ async fn one_owner_for_all_needs_no_users() {
     assert!(
         created.workspaces.iter().all(|one| one.token.is_none() && one.owner.as_deref() == Some("admin"))
     );
+}
+
+#[tokio::test]
+async fn flows_may_move_between_threads() {
+    fn assert_send<T: Send>(flow: T) -> T {
+        flow
+    }
+    let (fake, folder) = (Fake::start("v2.26.0").await, Folder::new());
+    let (desk, ledger) = (Desk::new(&fake), folder.ledger(&fake, "r1-0"));
+    let flow = desk.flow();
+    assert_send(create(&flow, &ledger, 1, |_| ())).await;
+    ledger.close().await.unwrap();
+    let plan = assert_send(desk.plan(&fake, &folder, &scale_coder::flows::plan::Choice::default())).await;
+    assert_send(flow.clean_up(&plan)).await.unwrap();
+    assert_send(pool(&desk.client, 0)).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod fake;
 mod kill;
 mod ledger;
 mod preflight;
+mod tls;
 mod world;
 
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     /// An empty one.
+    #[expect(clippy::new_without_default, reason = "it makes a folder, which no default should")]
     pub fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

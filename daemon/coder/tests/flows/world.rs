@@ -66,6 +66,7 @@ pub struct World {
     pub users: Vec<FakeUser>,
     pub tokens: BTreeMap<String, String>,
     pub token_ends: Option<String>,
+    pub app_host: String,
     pub workspaces: Vec<FakeWorkspace>,
     pub weather: Option<Weather>,
     pub parameters: Value,
@@ -209,6 +210,10 @@ impl World {
             ("GET", ["organizations", organization, "templates"]) => (200, templates(organization)),
             ("GET", ["templateversions", "version-1" | "version-2", "rich-parameters"]) => {
                 (200, self.parameters.clone())
+            }
+            ("GET", ["applications", "host"]) => (200, json!({"host": self.app_host})),
+            ("GET", ["deployment", "config"]) => {
+                (200, json!({"config": {"disable_owner_workspace_exec": true}}))
             }
             ("GET", ["workspaces"]) => self.list_workspaces(seen),
             ("GET", ["workspaces", id]) => self.show_workspace(id),
