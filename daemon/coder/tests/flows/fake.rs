@@ -61,6 +61,8 @@ pub struct State {
     pub under_way_most: usize,
     /// Requests take up to this long before anything is done, and are done even if the client is gone by then.
     pub delay: Duration,
+    /// Creates take up to this long.
+    pub create_delay: Duration,
 }
 
 /// A server for one test.
@@ -114,6 +116,13 @@ impl Fake {
     /// The clients' ports, by token.
     pub fn ports(&self, token: &str) -> BTreeSet<SocketAddr> {
         self.state().seen.iter().filter(|seen| seen.token == token).map(|seen| seen.peer).collect()
+    }
+
+    /// Waits until everything that was asked for is done.
+    pub async fn quiet(&self) {
+        while self.state().under_way > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Nothing was done that no client may do.
@@ -186,7 +195,7 @@ async fn answer(
             fault.times -= 1;
             fault.what.clone()
         });
-        (fault, state.delay)
+        (fault, if seen.method == "POST" { state.delay.max(state.create_delay) } else { state.delay })
     };
     let wait = random.lock().expect("no handler panics").up_to(delay);
     let work = async move {
