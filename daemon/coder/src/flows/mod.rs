@@ -3,6 +3,36 @@
 //! Each is one future on the caller's task: dropping it ends everything it does, at once, and the ledger says
 //! what to clean up. In reading order: [`users`], [`create`] with [`wait`](self), [`find`], [`plan`],
 //! [`cleanup`].
+//!
+//! Clean-up, from a token to the summary:
+//!
+//! ```no_run
+//! # async fn tidy(now: scale_coder::time::Timestamp) -> Result<(), Box<dyn std::error::Error>> {
+//! use scale_coder::{client::Client, config::Config, flows::Flow, flows::plan, preflight};
+//! use scale_coder::{progress::Progress, secret::Token, stop::Stop, time::Clock};
+//! use std::{path::Path, time::Duration};
+//!
+//! let token = Token::new(&std::fs::read_to_string("/etc/scaled/coder-token")?)?;
+//! let mut client = Client::new(Config::new("http://coder.example.com"), token)?;
+//! let ask = preflight::Ask { now, planned: Duration::from_secs(1800), deployment: None };
+//! let site = preflight::site(&mut client, &ask).await?;
+//! let (state, choice) = (Path::new("/var/lib/scaled"), plan::Choice::default());
+//! let plan = plan::plan(&client, site.deployment.as_deref(), state, &choice, now).await?;
+//! println!("{plan}"); // and ask, before:
+//! let flow = Flow {
+//!     client: &client,
+//!     progress: &Progress::default(),
+//!     stop: &Stop::never(),
+//!     clock: Clock::starting_at(now),
+//!     concurrency: 0,
+//!     job_timeout: Duration::from_secs(300),
+//!     timeout: Duration::from_secs(1800),
+//! };
+//! let cleaned = flow.clean_up(&plan).await?;
+//! println!("{} workspaces and {} users deleted", cleaned.workspaces, cleaned.users);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod cleanup;
 pub mod create;
