@@ -8,6 +8,7 @@ mod flags;
 mod meaning;
 mod network;
 mod refusals;
+mod stand_in;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

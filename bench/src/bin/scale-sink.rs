@@ -15,6 +15,7 @@ use std::sync::mpsc;
 
 use clap::{Parser, ValueEnum};
 use scale_api::units::{Rate, Span};
+use scale_bench::coder;
 use scale_bench::sink::{Counts, Protocol, Settings, Sink, Traffic};
 use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
 
@@ -64,13 +65,16 @@ struct Arguments {
     /// Run the rings with SCHED_FIFO.
     #[arg(long)]
     realtime: bool,
+    #[command(flatten)]
+    coder: coder::command::Flags,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProtocolName {
     Ws,
     Wss,
     Tcp,
+    Coder,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -83,7 +87,7 @@ enum TrafficName {
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(counts) => {
-            println!("{}", serde_json::to_string(&counts).expect("plain numbers"));
+            println!("{counts}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -93,7 +97,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<Counts, Box<dyn std::error::Error>> {
+/// Serves until a signal comes; what was counted, as JSON.
+fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, stop.clone())?;
@@ -102,6 +107,12 @@ fn run(arguments: &Arguments) -> Result<Counts, Box<dyn std::error::Error>> {
         Some(text) => scale_api::units::parse_cores(text)?,
         None => host::available_cores().last().map(|&core| vec![core]).unwrap_or_default(),
     };
+    if arguments.protocol == ProtocolName::Coder {
+        return run_coder(arguments, cores.first().copied(), &stop);
+    }
+    if let Some(flag) = arguments.coder.given() {
+        return Err(format!("{flag} goes with --protocol coder only; leave it out").into());
+    }
     let settings = settings(arguments)?;
     let (ready, all_ready) = mpsc::channel();
     let (send_counts, all_counts) = mpsc::channel();
@@ -130,7 +141,31 @@ fn run(arguments: &Arguments) -> Result<Counts, Box<dyn std::error::Error>> {
     let mut counts = Counts::default();
     all_counts.iter().for_each(|part| counts += part);
     threads.into_iter().for_each(|thread| drop(thread.join()));
-    Ok(counts)
+    Ok(serde_json::to_string(&counts)?)
+}
+
+/// The stand-in deployment, on one core.
+fn run_coder(
+    arguments: &Arguments,
+    core: Option<usize>,
+    stop: &AtomicBool,
+) -> Result<String, Box<dyn std::error::Error>> {
+    if arguments.realtime {
+        return Err("--realtime would be passed on to every shell; leave it out with --protocol coder".into());
+    }
+    let seen = std::thread::scope(|scope| {
+        let serving = std::thread::Builder::new().name("coder".to_owned()).spawn_scoped(scope, || {
+            if let Some(core) = core {
+                host::pin_current_thread(core);
+            }
+            arguments.coder.run(arguments.listen, stop, |address| eprintln!("listening on {address}"))
+        })?;
+        serving
+            .join()
+            .map_err(|_| "the deployment's thread has failed; see above")?
+            .map_err(Box::<dyn std::error::Error>::from)
+    })?;
+    Ok(serde_json::to_string(&seen)?)
 }
 
 fn times_file(path: &std::path::Path, number: usize) -> std::io::Result<Box<dyn Write + Send>> {
@@ -145,6 +180,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         ProtocolName::Ws => Protocol::Ws,
         ProtocolName::Wss => Protocol::Wss,
         ProtocolName::Tcp => Protocol::Tcp,
+        ProtocolName::Coder => unreachable!("it is served elsewhere"),
     };
     let tick_ns = arguments.tick_interval.ns();
     let traffic = match arguments.traffic {

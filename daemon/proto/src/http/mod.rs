@@ -143,6 +143,11 @@ pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Res
     Ok(Some(head_bytes))
 }
 
+/// The value of Sec-WebSocket-Accept that answers a value of Sec-WebSocket-Key.
+pub fn accept_key(key: &str) -> String {
+    derive_accept_key(key.as_bytes())
+}
+
 /// What a client asked, as the server sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -344,12 +344,23 @@ impl Session {
         }
     }
 
-    /// Queues our Close, once.
-    pub fn close(&mut self, code: u16, random: &mut dyn FnMut() -> [u8; 4]) {
+    /// Queues our Close, once, with a reason; what is too long of it for a control frame is cut off.
+    pub fn close_with(&mut self, code: u16, reason: &str, random: &mut dyn FnMut() -> [u8; 4]) {
         if !self.close_sent {
             self.close_sent = true;
-            self.queue(Opcode::Close, &code.to_be_bytes(), random);
+            let mut payload = code.to_be_bytes().to_vec();
+            let mut end = reason.len().min(CONTROL_BYTES_MAX - payload.len());
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            payload.extend_from_slice(&reason.as_bytes()[..end]);
+            self.queue(Opcode::Close, &payload, random);
         }
+    }
+
+    /// Queues our Close, once.
+    pub fn close(&mut self, code: u16, random: &mut dyn FnMut() -> [u8; 4]) {
+        self.close_with(code, "", random);
     }
 
     /// What the peer's Close says besides its code, once [`Event::Closed`] has come.

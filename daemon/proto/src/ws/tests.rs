@@ -60,6 +60,17 @@ fn read_all(role: Role, input: &[u8], cut: usize) -> (Result<Vec<Seen>, Fault>, 
 }
 
 #[test]
+fn a_reason_goes_with_the_close_and_is_cut_at_a_character_to_fit() {
+    for (reason, expected) in [("dial", "dial".to_owned()), (&"é".repeat(70), "é".repeat(61))] {
+        let mut session = Session::new(Role::Server, 1024);
+        session.close_with(1011, reason, &mut mask);
+        session.close_with(1000, "never", &mut mask);
+        let payload = [&1011u16.to_be_bytes(), expected.as_bytes()].concat();
+        assert_eq!(session.outbox(), frame(Role::Server, 0x88, &payload));
+    }
+}
+
+#[test]
 fn ping_is_answered_with_its_payload_and_close_with_its_code() {
     let mut bytes = frame(Role::Server, 0x89, b"are you there");
     bytes.extend(frame(Role::Server, 0x88, &[0x03, 0xE8, b'b', b'y', b'e']));
