@@ -345,16 +345,14 @@ impl Connection {
     fn control_out<R: Ring>(&mut self, ring: &mut R) -> Result<Option<SendBuffer>, Fault> {
         let control = self.control_frames_out(ring)?;
         self.say_goodbye();
-        Ok(match control {
-            // One buffer for both: whoever is lost has no turn for another.
-            Some(mut buffer) if buffer.spare_mut().len() >= self.sealed.len() => {
-                buffer.extend(&std::mem::take(&mut self.sealed));
-                Some(buffer)
-            }
-            Some(buffer) => Some(buffer),
-            None if self.sealed.is_empty() => None,
-            None => Some(self.sealed_out(ring)),
-        })
+        let Some(mut buffer) = control else {
+            return Ok(if self.sealed.is_empty() { None } else { Some(self.sealed_out(ring)) });
+        };
+        // One buffer for both: whoever is lost has no turn for another.
+        if buffer.spare_mut().len() >= self.sealed.len() {
+            buffer.extend(&std::mem::take(&mut self.sealed));
+        }
+        Ok(Some(buffer))
     }
 
     fn sealed_out<R: Ring>(&mut self, ring: &mut R) -> SendBuffer {
