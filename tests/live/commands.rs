@@ -172,8 +172,9 @@ fn paused_time_is_not_due_and_the_run_lasts_longer_by_it() {
     let text = String::from_utf8_lossy(&output.stdout);
     let report: Report = serde_json::from_str(text.lines().last().expect("a report")).expect("JSON");
     assert_ended_with(0, (output.status.code().expect("a code"), &report));
-    // Ten streams for three seconds at five a second, as if there had been no pause.
-    assert_eq!(report.load.ticks_due, 150);
+    // Ten streams for three seconds at five a second, as if there had been no pause; its ends fall
+    // anywhere between two points of a stream's grid.
+    assert!((140..=160).contains(&report.load.ticks_due), "{:?}", report.load);
     assert_every_tick_is_accounted_for(&report.load);
     assert!(report.run.ended_at - report.run.started_at >= 6.5, "{:?}", report.run);
     assert!(report.series.iter().any(|row| row.stage == "paused"), "{:?}", report.series);

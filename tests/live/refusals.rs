@@ -226,7 +226,8 @@ fn a_run_file_says_where_it_is_wrong_and_files_that_cannot_be_read_are_named() {
                 "--key" => &["--cert", &text],
                 _ => &[],
             };
-            let own = ["start", "--conns", "5", "--target", url, flag, path];
+            let sealed = url.replace("ws://", "wss://");
+            let own = ["start", "--conns", "5", "--target", &sealed, flag, path];
             assert_refused(
                 &daemon.scalectl(&[&own[..], other].concat()),
                 2,
@@ -234,6 +235,10 @@ fn a_run_file_says_where_it_is_wrong_and_files_that_cannot_be_read_are_named() {
                 flag,
             );
         }
+    }
+    for flag in [&["--insecure"][..], &["--ca", &text], &["--cert", &text, "--key", &text]] {
+        let output = daemon.scalectl(&[&["start", "--conns", "5", "--target", url], flag].concat());
+        assert_refused(&output, 2, &[flag[0], "no target has it", "wss://"], flag[0]);
     }
     for path in [&missing, &directory] {
         let output = daemon.scalectl(&["start", "--file", path]);
