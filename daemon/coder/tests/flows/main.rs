@@ -40,7 +40,8 @@ pub fn pace() -> Pace {
         backoff_first: Duration::from_millis(1),
         backoff_max: Duration::from_millis(4),
         request: Duration::from_secs(20),
-        settle: Duration::from_millis(60),
+        // Many times the delay of a create (30 ms), for machines that are busy with other things.
+        settle: Duration::from_millis(600),
         ..Pace::default()
     }
 }
