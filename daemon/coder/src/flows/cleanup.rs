@@ -242,25 +242,31 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// A user that was announced, but not seen made, may come true more than once: of a create that was
+    /// sent again because its answer was lost. It is looked for until no such create can come true.
     async fn user(&self, planned: &Planned, step: impl Fn(State)) -> Result<Fate, Failure> {
         let client = self.flow.client;
+        let mut fate = Fate::WasGone;
         step(State::Deleting);
-        let user = loop {
-            let found = client.user(planned.id.as_ref().unwrap_or(&planned.name)).await?;
-            if found.is_some() || planned.id.is_some() || self.is_settled(planned) {
-                break found;
+        loop {
+            let settled = planned.id.is_some() || self.is_settled(planned);
+            if let Some(user) = client.user(planned.id.as_ref().unwrap_or(&planned.name)).await? {
+                if planned.id.is_none() && Some(&user.email) != planned.email.as_ref() {
+                    // Somebody else's user bears the name: ours was never made.
+                    return Ok(fate);
+                }
+                if !bears_prefix(&user.username) {
+                    let seen = format!("it is called `{}` now, which is not deleted", user.username);
+                    return Err(Failure { class: Class::Rejected, message: seen });
+                }
+                if client.delete_user(&user.id).await? {
+                    fate = Fate::Deleted;
+                }
+            }
+            if settled {
+                return Ok(fate);
             }
             client.rest(1).await;
-        };
-        let Some(user) = user else { return Ok(Fate::WasGone) };
-        if planned.id.is_none() && Some(&user.email) != planned.email.as_ref() {
-            // Somebody else's user bears the name: ours was never made.
-            return Ok(Fate::WasGone);
         }
-        if !bears_prefix(&user.username) {
-            let seen = format!("it is called `{}` now, which is not deleted", user.username);
-            return Err(Failure { class: Class::Rejected, message: seen });
-        }
-        Ok(if client.delete_user(&user.id).await? { Fate::Deleted } else { Fate::WasGone })
     }
 }
