@@ -4,58 +4,18 @@
 
 #![allow(clippy::print_stdout, reason = "the figure is the output")]
 
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use scale_bench::alone::Alone;
 use scale_bench::sink::{self, Sink};
-use scale_proto::ws::Opcode;
 use scale_ring::sim::{Faults, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
-use scaled::load::{Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, TickOffset, Traffic};
-use scaled::worker::{Inbox, Share, Turn, Worker};
+use scaled::worker::{Inbox, Turn, Worker};
 
 const STREAMS: u32 = 200;
 const BYTES: u32 = 4096;
 const TICK_NS: u64 = 20_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-
-fn group(seconds: u64) -> Group {
-    let message = MessageSize::fixed(BYTES);
-    Group {
-        name: "count".into(),
-        targets: vec!["sink".into()],
-        pattern: [0].into(),
-        first_stream: 0,
-        traffic: Traffic::Echo,
-        tick_offset: TickOffset::Spread,
-        start_ns: 0,
-        conns: STREAMS,
-        ramp_ns: SECOND_NS / 10,
-        connect_rate_milli: 1_000_000,
-        concurrency: None,
-        warm_up_ns: SECOND_NS / 10,
-        stages: vec![Stage {
-            conns: STREAMS,
-            tick_ns: TICK_NS,
-            bytes_per_second: None,
-            message,
-            over_ns: 0,
-            hold_ns: Some(seconds * SECOND_NS),
-        }],
-        drain_ns: SECOND_NS,
-        connect_timeout_ns: SECOND_NS,
-        reconnect: Reconnect::Never,
-        churn_milli: 0,
-        verify: false,
-        opcode: Opcode::Binary,
-        subprotocol: None,
-        first_message: None,
-        payload: Payload::random(1),
-        sources: [].into(),
-        send_buffer_bytes: None,
-        receive_buffer_bytes: None,
-    }
-}
 
 /// What is counted, but for the ring's own functions.
 #[inline(never)]
@@ -80,28 +40,17 @@ fn main() {
         stall: false,
     };
     let mut sink = Sink::new(sink_ring, listener, settings, None);
-    let share = Share {
-        worker: 0,
-        workers: 1,
+    let alone = Alone {
+        address,
         start_at: world.now(),
-        seed: 1,
-        groups: Arc::new([group(seconds)]),
-        endpoints: Arc::new([Endpoint {
-            protocol: Protocol::Ws,
-            target: 0,
-            addresses: 0,
-            tls: None,
-            host: "sink".into(),
-            path: "/".into(),
-            headers: "".into(),
-        }]),
-        addresses: Arc::new([vec![address]]),
-        ports: (2000, 60_000),
-        ports_reserved: [].into(),
-        streams_max: STREAMS as usize,
+        streams: STREAMS,
+        bytes: BYTES,
+        tick_ns: TICK_NS,
+        opening_ns: SECOND_NS / 10,
+        steady_ns: seconds * SECOND_NS,
     };
     let (out, snapshots) = channel();
-    let mut worker = Worker::new(ring, share, Inbox::default(), out);
+    let mut worker = Worker::new(ring, alone.share(), Inbox::default(), out);
     loop {
         let wakes = [handle.wake_at(), sink_handle.wake_at()];
         world.advance(wakes.into_iter().fold(world.next(), Time::min));

@@ -7,16 +7,15 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use scale_ring::{
     Completion, Errno, Kernel, KernelConfig, Outcome, ReceivedBytes, Ring, RingCounters, SendBuffer, Socket,
     SocketOptions, Time, Token, host,
 };
-use scaled::load::{Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, TickOffset, Traffic};
-use scaled::worker::{Inbox, Share, Turn, Worker};
+use scaled::worker::{Inbox, Turn, Worker};
 
 use super::programs::Result;
+use crate::alone::Alone;
 
 /// Streams; few enough that connections are accepted in the order in which they were asked for.
 const STREAMS: u32 = 500;
@@ -142,44 +141,6 @@ impl Ring for Noting {
     }
 }
 
-fn group(seconds: u32) -> Group {
-    let conns = STREAMS;
-    Group {
-        name: "stamps".into(),
-        targets: vec!["sink".into()],
-        pattern: [0].into(),
-        first_stream: 0,
-        traffic: Traffic::Echo,
-        tick_offset: TickOffset::Spread,
-        start_ns: 0,
-        conns,
-        ramp_ns: SECOND_NS,
-        connect_rate_milli: 1_000_000,
-        concurrency: None,
-        warm_up_ns: SECOND_NS / 5,
-        stages: vec![Stage {
-            conns,
-            tick_ns: TICK_NS,
-            bytes_per_second: None,
-            message: MessageSize::fixed(BYTES),
-            over_ns: 0,
-            hold_ns: Some(u64::from(seconds) * SECOND_NS),
-        }],
-        drain_ns: SECOND_NS,
-        connect_timeout_ns: SECOND_NS,
-        reconnect: Reconnect::Never,
-        churn_milli: 0,
-        verify: false,
-        opcode: scale_proto::ws::Opcode::Binary,
-        subprotocol: None,
-        first_message: None,
-        payload: Payload::random(1),
-        sources: [].into(),
-        send_buffer_bytes: None,
-        receive_buffer_bytes: None,
-    }
-}
-
 /// Medians over all messages, in µs.
 #[derive(Debug, Clone, Copy)]
 pub struct Apart {
@@ -209,28 +170,17 @@ fn run(address: SocketAddr, seconds: u32) -> Result<Vec<Connection>> {
         connections: Vec::new(),
         received: Vec::new(),
     };
-    let share = Share {
-        worker: 0,
-        workers: 1,
+    let alone = Alone {
+        address,
         start_at: host::monotonic_now().plus_ns(SECOND_NS / 10),
-        seed: 1,
-        groups: Arc::new([group(seconds)]),
-        endpoints: Arc::new([Endpoint {
-            protocol: Protocol::Ws,
-            target: 0,
-            addresses: 0,
-            tls: None,
-            host: "sink".into(),
-            path: "/".into(),
-            headers: "".into(),
-        }]),
-        addresses: Arc::new([vec![address]]),
-        ports: (1025, 65_535),
-        ports_reserved: [].into(),
-        streams_max: STREAMS as usize,
+        streams: STREAMS,
+        bytes: BYTES,
+        tick_ns: TICK_NS,
+        opening_ns: SECOND_NS,
+        steady_ns: u64::from(seconds) * SECOND_NS,
     };
     let (out, snapshots) = std::sync::mpsc::channel();
-    let mut worker = Worker::new(ring, share, Inbox::default(), out);
+    let mut worker = Worker::new(ring, alone.share(), Inbox::default(), out);
     while worker.turn() == Turn::Going {}
     drop(snapshots);
     Ok(worker.into_ring().connections)

@@ -455,14 +455,6 @@ impl Connection {
         Ok(Some(buffer))
     }
 
-    /// Asks for the memory of the TLS session, if there is one: see `scale_ring::prefetch`.
-    #[inline]
-    pub fn prefetch_session(&self) {
-        if let Some(tls) = &self.tls {
-            scale_ring::prefetch(&**tls);
-        }
-    }
-
     /// Whether a Close frame ends this protocol's streams.
     pub const fn has_closing_handshake(&self) -> bool {
         self.upper.session.is_some()

@@ -7,7 +7,6 @@ use scale_ring::{Ring, Time, Token};
 use crate::load::Traffic;
 use crate::stream::flow::Standing;
 use crate::stream::meter::Figure;
-use crate::stream::stack::Connection;
 use crate::stream::unanswered::Message;
 
 use super::turn::{Deadline, SEND_BATCH, SENDS_MAX, Worker, kind};
@@ -51,7 +50,6 @@ impl<R: Ring> Worker<R> {
             self.connections.get(self.streams[stream as usize].connection as usize)?.as_deref()
         };
         fired.iter().filter_map(connections).for_each(scale_ring::prefetch);
-        fired.iter().filter_map(connections).for_each(Connection::prefetch_session);
     }
 
     /// The grid point `due` of `stream` has come; so may have later ones.

@@ -250,7 +250,6 @@ impl<R: Ring> Worker<R> {
         }
         for connection in batch.iter().filter_map(connection) {
             scale_ring::prefetch(&self.streams[connection.stream as usize]);
-            connection.prefetch_session();
         }
     }
 

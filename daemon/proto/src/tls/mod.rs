@@ -182,7 +182,7 @@ impl Tls {
         let side = match &mut self.stage {
             Stage::Open(records) => return records.receive(input, out, plain),
             Stage::Handshake(side) => side,
-            Stage::Broken => return Err(Fault::TlsProtocol("it is broken already".into())),
+            Stage::Broken => return Err(record::broken()),
         };
         let mut received = Received::default();
         // Shown a record at a time: what lies behind the handshake's last one is not for rustls, which

@@ -180,7 +180,7 @@ pub(super) struct Records {
     keeper: Keeper,
 }
 
-fn broken() -> Fault {
+pub(super) fn broken() -> Fault {
     Fault::TlsProtocol("it is broken already".into())
 }
 

@@ -1,0 +1,92 @@
+//! A worker run by itself, without a daemon around it: one group of echoing websockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use scale_proto::ws::Opcode;
+use scale_ring::Time;
+use scaled::load::{Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, TickOffset, Traffic};
+use scaled::worker::Share;
+
+/// What it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Alone {
+    /// Where the sink is.
+    pub address: SocketAddr,
+    /// When it begins.
+    pub start_at: Time,
+    /// Streams.
+    pub streams: u32,
+    /// Bytes of a message.
+    pub bytes: u32,
+    /// Time between two messages of a stream.
+    pub tick_ns: u64,
+    /// Time in which the streams are opened, and after it time that does not count.
+    pub opening_ns: u64,
+    /// Time that counts.
+    pub steady_ns: u64,
+}
+
+impl Alone {
+    /// The only worker's share of it.
+    pub fn share(self) -> Share {
+        Share {
+            worker: 0,
+            workers: 1,
+            start_at: self.start_at,
+            seed: 1,
+            groups: Arc::new([self.group()]),
+            endpoints: Arc::new([Endpoint {
+                protocol: Protocol::Ws,
+                target: 0,
+                addresses: 0,
+                tls: None,
+                host: "sink".into(),
+                path: "/".into(),
+                headers: "".into(),
+            }]),
+            addresses: Arc::new([vec![self.address]]),
+            ports: (2000, 60_000),
+            ports_reserved: [].into(),
+            streams_max: self.streams as usize,
+        }
+    }
+
+    fn group(self) -> Group {
+        const SECOND_NS: u64 = 1_000_000_000;
+        Group {
+            name: "alone".into(),
+            targets: vec!["sink".into()],
+            pattern: [0].into(),
+            first_stream: 0,
+            traffic: Traffic::Echo,
+            tick_offset: TickOffset::Spread,
+            start_ns: 0,
+            conns: self.streams,
+            ramp_ns: self.opening_ns,
+            connect_rate_milli: 1_000_000,
+            concurrency: None,
+            warm_up_ns: self.opening_ns,
+            stages: vec![Stage {
+                conns: self.streams,
+                tick_ns: self.tick_ns,
+                bytes_per_second: None,
+                message: MessageSize::fixed(self.bytes),
+                over_ns: 0,
+                hold_ns: Some(self.steady_ns),
+            }],
+            drain_ns: SECOND_NS,
+            connect_timeout_ns: SECOND_NS,
+            reconnect: Reconnect::Never,
+            churn_milli: 0,
+            verify: false,
+            opcode: Opcode::Binary,
+            subprotocol: None,
+            first_message: None,
+            payload: Payload::random(1),
+            sources: [].into(),
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+        }
+    }
+}
