@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use scale_ring::{
-    Completion, Errno, Kernel, KernelConfig, Outcome, ReceivedBytes, Ring, RingCounters, SendBuffer, Socket,
-    SocketOptions, Time, Token, host,
+    Completion, Errno, Kept, Kernel, KernelConfig, Outcome, ReceivedBytes, Ring, RingCounters, SendBuffer,
+    Socket, SocketOptions, Time, Token, host,
 };
 use scaled::worker::{Inbox, Turn, Worker};
 
@@ -120,6 +120,9 @@ impl Ring for Noting {
     }
     fn send_buffer(&mut self, capacity: usize) -> SendBuffer {
         self.ring.send_buffer(capacity)
+    }
+    fn kept(&self, capacity: usize) -> Kept {
+        self.ring.kept(capacity)
     }
     fn recycle(&mut self, buffer: SendBuffer) {
         self.ring.recycle(buffer);

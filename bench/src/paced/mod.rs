@@ -12,6 +12,8 @@ use scaled::load::TickOffset;
 pub const SEND_BATCH: usize = 32;
 /// Sends that come due within this go together, as in the daemon.
 pub const QUANTUM_NS: u64 = 250_000;
+/// The longest lateness that is told apart.
+const LATENESS_MAX_US: u64 = 3_600_000_000;
 /// Time between the last connect and the first send.
 const LEAD_NS: u64 = 100_000_000;
 
@@ -128,7 +130,7 @@ impl Figures {
             due: 0,
             sent: 0,
             received_bytes: 0,
-            lateness: Histogram::new(3).expect("a constant is valid"),
+            lateness: Histogram::new_with_bounds(1, LATENESS_MAX_US, 3).expect("constant bounds are valid"),
         }
     }
 
@@ -184,5 +186,22 @@ impl Figures {
             "received_bytes": self.received_bytes,
             "rss_bytes": host::rss_bytes(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_falls_behind_says_how_far() {
+        let arguments = Arguments::parse_from(["floor", "--target", "127.0.0.1:1", "--warm-up", "0s"]);
+        let mut figures = Figures::new(&arguments, Time::ZERO);
+        assert!(figures.go_on(Time::ZERO));
+        figures.tick(Time::ZERO, Some(Time::ZERO.plus_ns(300_000_000)));
+        let lateness = figures.to_json()["lateness_p50"].as_f64().expect("a number");
+        assert!((0.2999..0.3001).contains(&lateness), "{lateness} s");
     }
 }

@@ -22,7 +22,7 @@ use std::os::fd::RawFd;
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use crate::buffers::{ReceivedBytes, SendBuffer, SendBuffers};
+use crate::buffers::{Kept, ReceivedBytes, SendBuffer, SendBuffers};
 use crate::{Completion, Errno, Outcome, Ring, RingCounters, Socket, SocketOptions, Time, Token};
 
 pub use features::{Features, SetupError};
@@ -509,6 +509,11 @@ impl Ring for Kernel {
     #[inline]
     fn send_buffer(&mut self, capacity: usize) -> SendBuffer {
         self.send_buffers.take(capacity)
+    }
+
+    #[inline]
+    fn kept(&self, capacity: usize) -> Kept {
+        self.send_buffers.kept(capacity)
     }
 
     #[inline]

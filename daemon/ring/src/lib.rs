@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 
 pub use prefetch::prefetch;
 
-pub use buffers::{ReceivedBytes, SendBuffer};
+pub use buffers::{Kept, ReceivedBytes, SendBuffer};
 pub use kernel::{Features, Kernel, KernelConfig, SetupError};
 pub use time::Time;
 pub use token::Token;
@@ -197,6 +197,9 @@ pub trait Ring {
     /// A buffer of at least `capacity` bytes, from the free list where one fits. Its content is
     /// unspecified, its length 0.
     fn send_buffer(&mut self, capacity: usize) -> SendBuffer;
+
+    /// What the buffer that [`Self::send_buffer`] would hand out next for `capacity` still holds.
+    fn kept(&self, capacity: usize) -> Kept;
 
     /// Takes back a buffer that a completion returned, or that was not sent after all.
     fn recycle(&mut self, buffer: SendBuffer);

@@ -12,7 +12,15 @@ pub struct Payload {
     bytes: Arc<[u8]>,
     /// Bytes before the repetition starts: a power of two for a pool, the length of a file.
     period: usize,
-    fixed: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Uniform bytes out of this seed.
+    Uniform(u64),
+    Text,
+    Fixed,
 }
 
 impl Payload {
@@ -26,39 +34,51 @@ impl Payload {
 
     /// Uniform bytes.
     pub fn random(seed: u64) -> Self {
-        Self::pool(seed, |byte| byte)
+        Self::pool(seed, Kind::Uniform(seed), |byte| byte)
     }
 
     /// ASCII letters, digits, space and newline: valid in a text message wherever it is cut.
     pub fn text(seed: u64) -> Self {
-        Self::pool(seed, |byte| Self::TEXT[usize::from(byte % 64)])
+        Self::pool(seed, Kind::Text, |byte| Self::TEXT[usize::from(byte % 64)])
     }
 
-    fn pool(seed: u64, map: impl Fn(u8) -> u8) -> Self {
+    fn pool(seed: u64, kind: Kind, map: impl Fn(u8) -> u8) -> Self {
         let mut random = Random::new(seed);
         let mut bytes: Vec<u8> = Vec::with_capacity(Self::POOL_BYTES + Self::PIECE_MAX);
         while bytes.len() < Self::POOL_BYTES {
             bytes.extend(random.next().to_ne_bytes().map(&map));
         }
         bytes.extend_from_within(..Self::PIECE_MAX);
-        Self { bytes: bytes.into(), period: Self::POOL_BYTES, fixed: false }
+        Self { bytes: bytes.into(), period: Self::POOL_BYTES, kind }
     }
 
     /// Every message is exactly `content` (which is not empty).
     pub fn fixed(content: &[u8]) -> Self {
         assert!(!content.is_empty(), "the plan refuses an empty message file");
-        Self { bytes: content.into(), period: content.len(), fixed: true }
+        Self { bytes: content.into(), period: content.len(), kind: Kind::Fixed }
     }
 
     /// Bytes of a fixed message; `None` for a pool.
     pub const fn message_bytes(&self) -> Option<u32> {
-        if self.fixed { Some(self.period as u32) } else { None }
+        if self.is_fixed() { Some(self.period as u32) } else { None }
+    }
+
+    const fn is_fixed(&self) -> bool {
+        matches!(self.kind, Kind::Fixed)
+    }
+
+    /// The name of a pool of uniform bytes, the same for the same bytes; `None` for others. Under any
+    /// mask uniform bytes are uniform bytes: such a message may go as the pool has it, with its mask
+    /// in the header only.
+    #[inline]
+    pub const fn uniform(&self) -> Option<u64> {
+        if let Kind::Uniform(seed) = self.kind { Some(seed) } else { None }
     }
 
     /// Where a new message starts.
     #[inline]
     pub const fn place(&self, random: &mut Random) -> u32 {
-        if self.fixed {
+        if self.is_fixed() {
             return 0;
         }
         (random.below(self.period as u64 / Self::ALIGNMENT) * Self::ALIGNMENT) as u32
@@ -82,7 +102,7 @@ impl Payload {
 
     #[inline]
     const fn offset(&self, place: u32, position: usize) -> usize {
-        if self.fixed { position % self.period } else { (place as usize + position) & (self.period - 1) }
+        if self.is_fixed() { position % self.period } else { (place as usize + position) & (self.period - 1) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One stream: what it sent, what came back, and how it has fared. It outlives its connections.
 
+use scale_proto::ws;
 use scale_ring::Time;
 
 use crate::load::Payload;
@@ -166,8 +167,10 @@ impl Stream {
         let compare = if verify { bytes } else { Self::HEAD_BYTES.saturating_sub(from).min(bytes) };
         if compare > 0 && !self.differs {
             self.differs = match first {
-                Some(first) if front.place == Message::FIRST => !same(first, 0, from, &mine[..compare]),
-                _ => !same(payload, front.place, from, &mine[..compare]),
+                Some(first) if front.place == Message::FIRST => {
+                    !same(first, 0, [0; 4], from, &mine[..compare])
+                }
+                _ => !same(payload, front.place, front.mask, from, &mine[..compare]),
             };
         }
         if from + bytes < front.bytes as usize {
@@ -190,12 +193,12 @@ impl Stream {
     }
 }
 
-/// Whether `received` is what the message at `place` has from `position` on.
-fn same(payload: &Payload, place: u32, mut position: usize, mut received: &[u8]) -> bool {
+/// Whether `received` is what the message at `place`, under `mask`, has from `position` on.
+fn same(payload: &Payload, place: u32, mask: [u8; 4], mut position: usize, mut received: &[u8]) -> bool {
     while !received.is_empty() {
         let piece = payload.piece(place, position, received.len());
         let (front, rest) = received.split_at(piece.len());
-        if front != piece {
+        if !ws::is_masked(front, piece, ws::rotate_mask(mask, position)) {
             return false;
         }
         (position, received) = (position + piece.len(), rest);
@@ -252,11 +255,20 @@ impl Responses {
 mod tests {
     use super::*;
 
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    /// The message at `place` as it comes back.
+    fn echo_of(payload: &Payload, place: u32, bytes: usize) -> Vec<u8> {
+        let mut echo = vec![0; bytes];
+        ws::mask_into(&mut echo, payload.piece(place, 0, bytes), MASK);
+        echo
+    }
+
     fn stream_with(messages: &[(u32, u32)], pool: &mut Pool) -> Stream {
         let mut stream = Stream::new(0, 0, 0);
         for (n, &(place, bytes)) in messages.iter().enumerate() {
             let due = Time::from_ns(n as u64 + 1);
-            stream.unanswered.push(Message { due, sent: due, bytes, place }, pool);
+            stream.unanswered.push(Message { due, sent: due, bytes, place, mask: MASK }, pool);
         }
         stream
     }
@@ -267,8 +279,7 @@ mod tests {
         for cut in 1..=40 {
             let mut pool = Pool::new(10);
             let mut stream = stream_with(&[(8, 20), (800, 20)], &mut pool);
-            let mut bytes = payload.piece(8, 0, 20).to_vec();
-            bytes.extend_from_slice(payload.piece(800, 0, 20));
+            let bytes = [echo_of(&payload, 8, 20), echo_of(&payload, 800, 20)].concat();
             let mut whole = 0;
             for part in bytes.chunks(cut) {
                 let mut rest = part;
@@ -294,7 +305,7 @@ mod tests {
         {
             let mut pool = Pool::new(10);
             let mut stream = stream_with(&[(16, 20)], &mut pool);
-            let mut bytes = payload.piece(16, 0, 20).to_vec();
+            let mut bytes = echo_of(&payload, 16, 20);
             bytes[position] ^= 1;
             let (echo, _) = stream.echo(&bytes, &payload, None, verify, &mut pool);
             assert!(matches!(echo, Echo::Whole { same, .. } if same != seen), "byte {position}");

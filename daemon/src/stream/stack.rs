@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use scale_proto::tls::Tls;
 use scale_proto::{Fault, http, ws};
-use scale_ring::{Ring, SendBuffer, Socket, Time};
+use scale_ring::{Kept, Ring, SendBuffer, Socket, Time};
 
 use crate::load::{Endpoint, Payload, Protocol, Random};
 
@@ -64,6 +64,8 @@ pub struct Outgoing {
     /// Bytes handed over so far.
     pub position: u32,
     mask: [u8; 4],
+    /// It goes as the payload has it: what its mask makes of that is as good.
+    plain: bool,
     /// Whether it is the first message rather than a tick's.
     pub first: bool,
 }
@@ -295,12 +297,50 @@ impl Connection {
         }
     }
 
-    /// Starts a message. There must be none under way.
+    /// Starts a message of `bytes` bytes. There must be none under way. What its echo will be: its
+    /// place in the payload, and what those bytes are masked with.
+    ///
+    /// Over a plain websocket it lies, if it can, where the buffer that will be used next still holds
+    /// the payload's bytes: then nothing but the header is written.
     #[inline]
-    pub fn begin(&mut self, place: u32, bytes: u32, first: bool, random: &mut Random) {
+    pub fn begin<R: Ring>(
+        &mut self,
+        bytes: u32,
+        payload: &Payload,
+        ring: &R,
+        random: &mut Random,
+    ) -> (u32, [u8; 4]) {
+        /// Once in so many messages a buffer is filled anew, from another place.
+        const USES: u64 = 64;
+        debug_assert!(self.message.is_none());
+        if self.protocol == Protocol::Tcp {
+            let (place, mask) = (payload.place(random), [0; 4]);
+            self.message = Some(Outgoing { place, bytes, position: 0, mask, plain: true, first: false });
+            return (place, mask);
+        }
+        let mask = random.mask();
+        let Some(key) = payload.uniform() else {
+            let place = payload.place(random);
+            self.message = Some(Outgoing { place, bytes, position: 0, mask, plain: false, first: false });
+            return (place, [0; 4]);
+        };
+        let mut place = payload.place(random);
+        if self.tls.is_none() {
+            let piece = (bytes as usize).min(Payload::PIECE_MAX);
+            let kept = ring.kept(Self::PAYLOAD_FROM + piece);
+            if kept.key == key && kept.bytes as usize >= piece && u64::from(place) / 8 % USES != 0 {
+                place = kept.place;
+            }
+        }
+        self.message = Some(Outgoing { place, bytes, position: 0, mask, plain: true, first: false });
+        (place, mask)
+    }
+
+    /// Starts a connection's first message, of `bytes` bytes. There must be none under way.
+    pub fn begin_first(&mut self, bytes: u32, random: &mut Random) {
         debug_assert!(self.message.is_none());
         let mask = if self.protocol == Protocol::Tcp { [0; 4] } else { random.mask() };
-        self.message = Some(Outgoing { place, bytes, position: 0, mask, first });
+        self.message = Some(Outgoing { place: 0, bytes, position: 0, mask, plain: false, first: true });
     }
 
     /// Whether a message may begin now: nothing of another is left and nothing is under way.
@@ -375,9 +415,10 @@ impl Connection {
         payload: &Payload,
         opcode: ws::Opcode,
     ) -> Result<SendBuffer, Fault> {
-        let Outgoing { place, bytes, position, mask, .. } = outgoing;
+        let Outgoing { place, bytes, position, mask, plain, .. } = outgoing;
         let wanted = ((bytes - position) as usize).min(Payload::PIECE_MAX);
-        let (buffer, taken) = if self.protocol == Protocol::Tcp {
+        let as_it_is = self.protocol == Protocol::Tcp || (plain && position > 0 && self.tls.is_none());
+        let (buffer, taken) = if as_it_is {
             let (pool, from) = payload.shared(place, position as usize);
             let taken = wanted.min(pool.len() - from);
             (SendBuffer::shared(pool.clone(), from..from + taken), taken)
@@ -390,11 +431,37 @@ impl Connection {
                 &[]
             };
             let piece = payload.piece(place, position as usize, wanted);
-            (self.framed(header, piece, mask, ring)?, piece.len())
+            let buffer = match payload.uniform() {
+                Some(key) if plain && self.tls.is_none() => {
+                    Self::framed_in_place(header, piece, Kept { key, place, bytes: piece.len() as u32 }, ring)
+                }
+                // A piece's length is a multiple of the mask's but for the last.
+                _ => self.framed(header, piece, if plain { [0; 4] } else { mask }, ring)?,
+            };
+            (buffer, piece.len())
         };
         let position = position + taken as u32;
         self.message = (position < bytes).then_some(Outgoing { position, ..outgoing });
         Ok(buffer)
+    }
+
+    /// Where a frame's payload begins in a buffer that keeps it, whatever its header's length.
+    const PAYLOAD_FROM: usize = ws::HEADER_BYTES_MAX.next_multiple_of(8);
+
+    /// A frame whose payload goes as it is: copied only where the buffer does not hold it already.
+    #[inline]
+    fn framed_in_place<R: Ring>(header: &[u8], piece: &[u8], new: Kept, ring: &mut R) -> SendBuffer {
+        let from = Self::PAYLOAD_FROM - header.len();
+        let to = Self::PAYLOAD_FROM + piece.len();
+        let mut buffer = ring.send_buffer(to);
+        let old = buffer.kept();
+        let holds = old.key == new.key && old.place == new.place && old.bytes >= new.bytes;
+        let memory = buffer.keep(from..to, if holds { old } else { new });
+        memory[from..Self::PAYLOAD_FROM].copy_from_slice(header);
+        if !holds {
+            memory[Self::PAYLOAD_FROM..to].copy_from_slice(piece);
+        }
+        buffer
     }
 
     /// A frame's header and piece, masked and, over TLS, sealed where they will be sent from.

@@ -17,6 +17,8 @@ pub struct Message {
     pub bytes: u32,
     /// Its place in the payload, to compare the echo with.
     pub place: u32,
+    /// What the payload's bytes are masked with in it; zero: nothing.
+    pub mask: [u8; 4],
 }
 
 impl Message {
@@ -39,7 +41,7 @@ impl Unanswered {
     const INLINE: usize = 2;
     /// Messages a stream may have under way: 102 s of 100 ms ticks.
     pub const STREAM_MAX: u32 = 1024;
-    const EMPTY: Message = Message { due: Time::ZERO, sent: Time::ZERO, bytes: 0, place: 0 };
+    const EMPTY: Message = Message { due: Time::ZERO, sent: Time::ZERO, bytes: 0, place: 0, mask: [0; 4] };
 
     /// None.
     pub const fn new() -> Self {
@@ -118,7 +120,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Messages a worker may have under way beyond the streams' own: 32 MiB.
+    /// Messages a worker may have under way beyond the streams' own: 40 MiB.
     pub const MAX: usize = 1 << 20;
 
     /// An empty pool of at most `max` messages.
@@ -168,7 +170,7 @@ mod tests {
     use std::collections::VecDeque;
 
     fn message(n: u64) -> Message {
-        Message { due: Time::from_ns(n), sent: Time::from_ns(n + 1), bytes: n as u32, place: 0 }
+        Message { due: Time::from_ns(n), sent: Time::from_ns(n + 1), bytes: n as u32, place: 0, mask: [0; 4] }
     }
 
     proptest! {

@@ -156,16 +156,15 @@ impl<R: Ring> Worker<R> {
 
     /// Hands the message due at `due` to the socket.
     fn send(&mut self, index: u32, due: Time, stamp: Time, bytes: u32) {
-        let Self { connections, streams, groups, share, meter, random, pool, .. } = self;
+        let Self { connections, streams, groups, share, meter, random, pool, ring, .. } = self;
         let connection = connections[index as usize].as_mut().expect("an open stream has one");
         let flow = &mut streams[connection.stream as usize];
         let timeline = &groups[usize::from(flow.group)];
         let group = &share.groups[usize::from(flow.group)];
-        let place = group.payload.place(random);
-        connection.begin(place, bytes, false, random);
+        let (place, mask) = connection.begin(bytes, &group.payload, ring, random);
         let cell = timeline.cell(due, flow.target);
         if group.traffic == Traffic::Echo {
-            flow.unanswered.push(Message { due, sent: stamp, bytes, place }, pool);
+            flow.unanswered.push(Message { due, sent: stamp, bytes, place, mask }, pool);
         } else if timeline.is_steady(due) {
             flow.bytes += u64::from(bytes);
         }
@@ -190,13 +189,13 @@ impl<R: Ring> Worker<R> {
         let Some(bytes) = group.first_message.as_ref().and_then(|first| first.message_bytes()) else {
             return;
         };
-        connection.begin(0, bytes, true, random);
+        connection.begin_first(bytes, random);
         let counters = meter.counters(groups[usize::from(flow.group)].cell_now(flow.target));
         counters.messages_sent += 1;
         counters.payload_sent += u64::from(bytes);
         flow.connection_bytes += u64::from(bytes);
         if group.traffic == Traffic::Echo && flow.unanswered.has_room(pool) {
-            let message = Message { due: now, sent: now, bytes, place: Message::FIRST };
+            let message = Message { due: now, sent: now, bytes, place: Message::FIRST, mask: [0; 4] };
             flow.unanswered.push(message, pool);
         }
         self.push_out_if_free(index);

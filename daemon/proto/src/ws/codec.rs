@@ -108,6 +108,21 @@ pub fn mask_into(dst: &mut [u8], src: &[u8], mask: [u8; 4]) {
     }
 }
 
+/// Whether `a[i] == b[i] ^ mask[i % 4]` throughout. Panics where the lengths differ.
+#[inline]
+pub fn is_masked(a: &[u8], b: &[u8], mask: [u8; 4]) -> bool {
+    assert_eq!(a.len(), b.len(), "compared with another length");
+    const LANE: usize = 8;
+    let half = u64::from(u32::from_ne_bytes(mask));
+    let wide = half << 32 | half; // the same four bytes twice, whatever the byte order
+    let (a_lanes, a_rest) = a.as_chunks::<LANE>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANE>();
+    let lanes = a_lanes.iter().zip(b_lanes);
+    let differ =
+        lanes.fold(0, |differ, (&a, &b)| differ | (u64::from_ne_bytes(a) ^ u64::from_ne_bytes(b) ^ wide));
+    differ == 0 && a_rest.iter().zip(b_rest).enumerate().all(|(index, (a, b))| *a == b ^ mask[index % 4])
+}
+
 /// The mask as it stands `by` bytes further into the payload.
 #[inline]
 pub const fn rotate_mask(mask: [u8; 4], by: usize) -> [u8; 4] {

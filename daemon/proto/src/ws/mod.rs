@@ -12,5 +12,5 @@ mod utf8;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{HEADER_BYTES_MAX, Opcode, Role, mask_into, rotate_mask, write_header};
+pub use codec::{HEADER_BYTES_MAX, Opcode, Role, is_masked, mask_into, rotate_mask, write_header};
 pub use session::{Event, OUTBOX_BYTES_MAX, Session};

@@ -198,7 +198,12 @@ proptest! {
         mask_into(&mut masked[at..], &bytes[at..], rotate_mask(key, at));
         let mut plain = vec![0; bytes.len()];
         mask_into(&mut plain, &masked, key);
-        prop_assert_eq!(plain, bytes);
+        prop_assert_eq!(plain, bytes.clone());
+        prop_assert!(is_masked(&masked, &bytes, key));
+        if at < bytes.len() {
+            masked[at] ^= 1;
+            prop_assert!(!is_masked(&masked, &bytes, key));
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use crate::buffers::SendBuffers;
 use crate::{
-    Completion, Errno, ReceivedBytes, Ring, RingCounters, SendBuffer, Socket, SocketOptions, Time, Token,
+    Completion, Errno, Kept, ReceivedBytes, Ring, RingCounters, SendBuffer, Socket, SocketOptions, Time,
+    Token,
 };
 
 use super::Leaks;
@@ -116,6 +117,11 @@ impl Ring for SimRing {
     fn send_buffer(&mut self, capacity: usize) -> SendBuffer {
         self.network.borrow_mut().rings[self.ring].send_buffers += 1;
         self.send_buffers.take(capacity)
+    }
+
+    #[inline(never)]
+    fn kept(&self, capacity: usize) -> Kept {
+        self.send_buffers.kept(capacity)
     }
 
     #[inline(never)]
