@@ -84,6 +84,8 @@ impl Alone {
             subprotocol: None,
             first_message: None,
             payload: Payload::random(1),
+            terminal: None,
+            late_tick: false,
             sources: [].into(),
             send_buffer_bytes: None,
             receive_buffer_bytes: None,

@@ -343,6 +343,7 @@ impl Start {
     fn group(&self) -> GroupSpec {
         let file = |path: &Option<PathBuf>| path.as_ref().map(File::new);
         GroupSpec {
+            typed: None,
             name: spec::MAIN_GROUP.into(),
             target: self.target.clone(),
             conns: self.conns,

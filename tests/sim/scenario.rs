@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use scale_bench::sink;
+use scale_proto::coder::{Echo, Form, Route};
 use scale_proto::tls::{ClientSettings, client_config, server_config};
 use scale_proto::ws::Opcode;
 use scale_ring::sim::Faults;
@@ -315,7 +316,13 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     }
     let endpoint = endpoint(number, protocol, traffic, dice, *weather, tables);
     let text = dice.chance(20);
-    let payload = if text { Payload::text(seed) } else { Payload::random(seed) };
+    let payload = match (text, protocol) {
+        (true, _) => Payload::text(seed),
+        (false, Protocol::Ws | Protocol::Wss) if dice.chance(20) => {
+            Payload::typed(seed, dice.of(&[Form::Line, Form::Comment]), Route::App, Echo::Raw)
+        }
+        (false, _) => Payload::random(seed),
+    };
     Group {
         name: format!("group{number}").into(),
         targets: vec![format!("target{number}").into()],
@@ -341,6 +348,8 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         subprotocol: (protocol != Protocol::Tcp && dice.chance(20)).then(|| "scale".into()),
         first_message: dice.chance(15).then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
         payload,
+        terminal: None,
+        late_tick: dice.chance(10),
         sources: Arc::new([]),
         send_buffer_bytes: None,
         receive_buffer_bytes: None,

@@ -5,6 +5,7 @@
 //! - [`target`]: a target's URL.
 //! - [`report`]: what comes back while a run goes, and at its end.
 //! - [`threshold`]: what a run is judged by.
+//! - [`typed`]: terminals and apps of Coder as load.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
 pub mod http;
@@ -12,4 +13,5 @@ pub mod report;
 pub mod spec;
 pub mod target;
 pub mod threshold;
+pub mod typed;
 pub mod units;

@@ -277,6 +277,9 @@ pub struct GroupSpec {
     pub sndbuf: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rcvbuf: Option<Bytes>,
+    /// Web terminals or apps of Coder instead of plain streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typed: Option<crate::typed::Typed>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stage: Vec<StageSpec>,
 }
@@ -484,6 +487,7 @@ impl GroupSpec {
             }
         }
         self.check_words(error);
+        crate::typed::check(self, error);
         for source in &self.source {
             let (address, bits) =
                 source.split_once('/').map_or((source.as_str(), None), |(a, b)| (a, Some(b)));

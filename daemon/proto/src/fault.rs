@@ -44,4 +44,12 @@ pub enum Fault {
     /// A message above the limit.
     #[error("websocket: a message is too big")]
     WsTooBig,
+    /// What a web terminal shows is a screen drawn anew, not what was typed.
+    #[error(
+        "the terminal is redrawn by `screen` or its like; ask for backend_type=buffered, or for an image without screen"
+    )]
+    TerminalRedrawn,
+    /// The marker's echo did not come within `coder::PREAMBLE_BYTES_MAX`.
+    #[error("the terminal says much, but does not echo what is typed")]
+    TerminalEchoMissing,
 }

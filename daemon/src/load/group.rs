@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use scale_proto::coder::Echo;
 use scale_proto::ws::Opcode;
 
 use super::grid::{MessageSize, TickOffset};
@@ -29,6 +30,15 @@ pub enum Reconnect {
     Backoff,
     /// As an eager client does: after 1 s, then doubling to 30 s, no jitter, no cap.
     Client,
+}
+
+/// How web terminals are opened and left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// What comes back of what is typed.
+    pub echo: Echo,
+    /// The websocket is closed at once, without Ctrl-C first.
+    pub fast_close: bool,
 }
 
 /// A step of a group's load. A group without steps has one, of its base load.
@@ -95,6 +105,10 @@ pub struct Group {
     pub first_message: Option<Payload>,
     /// What messages are made of.
     pub payload: Payload,
+    /// Streams are Coder's web terminals.
+    pub terminal: Option<Terminal>,
+    /// A tick whose turn comes while a message is under way waits, one a stream, as Go's ticker does.
+    pub late_tick: bool,
     /// Source addresses, used in turn; empty: the kernel's routing decides.
     pub sources: Arc<[IpAddr]>,
     /// SO_SNDBUF.

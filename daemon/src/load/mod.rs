@@ -10,6 +10,6 @@ pub mod random;
 
 pub use endpoint::{Endpoint, Protocol};
 pub use grid::{MessageSize, TickOffset};
-pub use group::{Group, Reconnect, Stage, Traffic};
+pub use group::{Group, Reconnect, Stage, Terminal, Traffic};
 pub use payload::Payload;
 pub use random::Random;

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use scale_proto::coder::{self, Echo, Form, Route, Text};
+use scale_proto::ws;
+
 use super::random::Random;
 
 /// The bytes of all messages of a group.
@@ -15,12 +18,14 @@ pub struct Payload {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Kind {
     /// Uniform bytes out of this seed.
     Uniform(u64),
     Text,
     Fixed,
+    /// What is typed into a terminal, or sent to an app, in pieces; it has a pool of its own.
+    Typed(Arc<Text>, Echo),
 }
 
 impl Payload {
@@ -52,6 +57,14 @@ impl Payload {
         Self { bytes: bytes.into(), period: Self::POOL_BYTES, kind }
     }
 
+    /// What Coder's own traffic test types into web terminals ([`Route::Terminal`]) or sends to a
+    /// workspace's app; `echo` is what comes back of it.
+    pub fn typed(seed: u64, form: Form, route: Route, echo: Echo) -> Self {
+        let mut random = Random::new(seed);
+        let text = Text::new(form, route, &mut || random.next());
+        Self { bytes: Arc::new([]), period: Text::POOL_BYTES, kind: Kind::Typed(Arc::new(text), echo) }
+    }
+
     /// Every message is exactly `content` (which is not empty).
     pub fn fixed(content: &[u8]) -> Self {
         assert!(!content.is_empty(), "the plan refuses an empty message file");
@@ -77,11 +90,51 @@ impl Payload {
 
     /// Where a new message starts.
     #[inline]
-    pub const fn place(&self, random: &mut Random) -> u32 {
-        if self.is_fixed() {
-            return 0;
+    pub fn place(&self, random: &mut Random) -> u32 {
+        match self.kind {
+            Kind::Fixed => return 0,
+            Kind::Typed(..) => return Text::place(random.next()),
+            Kind::Uniform(_) | Kind::Text => {}
         }
         (random.below(self.period as u64 / Self::ALIGNMENT) * Self::ALIGNMENT) as u32
+    }
+
+    /// The typed message of `bytes` bytes at `place`; `None`: messages are no typed ones.
+    #[inline]
+    pub fn typed_message(&self, place: u32, bytes: u32) -> Option<coder::Message<'_>> {
+        if let Kind::Typed(text, _) = &self.kind { Some(text.message(place, bytes)) } else { None }
+    }
+
+    /// Bytes of the echo of a message of `bytes` bytes.
+    #[inline]
+    pub fn echo_bytes(&self, bytes: u32) -> u32 {
+        match &self.kind {
+            Kind::Typed(text, echo) => text.message(0, bytes).echo_bytes(*echo),
+            _ => bytes,
+        }
+    }
+
+    /// Whether the echo of the message at `place`, of `bytes` bytes as [`Self::echo_bytes`] counts
+    /// them and masked with `mask`, has `received` from its byte `position` on.
+    pub fn echoes(
+        &self,
+        (place, bytes, mask): (u32, u32, [u8; 4]),
+        mut position: usize,
+        mut received: &[u8],
+    ) -> bool {
+        if let Kind::Typed(text, echo) = &self.kind {
+            let longer = text.message(0, 1).echo_bytes(*echo) - 1;
+            return text.message(place, bytes - longer).echoes(*echo, position as u32, received);
+        }
+        while !received.is_empty() {
+            let piece = self.piece(place, position, received.len());
+            let (front, rest) = received.split_at(piece.len());
+            if !ws::is_masked(front, piece, ws::rotate_mask(mask, position)) {
+                return false;
+            }
+            (position, received) = (position + piece.len(), rest);
+        }
+        true
     }
 
     /// At most `len` bytes of the message that starts at `place`, from its byte `position` on;

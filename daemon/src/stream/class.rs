@@ -68,6 +68,12 @@ classes! {
     HttpProtocol "http_protocol" Target "The answer to the upgrade is not HTTP, too long, or lacks what RFC 6455 asks for."
     BadAccept "bad_accept" Target "101 with a wrong Sec-WebSocket-Accept: something else answers there."
     WsProtocol "ws_protocol" Target "A frame that RFC 6455 does not allow."
+    AgentUnreachable "agent_unreachable" Target "The terminal was accepted, but Coder could not reach the workspace's agent."
+    TerminalSilent "terminal_silent" Target "The terminal was accepted, but its echo did not come within the connect timeout: agent or command hang."
+    TerminalEnded "terminal_ended" Target "The terminal's command ended, or the server went away in order: Close 1000 or 1001 that we had not asked for."
+    TerminalRedrawn "terminal_redrawn" User "The terminal is redrawn by screen: ask for backend_type=buffered, or for an image without screen."
+    TerminalEcho "terminal_echo" Target "The terminal says much, but does not echo what is typed."
+    PingFailed "ping_failed" Target "The server had no answer to its ping for 15 s: this host, the way to it, or the server's own end is overloaded."
     AddressUnavailable "address_unavailable" Generator "No source port or address is left on this host."
     Files "files" Generator "Descriptors or ring slots are used up on this host."
     Memory "memory" Generator "This host's kernel has no memory left for sockets."
@@ -119,6 +125,8 @@ impl From<&Fault> for Class {
             Fault::TlsCertificate(_) => Self::TlsCertificate,
             Fault::TlsAlert(_) => Self::TlsAlert,
             Fault::TlsProtocol(_) => Self::TlsProtocol,
+            Fault::TerminalRedrawn => Self::TerminalRedrawn,
+            Fault::TerminalEchoMissing => Self::TerminalEcho,
             Fault::WsProtocol(_) | Fault::WsUtf8 | Fault::WsTooBig => Self::WsProtocol,
         }
     }

@@ -1,6 +1,5 @@
 //! One stream: what it sent, what came back, and how it has fared. It outlives its connections.
 
-use scale_proto::ws;
 use scale_ring::Time;
 
 use crate::load::Payload;
@@ -168,9 +167,9 @@ impl Stream {
         if compare > 0 && !self.differs {
             self.differs = match first {
                 Some(first) if front.place == Message::FIRST => {
-                    !same(first, 0, [0; 4], from, &mine[..compare])
+                    !first.echoes((0, front.bytes, front.mask), from, &mine[..compare])
                 }
-                _ => !same(payload, front.place, front.mask, from, &mine[..compare]),
+                _ => !payload.echoes((front.place, front.bytes, front.mask), from, &mine[..compare]),
             };
         }
         if from + bytes < front.bytes as usize {
@@ -191,19 +190,6 @@ impl Stream {
         self.differs = false;
         self.unanswered.pop(pool)
     }
-}
-
-/// Whether `received` is what the message at `place`, under `mask`, has from `position` on.
-fn same(payload: &Payload, place: u32, mask: [u8; 4], mut position: usize, mut received: &[u8]) -> bool {
-    while !received.is_empty() {
-        let piece = payload.piece(place, position, received.len());
-        let (front, rest) = received.split_at(piece.len());
-        if !ws::is_masked(front, piece, ws::rotate_mask(mask, position)) {
-            return false;
-        }
-        (position, received) = (position + piece.len(), rest);
-    }
-    true
 }
 
 /// Response times of one stream in 64 bytes: counts by half powers of two from 64 µs, so a
@@ -253,6 +239,8 @@ impl Responses {
 
 #[cfg(test)]
 mod tests {
+    use scale_proto::ws;
+
     use super::*;
 
     const MASK: [u8; 4] = [1, 2, 3, 4];

@@ -9,11 +9,14 @@
 
 use std::sync::Arc;
 
+use scale_proto::coder::{self, Alignment, Echo, Marker, State, Text};
 use scale_proto::tls::Tls;
 use scale_proto::{Fault, http, ws};
 use scale_ring::{Kept, Ring, SendBuffer, Socket, Time};
 
 use crate::load::{Endpoint, Payload, Protocol, Random};
+
+use super::class::Class;
 
 /// Where a connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum Phase {
     Tls,
     /// Upgrade request sent; 101 is expected.
     Upgrading,
+    /// A web terminal: 101 has come, a marker is typed, its echo is expected.
+    Aligning,
     /// Messages flow.
     Open,
     /// We are closing in order; the peer's answer or end is expected.
@@ -32,11 +37,22 @@ pub enum Phase {
     Ended,
 }
 
+impl Phase {
+    /// Whether the stream is not open yet.
+    pub const fn is_opening(self) -> bool {
+        matches!(self, Self::Connecting | Self::Tls | Self::Upgrading | Self::Aligning)
+    }
+}
+
 /// What an input brought besides payload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// TLS' handshake has finished.
     pub secured: bool,
+    /// 101 has come, and the stream is not yet open: its terminal has still to say something.
+    pub upgraded: bool,
+    /// The terminal's first byte has come.
+    pub greeted: bool,
     /// The stream is open: messages may go.
     pub opened: bool,
     /// Both sides have closed the websocket; by us first, or by the peer.
@@ -51,7 +67,10 @@ pub enum ClosedBy {
     /// This side.
     Us,
     /// The peer.
-    Peer,
+    Peer {
+        /// Its code, where it gave one.
+        code: Option<u16>,
+    },
 }
 
 /// A message on its way out.
@@ -120,6 +139,8 @@ pub struct Connection {
     carry: Vec<u8>,
     /// Sealed bytes to go out first.
     sealed: Vec<u8>,
+    /// Plain frames to go out next: what is typed besides messages.
+    typed: Vec<u8>,
     /// close_notify is to follow everything else.
     goodbye: bool,
     upper: Upper,
@@ -130,6 +151,15 @@ pub struct Connection {
 struct Upper {
     opening: Option<Box<Opening>>,
     session: Option<ws::Session>,
+    /// Of a web terminal until its echo is found.
+    aligning: Option<Box<Aligning>>,
+}
+
+/// Where a terminal's echo begins.
+#[derive(Debug)]
+struct Aligning {
+    alignment: Alignment,
+    greeted: bool,
 }
 
 /// The upgrade while it lasts.
@@ -137,6 +167,8 @@ struct Upper {
 struct Opening {
     key: http::Key,
     subprotocol: Option<Arc<str>>,
+    /// How the terminal behind it echoes, if it is one.
+    terminal: Option<Echo>,
     /// The request until it has gone.
     request: Vec<u8>,
     /// What has come of the answer's head.
@@ -182,8 +214,9 @@ impl Connection {
             tls: None,
             carry: Vec::new(),
             sealed: Vec::new(),
+            typed: Vec::new(),
             goodbye: false,
-            upper: Upper { opening: None, session: None },
+            upper: Upper { opening: None, session: None, aligning: None },
         }
     }
 
@@ -195,6 +228,7 @@ impl Connection {
         &mut self,
         endpoint: &Endpoint,
         subprotocol: Option<&Arc<str>>,
+        terminal: Option<Echo>,
         random: &mut Random,
     ) -> Result<Progress, Fault> {
         match self.protocol {
@@ -225,7 +259,8 @@ impl Connection {
         }
         .write(&mut request);
         let subprotocol = subprotocol.cloned();
-        self.upper.opening = Some(Box::new(Opening { key, subprotocol, request, head: Vec::new() }));
+        self.upper.opening =
+            Some(Box::new(Opening { key, subprotocol, terminal, request, head: Vec::new() }));
         Ok(Progress::default())
     }
 
@@ -240,16 +275,16 @@ impl Connection {
         payload: &mut dyn FnMut(&[u8]),
     ) -> Result<Progress, Fault> {
         let mut progress = Progress::default();
-        let Self { tls, carry, sealed, upper, .. } = self;
+        let Self { tls, carry, sealed, typed, upper, .. } = self;
+        let mut input = |plain: &[u8]| upper.receive(plain, typed, random, payload, &mut progress);
         if let Some(tls) = tls {
-            let plain = &mut |plain: &[u8]| upper.receive(plain, random, payload, &mut progress);
             let received = if carry.is_empty() {
-                let received = tls.receive(data, sealed, plain)?;
+                let received = tls.receive(data, sealed, &mut input)?;
                 carry.extend_from_slice(&data[received.consumed..]);
                 received
             } else {
                 carry.extend_from_slice(data);
-                let received = tls.receive(carry, sealed, plain)?;
+                let received = tls.receive(carry, sealed, &mut input)?;
                 if received.consumed == carry.len() {
                     *carry = Vec::new(); // an idle stream keeps nothing
                 } else {
@@ -265,7 +300,10 @@ impl Connection {
         } else if self.protocol == Protocol::Tcp {
             payload(data);
         } else {
-            upper.receive(data, random, payload, &mut progress)?;
+            input(data)?;
+        }
+        if progress.upgraded {
+            self.phase = Phase::Aligning;
         }
         if progress.opened {
             self.phase = Phase::Open;
@@ -273,12 +311,36 @@ impl Connection {
         Ok(progress)
     }
 
-    /// Begins closing in order: a Close frame, TLS' close_notify. Raw TCP has nothing to say.
-    pub fn close(&mut self, random: &mut Random) {
+    /// Begins closing in order: a Close frame, TLS' close_notify. Raw TCP has nothing to say. In a
+    /// terminal Ctrl-C is typed instead: its command ends, and then the server closes.
+    pub fn close(&mut self, interrupt: bool, random: &mut Random) {
         const NORMAL: u16 = 1000; // RFC 6455 §7.4.1
         self.phase = Phase::Closing;
+        if interrupt {
+            return self.type_frame(coder::INTERRUPT, random);
+        }
         if let Some(session) = &mut self.upper.session {
             session.close(NORMAL, &mut || random.mask());
+        }
+    }
+
+    fn type_frame(&mut self, json: &[u8], random: &mut Random) {
+        type_frame(&mut self.typed, json, random);
+    }
+
+    /// Why the peer closed, before we did.
+    pub fn close_class(&self, terminal: bool, code: Option<u16>) -> Class {
+        let reason = self.upper.session.as_ref().map_or("", ws::Session::close_reason);
+        if !terminal {
+            return Class::CloseFrame;
+        }
+        match coder::Outcome::of(code, reason) {
+            coder::Outcome::Ended => Class::TerminalEnded,
+            coder::Outcome::PingFailed => Class::PingFailed,
+            coder::Outcome::AgentUnreachable => Class::AgentUnreachable,
+            coder::Outcome::TextRefused | coder::Outcome::TooBig | coder::Outcome::Failed { .. } => {
+                Class::CloseFrame
+            }
         }
     }
 
@@ -354,6 +416,7 @@ impl Connection {
         !self.sealed.is_empty()
             || self.goodbye
             || self.message.is_some()
+            || !self.typed.is_empty()
             || self.upper.opening.as_ref().is_some_and(|opening| !opening.request.is_empty())
             || self.upper.session.as_ref().is_some_and(|session| !session.outbox().is_empty())
     }
@@ -416,6 +479,9 @@ impl Connection {
         opcode: ws::Opcode,
     ) -> Result<SendBuffer, Fault> {
         let Outgoing { place, bytes, position, mask, plain, .. } = outgoing;
+        if let Some(message) = payload.typed_message(place, bytes) {
+            return self.pieces_out(message, outgoing, ring);
+        }
         let wanted = ((bytes - position) as usize).min(Payload::PIECE_MAX);
         let as_it_is = self.protocol == Protocol::Tcp || (plain && position > 0 && self.tls.is_none());
         let (buffer, taken) = if as_it_is {
@@ -442,6 +508,54 @@ impl Connection {
         };
         let position = position + taken as u32;
         self.message = (position < bytes).then_some(Outgoing { position, ..outgoing });
+        Ok(buffer)
+    }
+
+    /// As many of a typed message's pieces as go at once, each a frame with a mask of its own.
+    fn pieces_out<R: Ring>(
+        &mut self,
+        message: coder::Message<'_>,
+        outgoing: Outgoing,
+        ring: &mut R,
+    ) -> Result<SendBuffer, Fault> {
+        const PIECE: u32 = coder::PIECE_BYTES_MAX as u32;
+        let mut masks =
+            Random::new(u64::from(u32::from_ne_bytes(outgoing.mask)) << 32 | u64::from(outgoing.position));
+        let first = outgoing.position / PIECE;
+        let (mut end, mut bytes) = (first, 0);
+        while end < message.pieces() && (end == first || bytes + Text::FRAME_BYTES_MAX <= Payload::PIECE_MAX)
+        {
+            bytes += message.frame_bytes(end);
+            end += 1;
+        }
+        let buffer = if let Some(tls) = &mut self.tls {
+            // A record holds whole frames.
+            let records = bytes / (Tls::RECORD_PLAIN_BYTES_MAX - Text::FRAME_BYTES_MAX) + 1;
+            let mut buffer = ring.send_buffer(bytes + records * Tls::sealed_bytes_max(0));
+            let mut from = first;
+            while from < end {
+                let (mut to, mut plain) = (from, 0);
+                while to < end && plain + message.frame_bytes(to) <= Tls::RECORD_PLAIN_BYTES_MAX {
+                    plain += message.frame_bytes(to);
+                    to += 1;
+                }
+                let sealed = tls.seal_with(buffer.spare_mut(), plain, |out| {
+                    (from..to).fold(0, |at, n| at + message.write_frame(n, masks.mask(), &mut out[at..]));
+                })?;
+                buffer.commit(sealed);
+                from = to;
+            }
+            buffer
+        } else {
+            let mut buffer = ring.send_buffer(bytes);
+            for n in first..end {
+                let frame = message.write_frame(n, masks.mask(), buffer.spare_mut());
+                buffer.commit(frame);
+            }
+            buffer
+        };
+        let position = (end * PIECE).min(outgoing.bytes);
+        self.message = (position < outgoing.bytes).then_some(Outgoing { position, ..outgoing });
         Ok(buffer)
     }
 
@@ -498,6 +612,7 @@ impl Connection {
     fn control_frames_out<R: Ring>(&mut self, ring: &mut R) -> Result<Option<SendBuffer>, Fault> {
         let plain: &[u8] = match (&self.upper.opening, &self.upper.session) {
             (Some(opening), _) if self.phase == Phase::Upgrading => &opening.request,
+            (None, Some(_)) if !self.typed.is_empty() => &self.typed,
             (None, Some(session)) => session.outbox(),
             _ => &[],
         };
@@ -516,6 +631,8 @@ impl Connection {
         };
         if let Some(opening) = &mut self.upper.opening {
             opening.request = Vec::new();
+        } else if !self.typed.is_empty() {
+            self.typed = Vec::new();
         } else if let Some(session) = &mut self.upper.session {
             session.clear_outbox();
         }
@@ -532,6 +649,7 @@ impl Upper {
     fn receive(
         &mut self,
         plain: &[u8],
+        typed: &mut Vec<u8>,
         random: &mut Random,
         payload: &mut dyn FnMut(&[u8]),
         progress: &mut Progress,
@@ -545,22 +663,71 @@ impl Upper {
             else {
                 return Ok(());
             };
+            let terminal = opening.terminal;
             head = self.opening.take().expect("it was there").head;
             plain = &head[head_bytes..];
             self.session = Some(ws::Session::new(ws::Role::Client, Connection::RECEIVED_MESSAGE_MAX));
-            progress.opened = true;
+            if let Some(echo) = terminal {
+                let marker = Marker::from_random(random.next());
+                let mut json = [0; Marker::BYTES as usize * 2 + 16];
+                let bytes = coder::encode(marker.line(), &mut json);
+                type_frame(typed, &json[..bytes], random);
+                let alignment = Alignment::new(&marker, echo);
+                self.aligning = Some(Box::new(Aligning { alignment, greeted: false }));
+                progress.upgraded = true;
+            } else {
+                progress.opened = true;
+            }
         }
-        let Some(session) = &mut self.session else { return Err(Fault::HttpMalformed) };
+        let Self { session: Some(session), aligning, .. } = self else { return Err(Fault::HttpMalformed) };
         while let Some(event) = session.receive(&mut plain, &mut || random.mask())? {
             match event {
                 ws::Event::Data { bytes: [], .. } => {}
-                ws::Event::Data { bytes, .. } => payload(bytes),
-                ws::Event::Pong => {}
-                ws::Event::Closed { by_us, .. } => {
-                    progress.closed = Some(if by_us { ClosedBy::Us } else { ClosedBy::Peer });
+                ws::Event::Data { bytes, .. } => {
+                    let mut bytes = bytes;
+                    if aligning.is_some() {
+                        align(aligning, &mut bytes, progress)?;
+                    }
+                    if !bytes.is_empty() {
+                        payload(bytes);
+                    }
                 }
+                ws::Event::Pong => {}
+                ws::Event::Closed { by_us: true, .. } => progress.closed = Some(ClosedBy::Us),
+                ws::Event::Closed { code, .. } => progress.closed = Some(ClosedBy::Peer { code }),
             }
         }
         Ok(())
     }
+}
+
+/// Takes what a terminal says before the marker's echo.
+#[cold]
+fn align(
+    aligning: &mut Option<Box<Aligning>>,
+    bytes: &mut &[u8],
+    progress: &mut Progress,
+) -> Result<(), Fault> {
+    let Some(current) = aligning else { return Ok(()) };
+    progress.greeted |= !std::mem::replace(&mut current.greeted, true);
+    match current.alignment.receive(bytes) {
+        State::Preamble => Ok(()),
+        State::Aligned => {
+            *aligning = None;
+            progress.opened = true;
+            Ok(())
+        }
+        State::Screen => Err(Fault::TerminalRedrawn),
+        State::Lost => Err(Fault::TerminalEchoMissing),
+    }
+}
+
+/// Appends `json` as a masked binary frame.
+fn type_frame(typed: &mut Vec<u8>, json: &[u8], random: &mut Random) {
+    let (mut header, mask) = ([0; ws::HEADER_BYTES_MAX], random.mask());
+    let header_bytes = ws::write_header(&mut header, ws::Opcode::Binary, true, json.len() as u64, Some(mask));
+    typed.extend_from_slice(&header[..header_bytes]);
+    let from = typed.len();
+    typed.resize(from + json.len(), 0);
+    ws::mask_into(&mut typed[from..], json, mask);
 }

@@ -12,7 +12,7 @@ use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
 use super::share::GroupPhase;
-use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, LAUNCHES_MAX, Worker, kind};
+use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, INTERRUPT_WAIT_NS, LAUNCHES_MAX, Worker, kind};
 
 /// Source ports tried for one socket when others hold them.
 const PORTS_TRIED_MAX: u32 = 64;
@@ -329,16 +329,17 @@ impl<R: Ring> Worker<R> {
         let connection = self.connection(index);
         let stream = connection.stream;
         match connection.phase {
-            Phase::Connecting | Phase::Tls | Phase::Upgrading => {
+            phase if phase.is_opening() => {
                 self.end(index, true);
-                self.attempt_failed(stream, Class::Timeout, now);
+                let silent = phase == Phase::Aligning;
+                self.attempt_failed(stream, if silent { Class::TerminalSilent } else { Class::Timeout }, now);
             }
             Phase::Closing => {
                 let in_order = connection.closed;
                 self.closed(index, in_order, now);
             }
             Phase::Open if connection.broken => self.lose(index, Class::TlsProtocol, now),
-            Phase::Open | Phase::Ended => {}
+            _ => {}
         }
     }
 
@@ -347,7 +348,7 @@ impl<R: Ring> Worker<R> {
         let connection = self.connection(index);
         let (stream, phase) = (connection.stream, connection.phase);
         match phase {
-            Phase::Connecting | Phase::Tls | Phase::Upgrading => {
+            Phase::Connecting | Phase::Tls | Phase::Upgrading | Phase::Aligning => {
                 self.farewell(index);
                 self.end(index, false);
                 self.attempt_failed(stream, class, now);
@@ -380,14 +381,16 @@ impl<R: Ring> Worker<R> {
 
     /// Begins closing a stream in order.
     pub(super) fn close(&mut self, index: u32, now: Time) {
-        let Self { connections, random, .. } = self;
+        let Self { connections, random, streams, share, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let stream = connection.stream;
         let handshake = connection.has_closing_handshake();
-        connection.close(random);
+        let group = &share.groups[usize::from(streams[stream as usize].group)];
+        let interrupt = group.terminal.is_some_and(|terminal| !terminal.fast_close);
+        connection.close(interrupt, random);
         self.missed_waiting(index);
         self.stand(stream, Standing::Closing);
-        self.deadline(index, now.plus_ns(CLOSE_WAIT_NS));
+        self.deadline(index, now.plus_ns(if interrupt { INTERRUPT_WAIT_NS } else { CLOSE_WAIT_NS }));
         if handshake {
             self.push_out_if_free(index);
         } else {
@@ -535,7 +538,7 @@ impl<R: Ring> Worker<R> {
                 continue;
             }
             let stream = connection.stream;
-            let opening = matches!(connection.phase, Phase::Connecting | Phase::Tls | Phase::Upgrading);
+            let opening = connection.phase.is_opening();
             self.missed_waiting(index);
             self.abandon(index, false, now);
             self.end(index, true);

@@ -1,5 +1,6 @@
 //! Completions: what came in, what went out, and what that means for the stream.
 
+use scale_proto::coder;
 use scale_ring::{Completion, Errno, Outcome, ReceivedBytes, Ring, Time, Token};
 
 use crate::load::Traffic;
@@ -60,7 +61,12 @@ impl<R: Ring> Worker<R> {
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let group = &share.groups[usize::from(streams[connection.stream as usize].group)];
         let endpoint = &share.endpoints[connection.endpoint as usize];
-        match connection.established(endpoint, group.subprotocol.as_ref(), random) {
+        match connection.established(
+            endpoint,
+            group.subprotocol.as_ref(),
+            group.terminal.map(|terminal| terminal.echo),
+            random,
+        ) {
             Ok(progress) if progress.opened => self.opened(index, now),
             Ok(_) => self.push_out(index),
             Err(fault) => self.lose(index, Class::from(&fault), now),
@@ -100,8 +106,15 @@ impl<R: Ring> Worker<R> {
         let cell_now = timeline.cell_now(flow.target);
         meter.counters(cell_now).wire_received += bytes.len() as u64;
         let opened_at = connection.phase_began;
+        let terminal = group.terminal.is_some();
+        // What a terminal says to Ctrl-C is no echo of a message.
+        let leaving = terminal && connection.phase == Phase::Closing;
+        let mut redrawn = false;
         let mut payload = |mut received: &[u8]| {
-            if !flow.answered {
+            if leaving && flow.unanswered.is_empty() {
+                return;
+            }
+            if !flow.answered && !terminal {
                 flow.answered = true;
                 let from = if flow.first_sent == Time::NEVER { opened_at } else { flow.first_sent };
                 meter.record(cell_now, Figure::FirstByte, done.ns_since(from));
@@ -120,6 +133,7 @@ impl<R: Ring> Worker<R> {
                     counters.unexpected_bytes += received.len() as u64;
                 }
                 Traffic::Echo => {
+                    let received_all = received;
                     while !received.is_empty() {
                         let (echo, rest) = flow.echo(
                             received,
@@ -143,6 +157,7 @@ impl<R: Ring> Worker<R> {
                                 counters.payload_received += u64::from(bytes);
                                 counters.messages_echoed += 1;
                                 counters.verify_failures += u64::from(!same);
+                                redrawn |= terminal && !same && coder::is_redraw(received_all);
                                 let steady = timeline.is_steady(message.due);
                                 if steady {
                                     flow.bytes += u64::from(bytes);
@@ -179,17 +194,28 @@ impl<R: Ring> Worker<R> {
         if progress.secured {
             self.phase_done(index, Figure::Tls, done);
         }
-        if progress.opened {
+        if progress.upgraded || (progress.opened && !terminal) {
             self.phase_done(index, Figure::Upgrade, done);
+        }
+        if progress.greeted {
+            self.terminal_greeted(index, done);
+        }
+        if progress.opened {
             self.opened(index, done);
+        }
+        if redrawn {
+            return self.lose(index, Class::TerminalRedrawn, done);
         }
         if self.connection(index).phase == Phase::Ended {
             return;
         }
         match progress.closed {
-            Some(ClosedBy::Peer) if self.connection(index).phase == Phase::Open => {
+            Some(ClosedBy::Peer { code })
+                if matches!(self.connection(index).phase, Phase::Open | Phase::Aligning) =>
+            {
                 self.connection(index).close_tls();
-                return self.lose(index, Class::CloseFrame, done);
+                let class = self.connection(index).close_class(terminal, code);
+                return self.lose(index, class, done);
             }
             Some(_) => {
                 let connection = self.connection(index);
@@ -207,6 +233,15 @@ impl<R: Ring> Worker<R> {
             self.push_out(index);
         }
         self.close_if_drained(index, done);
+    }
+
+    /// The first byte that a terminal says, counted from its 101 on.
+    #[cold]
+    fn terminal_greeted(&mut self, index: u32, done: Time) {
+        let connection = self.connections[index as usize].as_ref().expect("a live connection");
+        let flow = &self.streams[connection.stream as usize];
+        let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
+        self.meter.record(cell, Figure::FirstByte, done.ns_since(connection.phase_began));
     }
 
     /// In the drain, a stream whose last answer has come closes.

@@ -102,12 +102,14 @@ impl<R: Ring> Worker<R> {
         let bytes = self.groups[group].message.at(point);
         let free = self.connection(connection).is_free();
         let flow = &mut self.streams[stream as usize];
-        let echo = self.share.groups[group].traffic == Traffic::Echo;
+        let spec = &self.share.groups[group];
+        let echo = spec.traffic == Traffic::Echo;
         if free && (!echo || flow.unanswered.has_room(&self.pool)) {
             self.send(connection, newest, stamp, bytes);
         } else if !free
-            && !self.connection(connection).sending_message
-            && self.connection(connection).message.is_none()
+            && (spec.late_tick
+                || (!self.connection(connection).sending_message
+                    && self.connection(connection).message.is_none()))
         {
             // Only a control frame is under way: one tick may wait for it.
             if let Some(older) = self.connection(connection).waiting.replace(newest) {
@@ -144,9 +146,9 @@ impl<R: Ring> Worker<R> {
         let Some(due) = connection.waiting.take() else { return };
         let flow = &self.streams[stream as usize];
         let timeline = &self.groups[usize::from(flow.group)];
-        if now.ns_since(due) >= timeline.tick_ns
-            || (self.share.groups[usize::from(flow.group)].traffic == Traffic::Echo
-                && !flow.unanswered.has_room(&self.pool))
+        let spec = &self.share.groups[usize::from(flow.group)];
+        if (now.ns_since(due) >= timeline.tick_ns && !spec.late_tick)
+            || (spec.traffic == Traffic::Echo && !flow.unanswered.has_room(&self.pool))
         {
             return self.missed(stream, due);
         }
@@ -164,7 +166,8 @@ impl<R: Ring> Worker<R> {
         let (place, mask) = connection.begin(bytes, &group.payload, ring, random);
         let cell = timeline.cell(due, flow.target);
         if group.traffic == Traffic::Echo {
-            flow.unanswered.push(Message { due, sent: stamp, bytes, place, mask }, pool);
+            let echo_bytes = group.payload.echo_bytes(bytes);
+            flow.unanswered.push(Message { due, sent: stamp, bytes: echo_bytes, place, mask }, pool);
         } else if timeline.is_steady(due) {
             flow.bytes += u64::from(bytes);
         }

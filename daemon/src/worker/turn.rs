@@ -57,6 +57,8 @@ const QUANTUM_NS: u64 = 250_000;
 const WAIT_MAX_NS: u64 = 10_000_000;
 /// How long a stream may take to close in order.
 pub(super) const CLOSE_WAIT_NS: u64 = 2_000_000_000;
+/// For a terminal's command to end at Ctrl-C, and the server to close.
+pub(super) const INTERRUPT_WAIT_NS: u64 = 10_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Kinds of tokens.

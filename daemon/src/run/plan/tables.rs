@@ -9,12 +9,16 @@ use rustls::pki_types::ServerName;
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::spec::{self, Duration, GroupSpec, Spec};
 use scale_api::target::{Scheme, Target};
+use scale_api::typed::{self as spec_typed, Kind, Profile};
+use scale_proto::coder::{Echo, Form, Route};
 use scale_proto::tls::ClientSettings;
 use scale_proto::ws::Opcode;
 
 use super::{Host, Resolve, invalid};
 use crate::load::endpoint::TlsName;
-use crate::load::{Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, TickOffset, Traffic};
+use crate::load::{
+    Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, Terminal, TickOffset, Traffic,
+};
 use crate::run::rows::{Rows, Words};
 use crate::run::targets::Targets;
 
@@ -62,6 +66,7 @@ impl Tables {
             self.endpoints(group, (conns.max(most), first_stream), &sources, targets, resolve)?;
         let text = group.opcode == spec::Opcode::Text;
         let payload = match message_file {
+            None if group.typed.is_some() => typed(group, seed),
             Some(file) if text && std::str::from_utf8(file).is_err() => {
                 return Err(invalid("--message-file is not UTF-8, which --opcode text must be"));
             }
@@ -112,6 +117,8 @@ impl Tables {
                 other => other.map(Payload::fixed),
             },
             payload,
+            terminal: terminal(group),
+            late_tick: group.typed.is_some_and(|typed| typed.profile == Profile::Exact),
             sources: sources.into(),
             send_buffer_bytes: buffer(group.sndbuf),
             receive_buffer_bytes: buffer(group.rcvbuf),
@@ -259,6 +266,26 @@ impl Tables {
         };
         scale_proto::tls::client_config(&settings).map_err(|error| invalid(error.to_string()))
     }
+}
+
+/// What is typed, and what comes back of it.
+fn typed(group: &GroupSpec, seed: u64) -> Payload {
+    let typed = group.typed.unwrap_or_default();
+    let form = match typed.form {
+        spec_typed::Form::Line => Form::Line,
+        spec_typed::Form::Comment => Form::Comment,
+    };
+    match terminal(group) {
+        Some(terminal) => Payload::typed(seed, form, Route::Terminal, terminal.echo),
+        None => Payload::typed(seed, form, Route::App, Echo::Raw),
+    }
+}
+
+/// How a group's terminals are opened and left; `None`: they are none.
+fn terminal(group: &GroupSpec) -> Option<Terminal> {
+    let typed = group.typed.filter(|typed| typed.kind == Kind::Terminal)?;
+    let echo = if typed.profile == Profile::Raw { Echo::Raw } else { Echo::Cooked };
+    Some(Terminal { echo, fast_close: typed.fast_close })
 }
 
 /// Tick in ns and bytes a tick of a group before its steps.
