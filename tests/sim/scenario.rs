@@ -10,7 +10,7 @@ use scale_proto::ws::Opcode;
 use scale_ring::sim::Faults;
 use scaled::load::endpoint::TlsName;
 use scaled::load::{
-    Endpoint, Group, MessageSize, Payload, Protocol, Random, Reconnect, Stage, TickOffset, Traffic,
+    Endpoint, Group, MessageSize, Payload, Protocol, Random, Reconnect, Stage, Terminal, TickOffset, Traffic,
 };
 use scaled::worker::share::Addresses;
 
@@ -314,14 +314,21 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     if stormy && dice.chance(5) {
         stages.last_mut().expect("there is one").hold_ns = None;
     }
-    let endpoint = endpoint(number, protocol, traffic, dice, *weather, tables);
     let text = dice.chance(20);
-    let payload = match (text, protocol) {
-        (true, _) => Payload::text(seed),
-        (false, Protocol::Ws | Protocol::Wss) if dice.chance(20) => {
-            Payload::typed(seed, dice.of(&[Form::Line, Form::Comment]), Route::App, Echo::Raw)
+    let typed = !text && protocol != Protocol::Tcp && dice.chance(30);
+    let terminal = (typed && traffic == Traffic::Echo && dice.chance(70))
+        .then(|| Terminal { echo: dice.of(&[Echo::Cooked, Echo::Raw]), fast_close: dice.chance(30) });
+    let endpoint = endpoint(number, protocol, (traffic, terminal), dice, *weather, tables);
+    let payload = if typed {
+        let form = dice.of(&[Form::Line, Form::Line, Form::Comment]);
+        match terminal {
+            Some(Terminal { echo, .. }) => Payload::typed(seed, form, Route::Terminal, echo),
+            None => Payload::typed(seed, form, Route::App, Echo::Raw),
         }
-        (false, _) => Payload::random(seed),
+    } else if text {
+        Payload::text(seed)
+    } else {
+        Payload::random(seed)
     };
     Group {
         name: format!("group{number}").into(),
@@ -346,9 +353,10 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
         subprotocol: (protocol != Protocol::Tcp && dice.chance(20)).then(|| "scale".into()),
-        first_message: dice.chance(15).then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
+        first_message: (!typed && dice.chance(15))
+            .then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
         payload,
-        terminal: None,
+        terminal,
         late_tick: dice.chance(10),
         sources: Arc::new([]),
         send_buffer_bytes: None,
@@ -360,7 +368,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
 fn endpoint(
     number: usize,
     protocol: Protocol,
-    traffic: Traffic,
+    (traffic, terminal): (Traffic, Option<Terminal>),
     dice: &mut Dice,
     weather: Weather,
     tables: &mut Tables,
@@ -374,6 +382,9 @@ fn endpoint(
             Protocol::Wss => sink::Protocol::Wss,
         },
         traffic: match traffic {
+            Traffic::Echo if terminal.is_some() => {
+                sink::Traffic::Terminal { raw: terminal.is_some_and(|terminal| terminal.echo == Echo::Raw) }
+            }
             Traffic::Echo => sink::Traffic::Echo,
             Traffic::Discard => sink::Traffic::Discard,
             Traffic::Receive => {

@@ -263,6 +263,30 @@ fn follow(words: &[&str], echo: Echo, form: Form, bytes: u32) {
 }
 
 #[test]
+fn ctrl_c_ends_the_raw_command_without_a_trace() {
+    let mut real = Pty::start(&["sh", "-c", RAW_COMMAND]);
+    let mut emulated = Terminal::raw_with_signals();
+    let (mut printed, mut expected) = (Vec::new(), Vec::new());
+    // Lines until one comes back as it is: `stty` is through.
+    let mut tries = 0;
+    while !printed.ends_with(b"\nready\n") {
+        tries += 1;
+        assert!(tries < 1000, "stty never came through: {printed:?}");
+        real.type_in(b"\nready\n");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        real.read_rest(&mut printed);
+    }
+    printed.clear();
+    real.type_in(b"abc\n");
+    real.read_until(&mut printed, 4);
+    real.type_in(b"\x03");
+    let status = real.read_to_end(&mut printed);
+    emulated.input(&mut &b"abc\n\x03def"[..], &mut expected).expect("no key is refused");
+    assert_eq!((printed, emulated.ended()), (expected, Some(Ending::Interrupt)));
+    assert_eq!(ending(status), (Some(2), None), "SIGINT");
+}
+
+#[test]
 fn the_echo_of_messages_is_what_a_real_terminal_says() {
     for bytes in [1, 2, 128, 1024, 4096] {
         follow(&dd(), Echo::Cooked, Form::Line, bytes);

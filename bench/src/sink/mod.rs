@@ -17,6 +17,10 @@ use scale_proto::tls::Tls;
 use scale_proto::{http, ws};
 use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 
+mod terminal;
+
+use terminal::Typing;
+
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -41,6 +45,11 @@ pub enum Traffic {
         bytes: u32,
         /// ns between two messages of a connection.
         tick_ns: u64,
+    },
+    /// Each websocket is a web terminal of Coder's, emulated.
+    Terminal {
+        /// `stty raw -echo isig; exec cat` instead of `dd of=/dev/null`.
+        raw: bool,
     },
 }
 
@@ -93,6 +102,8 @@ const RECEIVE: u8 = 1;
 const SEND: u8 = 2;
 const CLOSE: u8 = 3;
 
+/// A terminal's command has ended (RFC 6455 §7.4.1).
+const NORMAL: u16 = 1000;
 /// What a ping carries.
 const PING: &[u8] = b"scale-sink";
 
@@ -118,6 +129,8 @@ struct Connection {
     session: Option<ws::Session>,
     /// Pieces of a message that is not complete.
     message: Vec<u8>,
+    /// For `Traffic::Terminal`, once something was typed.
+    typing: Option<Box<Typing>>,
     /// Plain bytes that wait to be sent.
     out: Vec<u8>,
     /// Sealed bytes that wait to be sent.
@@ -330,6 +343,7 @@ impl<R: Ring> Sink<R> {
             head: (!plain).then(Vec::new),
             session: None,
             message: Vec::new(),
+            typing: None,
             out: Vec::new(),
             sealed: Vec::new(),
             delayed: VecDeque::new(),
@@ -601,6 +615,19 @@ fn upper(
     };
     loop {
         match session.receive(&mut plain, &mut || [0; 4]) {
+            Ok(Some(ws::Event::Data { bytes, mask, .. }))
+                if let Traffic::Terminal { raw } = settings.traffic =>
+            {
+                if !session.outbox().is_empty() {
+                    connection.out.extend_from_slice(session.outbox());
+                    session.clear_outbox();
+                }
+                let typing = connection.typing.get_or_insert_with(|| Box::new(Typing::new(raw)));
+                let mask = mask.unwrap_or_default();
+                if !settings.stall && !typing.take(bytes, mask, &mut connection.out, counts) {
+                    session.close(NORMAL, &mut || [0; 4]);
+                }
+            }
             Ok(Some(ws::Event::Data { bytes, mask, opcode, message_end })) => {
                 counts.payload_bytes_received += bytes.len() as u64;
                 let echo = settings.traffic == Traffic::Echo && !settings.stall;

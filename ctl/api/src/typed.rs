@@ -40,7 +40,7 @@ pub enum Profile {
     Paced,
     /// As `Paced`, and a tick waits while a message is under way, as the original's ticker does.
     Exact,
-    /// `stty raw -echo; exec cat`: byte for byte.
+    /// `stty raw -echo isig; exec cat`: byte for byte.
     Raw,
 }
 

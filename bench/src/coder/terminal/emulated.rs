@@ -16,7 +16,7 @@ impl Emulated {
     /// `dd` to `/dev/null`, or a raw `cat`; `None`: another command, which wants a real shell.
     pub fn start(command: &str) -> Option<Self> {
         let discipline = if command == RAW_COMMAND {
-            Discipline::raw()
+            Discipline::raw_with_signals()
         } else if command.starts_with("dd ") && command.split(' ').any(|word| word == "of=/dev/null") {
             Discipline::new(Command::Discard)
         } else {
@@ -58,7 +58,7 @@ mod tests {
         let dd = scale_proto::coder::paced_command(128);
         assert_eq!(shown(&dd, b"abc\n"), Some((b"abc\r\n".to_vec(), false)));
         assert_eq!(shown(&dd, b"ab\x03"), Some((b"ab^C".to_vec(), true)));
-        assert_eq!(shown(RAW_COMMAND, b"a\n\x03"), Some((b"a\n\x03".to_vec(), false)));
+        assert_eq!(shown(RAW_COMMAND, b"a\n\x03"), Some((b"a\n".to_vec(), true)));
         for command in ["", "sleep 2 && echo hello", "dd of=/tmp/x", "dd if=x; echo of=/dev/null2"] {
             assert_eq!(shown(command, b""), None, "{command}");
         }

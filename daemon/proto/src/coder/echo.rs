@@ -11,7 +11,7 @@
 /// How the terminal echoes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Echo {
-    /// The terminal does not; `cat` gives back byte for byte: `stty raw -echo; exec cat`.
+    /// The terminal does not; `cat` gives back byte for byte: `stty raw -echo isig; exec cat`.
     Raw,
     /// As a terminal starts: the kernel echoes, whatever the command does.
     Cooked,

@@ -87,4 +87,7 @@ pub fn paced_command(bytes_per_tick: u32) -> String {
 }
 
 /// Gives back what is typed byte for byte: see [`Echo::Raw`].
-pub const RAW_COMMAND: &str = "stty raw -echo; exec cat";
+///
+/// `isig`, so that Ctrl-C still ends it: without, the process would stay on the agent for as long as
+/// that keeps sessions nobody is attached to.
+pub const RAW_COMMAND: &str = "stty raw -echo isig; exec cat";

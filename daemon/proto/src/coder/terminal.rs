@@ -51,6 +51,8 @@ pub struct Refused(pub u8);
 pub struct Terminal {
     command: Command,
     raw: bool,
+    /// `isig` in raw mode: ^C ends the command, and is not echoed.
+    signals: bool,
     /// The command does not read.
     paused: bool,
     ended: Option<Ending>,
@@ -70,6 +72,7 @@ impl Terminal {
         Self {
             command,
             raw: false,
+            signals: false,
             paused: false,
             ended: None,
             kept: 0,
@@ -83,6 +86,13 @@ impl Terminal {
     pub const fn raw() -> Self {
         let mut terminal = Self::new(Command::Copy);
         terminal.raw = true;
+        terminal
+    }
+
+    /// `stty raw -echo isig; exec cat`, once `stty` is through.
+    pub const fn raw_with_signals() -> Self {
+        let mut terminal = Self::raw();
+        terminal.signals = true;
         terminal
     }
 
@@ -109,7 +119,7 @@ impl Terminal {
                 *input = &[];
                 return Ok(());
             }
-            let used = if self.raw { self.take_raw(input, out) } else { self.take_cooked(input, out)? };
+            let used = if self.raw { self.take_raw(input, out)? } else { self.take_cooked(input, out)? };
             if used == 0 {
                 return Ok(());
             }
@@ -144,16 +154,33 @@ impl Terminal {
         self.ended
     }
 
-    fn take_raw(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+    fn take_raw(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refused> {
+        const SUSPEND: u8 = 0x1A;
+        let mut input = input;
+        if self.signals {
+            let key = |byte: &u8| {
+                matches!(KEYS[usize::from(*byte)], Key::Interrupt | Key::Quit) || *byte == SUSPEND
+            };
+            match input.iter().position(key) {
+                Some(0) if input[0] == SUSPEND => return Err(Refused(SUSPEND)),
+                Some(0) => {
+                    self.ended = Some(if input[0] == 0x03 { Ending::Interrupt } else { Ending::Quit });
+                    (self.kept, self.text) = (0, Vec::new());
+                    return Ok(1);
+                }
+                Some(before) => input = &input[..before],
+                None => {}
+            }
+        }
         if !self.paused {
             if self.command == Command::Copy {
                 out.extend_from_slice(input);
             }
-            return input.len();
+            return Ok(input.len());
         }
         let taken = input.len().min(LINE_BYTES_MAX.saturating_sub(usize::from(self.kept)));
         self.keep(&input[..taken]);
-        taken
+        Ok(taken)
     }
 
     /// A run of plain bytes, or one key.
