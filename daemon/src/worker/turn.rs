@@ -46,7 +46,7 @@ const DRAIN_BATCH: usize = 128;
 /// Sends between two readings of the clock: the error of `sent`.
 pub(super) const SEND_BATCH: usize = 32;
 /// Sends in a turn: aligned streams must not keep completions waiting for long.
-pub(super) const SENDS_MAX: usize = 1024;
+pub(super) const SENDS_MAX: usize = 256;
 /// Connects, closes and the like started in a turn.
 pub(super) const LAUNCHES_MAX: usize = 64;
 /// Streams that a group's drain goes to in a turn.
