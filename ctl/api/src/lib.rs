@@ -5,8 +5,10 @@
 //! - [`target`]: a target's URL.
 //! - [`report`]: what comes back while a run goes, and at its end.
 //! - [`threshold`]: what a run is judged by.
+//! - [`coder`]: what Coder's flows are asked and what they answer.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
+pub mod coder;
 pub mod http;
 pub mod report;
 pub mod spec;

@@ -96,6 +96,17 @@ impl Config {
             seed: 0,
         }
     }
+
+    /// The URL's host, an IPv6 address without brackets, and its port: what a caller resolves and allows.
+    ///
+    /// # Errors
+    /// A URL that no client can be made of.
+    pub fn endpoint(&self) -> Result<(String, u16), ConfigError> {
+        let url = base(self)?;
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        // Both schemes that are let through have a port of their own.
+        Ok((host, url.port_or_known_default().unwrap_or_default()))
+    }
 }
 
 /// Settings that no client can be made of.
@@ -202,6 +213,13 @@ mod tests {
             ("http://coder.example.com:8080", "coder.example.com:8080")
         );
         assert!(!format!("{client:?}").contains("a-b"));
+        for (url, host, port) in [
+            ("http://coder.example.com", "coder.example.com", 80),
+            ("http://[::1]:3000/", "::1", 3000),
+            ("http://127.0.0.1:8080", "127.0.0.1", 8080),
+        ] {
+            assert_eq!(Config::new(url).endpoint().unwrap(), (host.to_owned(), port));
+        }
     }
 
     #[test]
