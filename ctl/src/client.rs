@@ -76,10 +76,10 @@ impl Client {
     }
 
     /// Asks, and reads the head of the answer.
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Body), Failure> {
+    fn ask(&self, method: &str, path: &str, body: &[u8], within: Duration) -> Result<(u16, Body), Failure> {
         let mut stream = self.connect()?;
         let lost = |_| Failure::lost();
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).map_err(lost)?;
+        stream.set_read_timeout(Some(within)).map_err(lost)?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: scaled\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -102,8 +102,8 @@ impl Client {
         Ok((response.code.unwrap_or(0), Body { reader, chunked, left: 0 }))
     }
 
-    fn checked(&self, method: &str, path: &str, body: &[u8]) -> Result<Body, Failure> {
-        let (status, mut body) = self.ask(method, path, body)?;
+    fn checked(&self, method: &str, path: &str, body: &[u8], within: Duration) -> Result<Body, Failure> {
+        let (status, mut body) = self.ask(method, path, body, within)?;
         if status == 200 {
             return Ok(body);
         }
@@ -120,7 +120,7 @@ impl Client {
     /// # Errors
     /// The daemon's problem, or that it cannot be reached.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        Self::parse(self.checked("GET", path, b"")?)
+        Self::parse(self.checked("GET", path, b"", ANSWER_TIME_MAX)?)
     }
 
     /// Sends JSON and reads JSON.
@@ -133,8 +133,22 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
+        self.send_within(method, path, body, ANSWER_TIME_MAX)
+    }
+
+    /// As [`Self::send`], for an answer that may take longer.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub fn send_within<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::internal(error.to_string()))?;
-        Self::parse(self.checked(method, path, &body)?)
+        Self::parse(self.checked(method, path, &body, within)?)
     }
 
     fn parse<T: DeserializeOwned>(mut body: Body) -> Result<T, Failure> {
@@ -149,7 +163,7 @@ impl Client {
     /// # Errors
     /// As for [`Self::get`].
     pub fn lines(&self, path: &str) -> Result<BufReader<Body>, Failure> {
-        self.checked("GET", path, b"").map(BufReader::new)
+        self.checked("GET", path, b"", ANSWER_TIME_MAX).map(BufReader::new)
     }
 }
 

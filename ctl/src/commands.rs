@@ -9,6 +9,7 @@ use scale_api::spec::{self, File, GroupSpec, Spec, ThresholdSpec};
 use scale_api::units::{Bytes, PerSecond, Rate, Span};
 
 use crate::client::Failure;
+use crate::coder::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
 
 /// Drives `scaled`, a paced traffic generator.
 #[derive(Debug, Parser)]
@@ -78,6 +79,12 @@ pub enum Command {
     },
     /// What may be hit from this host.
     Targets,
+    /// Coder: make test users.
+    CreateUsers(Box<CreateUsersFlags>),
+    /// Coder: make test workspaces and wait for their agents.
+    CreateWorkspaces(Box<CreateWorkspacesFlags>),
+    /// Coder: list what this host's runs made there, ask, delete it.
+    Cleanup(Box<CleanupFlags>),
     /// Shell completions.
     Completions {
         /// Which shell.
@@ -139,7 +146,10 @@ words!(OpcodeWord => spec::Opcode { Binary, Text });
 const FILES_BYTES_MAX: u64 = 30 << 20;
 
 /// Reads a file with the caller's own rights, and no more of it than `most` bytes.
-fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
     let wrong = |why: String| Failure::usage(format!("{word}: cannot read {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
     let mut content = Vec::new();

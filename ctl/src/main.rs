@@ -1,6 +1,7 @@
 //! `scalectl`: the command line of `scaled`. Arguments in, exit code out.
 
 mod client;
+mod coder;
 mod commands;
 mod render;
 
@@ -17,6 +18,7 @@ use scale_api::http::{
     StopRequest, Targets,
 };
 use scale_api::report::{Event, Exit, Report};
+use scale_api::units;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -55,6 +57,9 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
     let client = Client::new(cli.socket.clone());
     match &cli.command {
         Command::Start(start) => return self::start(cli, &client, start),
+        Command::CreateUsers(flags) => return coder::create_users(cli, &client, flags),
+        Command::CreateWorkspaces(flags) => return coder::create_workspaces(cli, &client, flags),
+        Command::Cleanup(flags) => return coder::cleanup(cli, &client, flags),
         Command::Watch { run } => return follow(cli, &client, run.as_deref().unwrap_or("current"), false),
         Command::Status => {
             let status: Status = client.get("/v1/status")?;
@@ -104,7 +109,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Runs { action: None } => {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
             let line = |run: &RunSummary| {
-                format!("{:<16} {:<10} {}", run.id, run.state, run.name.as_deref().unwrap_or(""))
+                let owned = match run.owned {
+                    0 => String::new(),
+                    owned => format!(" (owns {} on Coder; `scalectl cleanup`)", units::thousands(owned)),
+                };
+                format!("{:<16} {:<10} {}{owned}", run.id, run.state, run.name.as_deref().unwrap_or(""))
             };
             show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
         }
@@ -212,8 +221,15 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     follow(cli, client, &id, false)
 }
 
-/// Follows a run to its end. A first Ctrl-C drains it, a second stops it now.
+/// Follows a run to its end, and shows the report.
 fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failure> {
+    let report = follow_to_report(cli, client, id, quiet)?;
+    show(cli.json, &report, || render::report(&report));
+    Ok(report.verdict.exit_code)
+}
+
+/// Follows a run to its end. A first Ctrl-C ends it in order, a second at once.
+fn follow_to_report(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<Report, Failure> {
     let interrupts = Arc::new(AtomicUsize::new(0));
     let (watching, counter, run) = (client.clone(), interrupts.clone(), id.to_owned());
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT])
@@ -221,7 +237,7 @@ fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failu
     std::thread::spawn(move || {
         for _ in signals.forever() {
             let _: Result<Value, Failure> = if counter.fetch_add(1, Ordering::SeqCst) == 0 {
-                eprintln!("scalectl: draining; Ctrl-C again stops at once");
+                eprintln!("scalectl: ending the run in order; Ctrl-C again ends it at once");
                 watching.send("POST", &format!("/v1/runs/{run}/abort"), &json!({}))
             } else {
                 watching.send("POST", &format!("/v1/runs/{run}/stop"), &StopRequest { now: true })
@@ -231,6 +247,7 @@ fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failu
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !quiet {
         leave_on_q(id);
     }
+    let mut is_redrawn = false;
     for line in client.lines(&format!("/v1/runs/{id}/events"))?.lines() {
         let line = line.map_err(|_| Failure::lost())?;
         if let Some(report) = line.strip_prefix("{\"report\":").and_then(|rest| rest.strip_suffix('}')) {
@@ -238,13 +255,20 @@ fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failu
                 message: format!("the report is of another version: {error}"),
                 exit: Exit::Internal,
             })?;
-            show(cli.json, &report, || render::report(&report));
-            return Ok(report.verdict.exit_code);
+            if is_redrawn {
+                print(b"\n");
+            }
+            return Ok(report);
         }
         if cli.json {
             say(&line);
         } else if !quiet && let Ok(event) = serde_json::from_str::<Event>(&line) {
-            say(&render::event(&event));
+            is_redrawn = event.coder.is_some() && std::io::stdout().is_terminal();
+            match render::event(&event) {
+                // Cut off at the terminal's edge instead of wrapped, so that it is one line to be redrawn.
+                line if is_redrawn => print(format!("\r\x1b[?7l{line}\x1b[K\x1b[?7h").as_bytes()),
+                line => say(&line),
+            }
         }
     }
     Err(Failure::lost())

@@ -23,6 +23,9 @@ fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
 
 /// One second in one line.
 pub fn event(event: &Event) -> String {
+    if let Some(progress) = &event.coder {
+        return crate::coder::render::event(event, progress);
+    }
     let now: &SeriesRow = &event.now;
     let open = event.streams.get("open").copied().unwrap_or(0);
     let all: u64 = event.streams.values().sum();
@@ -58,6 +61,9 @@ pub fn event(event: &Event) -> String {
 
 /// A going run on one screen.
 pub fn status(event: &Event) -> String {
+    if let Some(progress) = &event.coder {
+        return crate::coder::render::status(event, progress);
+    }
     let now = &event.now;
     let remaining = event.remaining.map_or(String::new(), |left| format!(", {} left", seconds(left)));
     let states: Vec<String> = event
@@ -177,6 +183,9 @@ fn load(load: &Load) -> Vec<String> {
 
 /// The report.
 pub fn report(report: &Report) -> String {
+    if let Some(outcome) = &report.coder {
+        return crate::coder::render::report(report, outcome);
+    }
     let mut lines = vec![
         format!("\nrun {} {}", report.run.id, report.run.name.as_deref().unwrap_or("")),
         "steady state:".into(),

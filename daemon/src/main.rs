@@ -46,6 +46,16 @@ fn run(settings: Settings) -> Result<(), String> {
     let store = Store::open(settings.state.clone()).map_err(|error| {
         format!("cannot use {} for results: {error}; give --state DIR", settings.state.display())
     })?;
+    match store.owned() {
+        Ok(owned) => {
+            for (run, count) in owned {
+                tracing::warn!(
+                    "run {run} left {count} users and workspaces; `scalectl cleanup` lists and deletes them"
+                );
+            }
+        }
+        Err(why) => tracing::warn!("{why}"),
+    }
     let engine = State::engine(&settings)?;
     scale_ring::Features::probe().map_err(|error| error.to_string())?;
     // The control thread stays off the workers' cores where there are others.

@@ -1,5 +1,6 @@
 //! The real programs on the real kernel.
 
+mod coder;
 mod commands;
 mod control;
 mod faults;

@@ -124,6 +124,8 @@ pub struct RunSummary {
     pub state: String,
     /// Its exit code, once it has ended.
     pub exit_code: Option<u8>,
+    /// Users and workspaces that it made and that are not deleted yet.
+    pub owned: u64,
 }
 
 /// One line of `doctor`.

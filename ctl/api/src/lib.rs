@@ -6,8 +6,10 @@
 //! - [`report`]: what comes back while a run goes, and at its end.
 //! - [`threshold`]: what a run is judged by.
 //! - [`typed`]: terminals and apps of Coder as load.
+//! - [`coder`]: what Coder's flows are asked and what they answer.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
+pub mod coder;
 pub mod http;
 pub mod report;
 pub mod spec;

@@ -27,6 +27,8 @@ pub enum Exit {
     Aborted = 5,
     /// The generator or its host was the limit.
     Incomplete = 6,
+    /// A clean-up left something.
+    Left = 7,
     /// A threshold failed, or the target did not carry the load.
     Failed = 99,
 }
@@ -74,6 +76,7 @@ parts! {
         marks: Vec<Mark>,
         series: Vec<SeriesRow>,
         host: Vec<crate::http::DoctorEntry>,
+        coder: Option<crate::coder::Outcome>,
     }
     /// Which run.
     Run {
@@ -210,6 +213,7 @@ parts! {
         workers: Vec<Worker>,
         saturated: bool,
         warnings: Vec<String>,
+        coder: Option<crate::coder::Progress>,
     }
 }
 

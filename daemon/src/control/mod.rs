@@ -2,8 +2,10 @@
 //!
 //! - [`server`]: sockets and requests. [`doctor`]: is this host fit.
 //! - [`resolve`]: names and plans, on threads of their own.
+//! - [`coder`]: Coder's flows: looked at, begun, followed.
 //! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
 
+pub mod coder;
 pub mod doctor;
 pub mod resolve;
 pub mod server;

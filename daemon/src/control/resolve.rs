@@ -15,7 +15,7 @@ use crate::worker::share::Addresses;
 /// How long the names of a plan may take in all.
 pub const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 
-fn addresses(name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+pub(super) fn addresses(name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     Ok((name, port).to_socket_addrs()?.collect())
 }
 
@@ -64,7 +64,7 @@ pub fn again(
     Ok(resolved)
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(work);
     thread.map(drop).map_err(|error| Problem::new(ProblemCode::Internal, format!("no thread: {error}")))
 }

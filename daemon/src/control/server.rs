@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use scale_api::coder::FlowRequest;
 use scale_api::http::{
     DoctorRequest, MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest,
 };
@@ -175,6 +176,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             let (spec, plan) = super::resolve::plan(spec, host, targets).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
+        (&Method::POST, ["v1", "coder"]) => {
+            let flow: FlowRequest = read(&body)?;
+            json(&super::coder::begin(&state, flow).await?)
+        }
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
             state.borrow().report(id).map(|bytes| text(bytes, "application/json"))
         }
@@ -193,15 +198,24 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
             let stop: StopRequest = read(&body)?;
+            if let Some(answer) = end_flow(&state, id, "ended by `scalectl stop`", stop.now) {
+                return answer;
+            }
             going(&state, id, |run| {
                 run.stop(stop.now);
                 Ok(())
             })
         }
-        (&Method::POST, ["v1", "runs", id, "abort"]) => going(&state, id, |run| {
-            run.abort("interrupted (Ctrl-C)", false);
-            Ok(())
-        }),
+        (&Method::POST, ["v1", "runs", id, "abort"]) => {
+            const WHY: &str = "interrupted (Ctrl-C)";
+            if let Some(answer) = end_flow(&state, id, WHY, false) {
+                return answer;
+            }
+            going(&state, id, |run| {
+                run.abort(WHY, false);
+                Ok(())
+            })
+        }
         (&Method::POST, ["v1", "runs", id, "pause"]) => going(&state, id, |run| {
             run.pause();
             Ok(())
@@ -227,12 +241,24 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
     }
 }
 
+/// Ends the Coder flow that is going, if it is run `id`.
+fn end_flow(state: &Shared, id: &str, why: &str, now: bool) -> Option<Answer> {
+    let mut state = state.borrow_mut();
+    let flow = state.flow(id)?;
+    flow.stop(why, now);
+    Some(json(&serde_json::json!({ "id": flow.id })))
+}
+
 fn going(
     state: &Shared,
     id: &str,
     act: impl FnOnce(&mut crate::run::supervisor::Supervisor) -> Result<(), Problem>,
 ) -> Answer {
     let mut state = state.borrow_mut();
+    if let Some(flow) = state.flow(id) {
+        let detail = format!("run {} is a Coder flow; it can be watched and stopped, not changed", flow.id);
+        return Err(Problem::new(ProblemCode::Invalid, detail));
+    }
     let Some(run) = state.run().filter(|run| id == "current" || run.id == id) else {
         let detail = if id == "current" {
             "no run is going".to_owned()

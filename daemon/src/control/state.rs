@@ -11,6 +11,7 @@ use scale_ring::Features;
 use scale_ring::host::{self, Facts};
 use tokio::sync::broadcast;
 
+use super::coder::going::Going;
 use crate::run::plan::{Host, Plan};
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
@@ -32,6 +33,7 @@ pub struct State {
     pub store: Store,
     engine: Engine,
     run: Option<Supervisor>,
+    flow: Option<Going>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
     metrics: Arc<str>,
@@ -52,6 +54,7 @@ impl State {
             store,
             engine,
             run: None,
+            flow: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
             metrics: crate::metrics::render(None).into(),
@@ -75,17 +78,47 @@ impl State {
         self.run.as_mut()
     }
 
+    /// The Coder flow that is going, if it is run `id`.
+    pub fn flow(&mut self, id: &str) -> Option<&mut Going> {
+        self.flow.as_mut().filter(|flow| flow.id == id || id == "current")
+    }
+
+    /// The id of the run that is going, load or flow.
+    fn going(&self) -> Option<&str> {
+        let load = self.run.as_ref().map(|run| run.id.as_str());
+        load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
+    }
+
+    /// Whether a run may begin.
+    ///
+    /// # Errors
+    /// Another is going.
+    pub fn is_free(&self) -> Result<(), Problem> {
+        let Some(id) = self.going() else { return Ok(()) };
+        let detail =
+            format!("run {id} is going; follow it with `scalectl watch`, or end it with `scalectl stop`");
+        Err(Problem::new(ProblemCode::RunInProgress, detail))
+    }
+
+    /// Takes a flow that has begun.
+    pub fn begin_flow(&mut self, mut flow: Going) {
+        flow.set_host(super::doctor::this_host(&self.settings.cores));
+        tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
+        // So that a daemon that starts after a crash knows of it.
+        if let Err(error) = self.store.write(&flow.report(), false) {
+            tracing::warn!("cannot keep the run's checkpoint: {error}");
+        }
+        self.last_line = line(flow.event());
+        self.flow = Some(flow);
+    }
+
     /// What a plan is to be made for.
     ///
     /// # Errors
     /// A run is going.
     pub fn prepare(&self, dry_run: bool) -> Result<(Host, Targets), Problem> {
-        if let Some(run) = self.run.as_ref().filter(|_| !dry_run) {
-            let detail = format!(
-                "run {} is going; follow it with `scalectl watch`, or end it with `scalectl stop`",
-                run.id
-            );
-            return Err(Problem::new(ProblemCode::RunInProgress, detail));
+        if !dry_run {
+            self.is_free()?;
         }
         let facts = Facts::read(std::path::Path::new("/"));
         let rings = Features::probe().is_ok_and(|features| features.direct_descriptors);
@@ -125,6 +158,7 @@ impl State {
 
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
+        self.tick_flow();
         let Some(run) = &mut self.run else { return };
         if run.poll() {
             self.seconds += 1;
@@ -146,6 +180,27 @@ impl State {
         }
         if run.is_finished() {
             self.finish();
+        }
+    }
+
+    fn tick_flow(&mut self) {
+        let Some(flow) = &mut self.flow else { return };
+        if flow.poll() {
+            self.last_line = line(flow.event());
+            let _ = self.events.send(self.last_line.clone());
+            if let Err(error) = self.store.write(&flow.report(), false) {
+                tracing::warn!("cannot keep the run's checkpoint: {error}");
+            }
+        }
+        if flow.is_finished() {
+            let report = flow.report();
+            if let Err(error) = self.store.write(&report, true) {
+                tracing::error!("cannot keep the report of run {}: {error}", flow.id);
+            }
+            tracing::info!(run = %flow.id, exit_code = report.verdict.exit_code, "run ended");
+            self.flow = None;
+            self.last_line = serde_json::json!({ "report": report }).to_string().into();
+            let _ = self.events.send(self.last_line.clone());
         }
     }
 
@@ -171,11 +226,14 @@ impl State {
         if let Some(run) = &mut self.run {
             run.abort(why, true);
         }
+        if let Some(flow) = &mut self.flow {
+            flow.stop(why, true);
+        }
     }
 
     /// Whether a run is going.
     pub const fn is_busy(&self) -> bool {
-        self.run.is_some()
+        self.run.is_some() || self.flow.is_some()
     }
 
     /// The lines of a run: of the going one, or the one line of an ended one's report.
@@ -183,7 +241,7 @@ impl State {
     /// # Errors
     /// No such run.
     pub fn lines(&self, id: &str) -> Result<Lines, Problem> {
-        if self.run.as_ref().is_some_and(|run| run.id == id || id == "current") {
+        if self.going().is_some_and(|going| going == id || id == "current") {
             return Ok((self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {
@@ -204,6 +262,10 @@ impl State {
     /// # Errors
     /// No such run.
     pub fn report(&self, id: &str) -> Result<Vec<u8>, Problem> {
+        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.id == id || id == "current") {
+            return serde_json::to_vec(&flow.report())
+                .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
+        }
         if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
             return serde_json::to_vec(&run.report())
                 .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
@@ -235,13 +297,13 @@ impl State {
     /// Removes what is kept of a run that has ended.
     ///
     /// # Errors
-    /// It is still going, or there is none.
+    /// It is still going, it owns things on a Coder deployment, or there is none.
     pub fn remove(&self, id: &str) -> Result<(), Problem> {
-        if self.run.as_ref().is_some_and(|run| run.id == id) {
+        if self.going() == Some(id) {
             let detail = format!("run {id} is still going; end it first with `scalectl stop`");
             return Err(Problem::new(ProblemCode::RunInProgress, detail));
         }
-        if self.store.remove(id) {
+        if self.store.remove(id).map_err(|why| Problem::new(ProblemCode::Invalid, why))? {
             return Ok(());
         }
         Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
@@ -250,13 +312,23 @@ impl State {
     /// Every run, oldest first.
     pub fn runs(&self) -> Vec<RunSummary> {
         let mut runs = self.store.list();
-        runs.extend(self.run.as_ref().map(|run| RunSummary {
-            id: run.id.clone(),
-            name: run.event().name.clone(),
-            started_at: wall_seconds() - run.event().elapsed,
+        let load = self.run.as_ref().map(Supervisor::event);
+        runs.extend(load.or_else(|| self.flow.as_ref().map(Going::event)).map(|event| RunSummary {
+            id: event.run.clone(),
+            name: event.name.clone(),
+            started_at: wall_seconds() - event.elapsed,
             state: "running".into(),
             exit_code: None,
+            owned: 0,
         }));
+        match self.store.owned() {
+            Ok(owned) => {
+                for run in &mut runs {
+                    run.owned = owned.get(&run.id).copied().unwrap_or(0);
+                }
+            }
+            Err(why) => tracing::warn!("{why}"),
+        }
         runs
     }
 
@@ -264,7 +336,11 @@ impl State {
     pub fn status(&self) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            run: self.run.as_ref().map(|run| run.event().clone()),
+            run: self
+                .run
+                .as_ref()
+                .map(|run| run.event().clone())
+                .or_else(|| Some(self.flow.as_ref()?.event().clone())),
             last: self.store.list().pop(),
         }
     }

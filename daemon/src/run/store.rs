@@ -1,14 +1,16 @@
 //! What is kept of runs: one folder a run below the state folder, with `report.json` and
-//! `histograms.json`. While a run
-//! goes, `checkpoint.json` is the report so far; a daemon that starts finds it and makes it the
+//! `histograms.json`, and `coder.jsonl` where users or workspaces of a Coder deployment were made: a folder whose
+//! ledger is not empty is never removed. While a run goes, `checkpoint.json` is the report so far; a daemon that starts finds it and makes it the
 //! report of a run that was cut off.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use scale_api::http::RunSummary;
 use scale_api::report::{Exit, Outcome, Report};
+use scale_coder::ledger::{self, Contents, Kind};
 
 /// The state folder.
 #[derive(Debug, Clone)]
@@ -37,6 +39,10 @@ impl Store {
                     report.verdict.outcome = Outcome::Aborted;
                     report.verdict.exit_code = Exit::Aborted as u8;
                     report.verdict.reasons.insert(0, "the daemon was lost while the run was going".into());
+                    if let Some(coder) = &mut report.coder {
+                        coder.ended = "lost".into();
+                        coder.owned = ledger::read(&folder.join(ledger::FILE_NAME)).map_or(0, owned);
+                    }
                     store.write(&report, true)?;
                 }
                 // Writing the report has removed it already; one beside a report is stale.
@@ -112,14 +118,39 @@ impl Store {
                 started_at: report.run.started_at,
                 state,
                 exit_code,
+                owned: 0,
             })
         };
         ids.into_iter().filter_map(summary).collect()
     }
 
     /// Removes a run. False where there is none.
-    pub fn remove(&self, id: &str) -> bool {
-        is_id(id) && fs::remove_dir_all(self.root.join(id)).is_ok()
+    ///
+    /// # Errors
+    /// It still owns users or workspaces of a Coder deployment.
+    pub fn remove(&self, id: &str) -> Result<bool, String> {
+        if !is_id(id) {
+            return Ok(false);
+        }
+        let folder = self.root.join(id);
+        ledger::may_remove(&folder).map_err(|error| error.to_string())?;
+        Ok(fs::remove_dir_all(folder).is_ok())
+    }
+
+    /// How many users and workspaces each run still owns, by run; runs that own none are left out.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn owned(&self) -> Result<BTreeMap<String, u64>, String> {
+        let found = ledger::find(&self.root).map_err(|error| error.to_string())?;
+        let owned =
+            found.into_iter().map(|found| (found.contents.head.run.clone(), owned(Some(found.contents))));
+        Ok(owned.filter(|(_, owned)| *owned > 0).collect())
+    }
+
+    /// The folder of a run.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.root.join(id)
     }
 
     /// An id for a run that starts `seconds` after 1970: sorts by time, and is new here.
@@ -134,6 +165,12 @@ impl Store {
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
+
+/// How many users and workspaces a ledger still owns.
+pub fn owned(ledger: Option<Contents>) -> u64 {
+    let of = |kind| ledger.as_ref().map_or(0, |contents| contents.owned(kind).count() as u64);
+    of(Kind::User) + of(Kind::Workspace)
 }
 
 /// Whether a name is an id of ours, and so no path out of the folder.
@@ -161,8 +198,17 @@ mod tests {
         let kept: Report = serde_json::from_slice(&store.report(None).unwrap()).unwrap();
         assert_eq!((kept.total.messages_sent, kept.verdict.exit_code), (42, 5));
         assert_eq!(store.list().len(), 1);
-        assert!(!store.remove("../x") && store.report(Some("../x")).is_none());
-        assert!(store.remove(&id));
+        assert!(store.remove("../x") == Ok(false) && store.report(Some("../x")).is_none());
+        let line =
+            r#"{"op":"intent","at":"2026-01-01T00:00:00Z","kind":"user","name":"scaletest-r1000-0-0"}"#;
+        let head = format!(
+            r#"{{"op":"run","run":"{id}","at":"2026-01-01T00:00:00Z","url":"http://c","deployment":null,"mark":"m"}}"#
+        );
+        fs::write(store.folder(&id).join(ledger::FILE_NAME), format!("{head}\n{line}\n")).unwrap();
+        assert!(store.remove(&id).unwrap_err().contains("still owns 1 users"));
+        assert_eq!(store.owned(), Ok(BTreeMap::from([(id.clone(), 1)])));
+        fs::remove_file(store.folder(&id).join(ledger::FILE_NAME)).unwrap();
+        assert_eq!(store.remove(&id), Ok(true));
         fs::remove_dir_all(root).unwrap();
     }
 }

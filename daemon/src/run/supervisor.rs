@@ -233,6 +233,7 @@ impl Supervisor {
             workers: self.worker_reports(),
             saturated: self.saturation.is_now(),
             warnings,
+            coder: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What may be hit from this host: `targets.toml` beside the daemon's configuration. Without it,
-//! only loopback. Checked after names are resolved, and on each new resolution.
+//! only loopback. Checked after names are resolved, and on each new resolution. It may also pin Coder
+//! deployments by their ids, and say what is allowed there.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 pub struct Targets {
     file: Option<PathBuf>,
     rules: Vec<Rule>,
+    coder: Vec<Pin>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -19,6 +21,41 @@ pub struct Targets {
 struct FileForm {
     #[serde(default)]
     target: Vec<Rule>,
+    #[serde(default)]
+    coder: Vec<Pin>,
+}
+
+/// A Coder deployment that may be used. Where there is any such entry, others may not.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pin {
+    /// What its `/api/v2/buildinfo` says it is.
+    deployment_id: String,
+    /// What may be done there.
+    allow: Vec<Action>,
+}
+
+/// What is done with a Coder deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Users and workspaces are made.
+    Create,
+    /// Terminals and apps are used.
+    Traffic,
+    /// Users and workspaces are deleted.
+    Delete,
+}
+
+impl Action {
+    /// As in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Traffic => "traffic",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// One entry: a host name (as in the URL) with the addresses that it may have, or addresses alone.
@@ -69,7 +106,7 @@ impl Targets {
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
         };
         let form: FileForm = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self { file: Some(path.to_owned()), rules: form.target })
+        Ok(Self { file: Some(path.to_owned()), rules: form.target, coder: form.coder })
     }
 
     /// The rule that decides about `address`, by its place in the list.
@@ -121,12 +158,50 @@ impl Targets {
         ))
     }
 
+    /// Whether `actions` are allowed on the Coder deployment of that id.
+    ///
+    /// # Errors
+    /// A sentence with the lines that would allow them.
+    pub fn check_deployment(&self, host: &str, id: Option<&str>, actions: &[Action]) -> Result<(), String> {
+        if self.coder.is_empty() {
+            return Ok(());
+        }
+        let file = self.file.as_deref().unwrap_or(Path::new("targets.toml")).display();
+        let Some(id) = id else {
+            return Err(format!(
+                "{file} pins Coder deployments by their ids, and {host} is too old to tell its own; take the [[coder]] entries out to use it"
+            ));
+        };
+        let pin = self.coder.iter().find(|pin| pin.deployment_id.eq_ignore_ascii_case(id));
+        let allowed = pin.map_or(&[][..], |pin| &pin.allow);
+        let missing = actions.iter().find(|action| !allowed.contains(action));
+        let Some(missing) = missing else { return Ok(()) };
+        let (what, cure) = match pin {
+            None => ("is none of the Coder deployments of this host's list".to_owned(), "add"),
+            Some(_) => {
+                (format!("may not be used to {} from this host", missing.name()), "change its entry in")
+            }
+        };
+        let mut words: Vec<Action> = allowed.to_vec();
+        words.extend(actions.iter().filter(|action| !allowed.contains(action)));
+        let words: Vec<String> = words.iter().map(|action| format!("\"{}\"", action.name())).collect();
+        let cure = if pin.is_none() { format!("{cure} to {file}") } else { format!("{cure} {file} to") };
+        Err(format!(
+            "{host} (deployment {id}) {what}. To allow it, {cure}:\n\n[[coder]]\ndeployment_id = \"{id}\"\nallow = [{}]\n",
+            words.join(", ")
+        ))
+    }
+
     /// For `scalectl targets`.
     pub fn summary(&self) -> scale_api::http::Targets {
-        let rules = match &self.file {
+        let mut rules = match &self.file {
             None => vec!["loopback only: 127.0.0.0/8 and ::1".to_owned()],
-            Some(_) => self.rules.iter().map(Rule::text).collect(),
+            Some(_) => self.rules.iter().map(Rule::text).collect::<Vec<_>>(),
         };
+        rules.extend(self.coder.iter().map(|pin| {
+            let allowed: Vec<_> = pin.allow.iter().map(|action| action.name()).collect();
+            format!("Coder deployment {}: {}", pin.deployment_id, allowed.join(", "))
+        }));
         scale_api::http::Targets { file: self.file.as_ref().map(|path| path.display().to_string()), rules }
     }
 }
@@ -154,7 +229,7 @@ mod tests {
         let text =
             "[[target]]\nhost = \"gw\"\naddresses = [\"10.0.0.0/8\"]\nports = [443]\nstreams_max = 100\n";
         let form: FileForm = toml::from_str(text).unwrap();
-        let targets = Targets { file: Some("t".into()), rules: form.target };
+        let targets = Targets { file: Some("t".into()), rules: form.target, coder: form.coder };
         let allowed = |host: &str, address: &str, streams| {
             targets.check(host, address.parse().unwrap(), streams).is_ok()
         };
@@ -165,5 +240,20 @@ mod tests {
                 && !allowed("gw", "11.0.0.1:443", 1)
                 && !allowed("l", "127.0.0.1:1", 1)
         );
+    }
+
+    #[test]
+    fn a_pinned_deployment_may_be_used_as_its_entry_says_and_others_not_at_all() {
+        let text = "[[coder]]\ndeployment_id = \"aa-1\"\nallow = [\"create\"]\n";
+        let form: FileForm = toml::from_str(text).unwrap();
+        let targets = Targets { file: Some("t.toml".into()), rules: form.target, coder: form.coder };
+        let check = |id, actions: &[Action]| targets.check_deployment("c.example.com", id, actions);
+        assert_eq!(check(Some("AA-1"), &[Action::Create]), Ok(()));
+        let both = check(Some("aa-1"), &[Action::Create, Action::Delete]).unwrap_err();
+        assert!(both.contains("to delete") && both.contains("allow = [\"create\", \"delete\"]"), "{both}");
+        let other = check(Some("bb-2"), &[Action::Delete]).unwrap_err();
+        assert!(other.contains("deployment_id = \"bb-2\"\nallow = [\"delete\"]"), "{other}");
+        assert!(check(None, &[Action::Create]).unwrap_err().contains("too old"));
+        assert_eq!(Targets::default().check_deployment("c", None, &[Action::Delete]), Ok(()));
     }
 }

@@ -1,0 +1,415 @@
+//! Coder's flows on the wire: what is asked for, what it would do, how far it is, what came of it.
+//!
+//! A flow is a run of the daemon: it has an id and a folder, is watched, stopped and reported like any other. The
+//! token travels in [`FlowRequest`] alone, over the control socket; nothing that comes back can hold it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::Figure;
+use crate::spec::File;
+use crate::units::Span;
+
+/// `POST` [`FlowRequest`]: [`Begun`].
+pub const CODER: &str = "/v1/coder";
+/// For all of a flow, where nothing else is asked for; clean-up at its end has as much again.
+pub const TIMEOUT: Span = Span::from_secs(30 * 60);
+/// For one user or workspace.
+pub const JOB_TIMEOUT: Span = Span::from_secs(5 * 60);
+/// The most that a daemon takes to look at a deployment before anything is made.
+pub const PREFLIGHT_TIME_MAX: Span = Span::from_secs(90);
+/// Things that an answer or a report lists one by one; beyond them they are counted.
+pub const THINGS_LISTED_MAX: usize = 10_000;
+
+/// A token: sent, never printed. There is no `Display`, and `Debug` does not show it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Whoever takes it keeps it out of every output.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The deployment and how to reach it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deployment {
+    /// Its access URL, `https://coder.example.com`.
+    pub url: String,
+    /// An owner's session token.
+    pub token: Secret,
+    /// Name or id; absent: the first of the token's user.
+    pub organization: Option<String>,
+    /// Further roots to trust.
+    pub ca: Option<File>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+/// Starts a flow, or only looks at what it would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowRequest {
+    /// Where.
+    pub deployment: Deployment,
+    /// What.
+    pub flow: Flow,
+    /// How long all of it may take; default [`TIMEOUT`].
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// How long one user or workspace may take; default [`JOB_TIMEOUT`].
+    #[serde(default)]
+    pub job_timeout: Option<Span>,
+    /// Failures that still pass.
+    #[serde(default)]
+    pub max_failures: u64,
+    /// Look only, make and delete nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a flow does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flow {
+    /// Users.
+    CreateUsers(CreateUsers),
+    /// Workspaces with their users.
+    CreateWorkspaces(CreateWorkspaces),
+    /// Deletes what runs of this host made.
+    Cleanup(Cleanup),
+}
+
+impl Flow {
+    /// Its name, as on the command line.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateUsers(_) => "create-users",
+            Self::CreateWorkspaces(_) => "create-workspaces",
+            Self::Cleanup(_) => "cleanup",
+        }
+    }
+}
+
+/// What is made of users.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateUsers {
+    /// How many.
+    pub count: u32,
+    /// A word within their names.
+    pub username_infix: Option<String>,
+    /// How many are made at once; 0: all.
+    pub concurrency: u32,
+    /// How many are deleted at once; 0: all.
+    pub cleanup_concurrency: u32,
+    /// Leave them there.
+    pub no_cleanup: bool,
+}
+
+/// What is made of workspaces.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateWorkspaces {
+    /// How many.
+    pub count: u32,
+    /// The template's name or id.
+    pub template: String,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// How many are made at once; 0: all.
+    pub concurrency: u32,
+    /// How many are deleted at once; 0: all.
+    pub cleanup_concurrency: u32,
+    /// Builds after a first one that failed.
+    pub retry: u32,
+    /// Whose they are.
+    pub owners: Owners,
+    /// A workspace is ready once it is built.
+    pub no_wait_for_agents: bool,
+    /// Leave them there.
+    pub no_cleanup: bool,
+}
+
+/// Whose the workspaces are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owners {
+    /// A new user for each.
+    #[default]
+    New,
+    /// The token's user owns them all.
+    HostLogin,
+    /// Test users that are there already.
+    Reused,
+}
+
+/// What is to go.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cleanup {
+    /// Only of this run.
+    pub run: Option<String>,
+    /// Only of runs that began so long ago.
+    pub older_than: Option<Span>,
+    /// By prefix alone, whoever made it.
+    pub all_prefixed: bool,
+    /// With `all_prefixed`: also what was used in the last 10 minutes.
+    pub force: bool,
+    /// How many are deleted at once; 0: all.
+    pub cleanup_concurrency: u32,
+}
+
+macro_rules! parts {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+    )*};
+}
+
+parts! {
+    /// A flow was looked at, and begun unless it was a dry run or there is nothing to do.
+    Begun {
+        /// The run's id.
+        id: Option<String>,
+        /// What it does, and where.
+        preflight: Preflight,
+    }
+    /// What a flow would do, and where. Nothing was made or deleted for it.
+    Preflight {
+        /// Sentences for people.
+        lines: Vec<String>,
+        /// What will be said aloud.
+        warnings: Vec<String>,
+        /// Where.
+        site: Site,
+        /// Users that would be made, or would go.
+        users: u64,
+        /// Workspaces likewise.
+        workspaces: u64,
+        /// People at work there just now; a dry run of what makes something counts them.
+        active_users: Option<u64>,
+        /// What a clean-up would delete, one by one; at most [`THINGS_LISTED_MAX`].
+        things: Vec<Thing>,
+        /// Users and workspaces that bear the prefix and stay, since no ledger of this host has them.
+        foreign: u64,
+    }
+    /// A deployment.
+    Site {
+        /// Its host, with the port where that is unusual.
+        host: String,
+        /// Its version, as it writes it.
+        version: String,
+        /// Its own id; newer servers only.
+        deployment_id: Option<String>,
+        /// Whose token it is.
+        username: String,
+    }
+    /// A user or a workspace.
+    Thing {
+        /// `user` or `workspace`.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Of a workspace.
+        owner: Option<String>,
+        /// A workspace's state by its last build, a user's status, `not found` where it is not listed.
+        state: String,
+        /// The run that made it.
+        run: Option<String>,
+    }
+    /// How far a flow is.
+    Progress {
+        /// `create users`, `create workspaces` or `clean up`.
+        phase: String,
+        /// Where.
+        host: String,
+        /// Things in all.
+        total: u64,
+        /// How many stand where, by the names of [`STATES`].
+        states: BTreeMap<String, u64>,
+        /// Failed ones by class.
+        failed: BTreeMap<String, u64>,
+        /// Done a second, over the last ten.
+        rate: Option<f64>,
+        /// What is waited for just now.
+        waits_for: Option<String>,
+        /// Answers of the server's rate limiter so far.
+        rate_limited: u64,
+    }
+    /// What came of a flow.
+    Outcome {
+        /// Its name, as on the command line.
+        flow: String,
+        /// Where.
+        site: Site,
+        /// `users` or `workspaces`; of a clean-up `things`.
+        of: String,
+        /// How many were asked for.
+        requested: u64,
+        /// How many of them came out well.
+        succeeded: u64,
+        /// How many did not.
+        failed: u64,
+        /// How many may fail.
+        max_failures: u64,
+        /// `done`, `stopped`, `timed_out`; `going` until then.
+        ended: String,
+        /// Failures by class.
+        failures: BTreeMap<String, ClassFailures>,
+        /// Failures one by one; at most [`THINGS_LISTED_MAX`].
+        failed_things: Vec<FailedThing>,
+        /// How long each phase took.
+        phases: Phases,
+        /// What was deleted; absent where nothing was to be.
+        cleanup: Option<Cleaned>,
+        /// Requests and their answers.
+        requests: Requests,
+        /// Answers by the address that gave them.
+        replicas: BTreeMap<String, u64>,
+        /// The server's versions seen.
+        versions: Vec<String>,
+        /// Users and workspaces that this run still owns.
+        owned: u64,
+        /// What should be known.
+        warnings: Vec<String>,
+    }
+    /// A class of failures.
+    ClassFailures {
+        /// How many.
+        count: u64,
+        /// What it means and what to do.
+        sentence: String,
+    }
+    /// A thing that failed.
+    FailedThing {
+        /// `user` or `workspace`.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// The failure's class.
+        class: String,
+        /// What was seen.
+        message: String,
+    }
+    /// Times of phases, in seconds; of those things that got so far.
+    Phases {
+        /// From the first request until the thing was there, by our clock.
+        create: Option<Figure>,
+        /// The build waited for a provisioner, by the server's clock.
+        queue: Option<Figure>,
+        /// It was built.
+        build: Option<Figure>,
+        /// From there until the agent was heard of first.
+        agent: Option<Figure>,
+    }
+    /// What a clean-up did.
+    Cleaned {
+        /// Workspaces deleted.
+        workspaces: u64,
+        /// Users deleted.
+        users: u64,
+        /// Things that were gone already, or never came to be.
+        gone: u64,
+        /// How many are left.
+        left: u64,
+        /// Those, with why; at most [`THINGS_LISTED_MAX`].
+        left_things: Vec<FailedThing>,
+        /// How long it took, in seconds.
+        seconds: f64,
+    }
+    /// Requests and their answers.
+    Requests {
+        /// Sent, tries included.
+        sent: u64,
+        /// Tries after a first one.
+        retries: u64,
+        /// Refused by the rate limiter (429).
+        rate_limited: u64,
+        /// Answered with 5xx.
+        server_errors: u64,
+        /// Not answered.
+        unanswered: u64,
+    }
+}
+
+/// The states of [`Progress`], in the order in which things go through them.
+pub const STATES: [&str; 10] = [
+    "waiting",
+    "creating",
+    "queued",
+    "building",
+    "agent_connecting",
+    "ready",
+    "cancelling",
+    "deleting",
+    "deleted",
+    "failed",
+];
+
+impl Progress {
+    /// How many stand in `state`.
+    pub fn of(&self, state: &str) -> u64 {
+        self.states.get(state).copied().unwrap_or(0)
+    }
+
+    /// How many need nothing more: ready, deleted or failed.
+    pub fn done(&self) -> u64 {
+        self.of("ready") + self.of("deleted") + self.of("failed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_travels_and_is_never_printed() {
+        let deployment = Deployment {
+            url: "http://127.0.0.1:1".into(),
+            token: Secret::new("canary"),
+            ..Deployment::default()
+        };
+        let request = FlowRequest {
+            deployment,
+            flow: Flow::Cleanup(Cleanup::default()),
+            timeout: None,
+            job_timeout: Some(JOB_TIMEOUT),
+            max_failures: 0,
+            dry_run: true,
+        };
+        assert!(!format!("{request:?}").contains("canary"));
+        let text = serde_json::to_string(&request).unwrap();
+        let back: FlowRequest = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.deployment.token.expose(), &back), ("canary", &request));
+    }
+
+    #[test]
+    fn what_a_request_does_not_know_is_refused() {
+        for body in [
+            r#"{"deployment":{"url":"u","tokn":"x"},"flow":{"cleanup":{}}}"#,
+            r#"{"deployment":{"url":"u"},"flow":{"cleanup":{"al_prefixed":true}}}"#,
+            r#"{"deployment":{"url":"u"},"flow":{"burn":{}}}"#,
+        ] {
+            assert!(serde_json::from_str::<FlowRequest>(body).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The words of the Coder flows, as `coder exp scaletest` has them, and its variables.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use scale_api::coder::{
+    Cleanup, CreateUsers, CreateWorkspaces, Deployment, Flow, FlowRequest, Owners, Secret,
+};
+use scale_api::spec::File;
+use scale_api::units::Span;
+
+use super::parameters;
+use crate::client::Failure;
+use crate::commands::read;
+
+/// What every flow has.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The deployment's access URL. Its token comes from the file that CODER_SESSION_TOKEN_FILE names, the systemd
+    /// credential `coder-token`, or CODER_SESSION_TOKEN; it has to be an owner's.
+    #[arg(long, env = "CODER_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Organization, name or id (default: where the template is, or the first).
+    #[arg(long, env = "CODER_ORGANIZATION", value_name = "NAME")]
+    pub organization: Option<String>,
+    /// Roots to trust, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// For all; clean-up at the end has as much again (default 30m).
+    #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
+    pub timeout: Option<Span>,
+    /// For each user or workspace (default 5m).
+    #[arg(long, env = "CODER_SCALETEST_JOB_TIMEOUT", value_name = "D")]
+    pub job_timeout: Option<Span>,
+    /// The result, again where there are several: text or json on stdout or into a file.
+    #[arg(
+        long,
+        env = "CODER_SCALETEST_OUTPUTS",
+        value_name = "text|json[:FILE]",
+        default_value = "text",
+        value_delimiter = ','
+    )]
+    pub output: Vec<Output>,
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Return at once with the run's id.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// Makes users that stay or go.
+#[derive(Debug, Args)]
+pub struct CreateUsersFlags {
+    #[command(flatten)]
+    pub common: Common,
+    /// Users.
+    #[arg(short, long, env = "CODER_SCALETEST_COUNT", value_name = "N")]
+    pub count: u32,
+    /// A word within their names: scaletest-WORD-<run>-<n>.
+    #[arg(long, value_name = "WORD")]
+    pub username_infix: Option<String>,
+    #[command(flatten)]
+    pub making: Making,
+}
+
+/// What flows that make something have.
+#[derive(Debug, Args)]
+pub struct Making {
+    /// How many are made at once; 0: all (`coder` makes one by default).
+    #[arg(long, env = "CODER_SCALETEST_CONCURRENCY", value_name = "N", default_value_t = 10)]
+    pub concurrency: u32,
+    /// How many are deleted at once; 0: all (`coder` deletes one by default).
+    #[arg(long, env = "CODER_SCALETEST_CLEANUP_CONCURRENCY", value_name = "N", default_value_t = 10)]
+    pub cleanup_concurrency: u32,
+    /// Failures that still pass.
+    #[arg(long, env = "CODER_SCALETEST_MAX_FAILURES", value_name = "N", default_value_t = 0)]
+    pub max_failures: u64,
+    /// Leave what was made; without it everything is deleted at the end.
+    #[arg(long, env = "CODER_SCALETEST_NO_CLEANUP", value_parser = FalseyValueParser::new())]
+    pub no_cleanup: bool,
+}
+
+/// Makes workspaces. Each is waited for until its agents are connected.
+#[derive(Debug, Args)]
+pub struct CreateWorkspacesFlags {
+    #[command(flatten)]
+    pub common: Common,
+    /// Workspaces, each with a new user of its own.
+    #[arg(short, long, env = "CODER_SCALETEST_COUNT", value_name = "N")]
+    pub count: u32,
+    /// Template, name or id.
+    #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
+    pub template: String,
+    /// A parameter of the template.
+    #[arg(long, value_name = "K=V")]
+    pub parameter: Vec<String>,
+    /// File with parameters, a `name: value` a line or JSON; --parameter wins.
+    #[arg(long, env = "CODER_RICH_PARAMETER_FILE", value_name = "FILE")]
+    pub rich_parameter_file: Option<PathBuf>,
+    /// Builds after a first one that failed.
+    #[arg(long, env = "CODER_SCALETEST_RETRY", value_name = "N", default_value_t = 0)]
+    pub retry: u32,
+    /// The token's user owns them all; no users are made.
+    #[arg(
+        long,
+        env = "CODER_SCALETEST_USE_HOST_LOGIN",
+        value_parser = FalseyValueParser::new(),
+        conflicts_with = "reuse_users"
+    )]
+    pub use_host_login: bool,
+    /// Test users that are there already own them, one each.
+    #[arg(long)]
+    pub reuse_users: bool,
+    /// Agents are waited for; with this, a workspace is ready once it is built.
+    #[arg(long, env = "CODER_SCALETEST_NO_WAIT_FOR_AGENTS", value_parser = FalseyValueParser::new())]
+    pub no_wait_for_agents: bool,
+    #[command(flatten)]
+    pub making: Making,
+}
+
+/// Deletes what this host's runs made: first a list, then, once that is confirmed, the deletes.
+#[derive(Debug, Args)]
+pub struct CleanupFlags {
+    #[command(flatten)]
+    pub common: Common,
+    /// Only what this run made.
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Only of runs that began so long ago.
+    #[arg(long, value_name = "D")]
+    pub older_than: Option<Span>,
+    /// Everything that bears the prefix `scaletest-`, whoever made it, but for what was used in the last 10 minutes.
+    #[arg(long, conflicts_with_all = ["run", "older_than"])]
+    pub all_prefixed: bool,
+    /// With --all-prefixed: also what was used in the last 10 minutes.
+    #[arg(long, requires = "all_prefixed")]
+    pub force: bool,
+    /// How many are deleted at once; 0: all (`coder` deletes one by default).
+    #[arg(long, env = "CODER_SCALETEST_CLEANUP_CONCURRENCY", value_name = "N", default_value_t = 10)]
+    pub cleanup_concurrency: u32,
+}
+
+/// Where a result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// JSON instead of text.
+    pub json: bool,
+    /// Instead of stdout.
+    pub file: Option<PathBuf>,
+}
+
+impl FromStr for Output {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (form, file) = match text.split_once(':') {
+            Some((_, "")) => return Err("a file's name stands behind the colon: json:result.json".into()),
+            Some((form, file)) => (form, Some(file.into())),
+            None => (text, None),
+        };
+        match form {
+            "text" | "json" => Ok(Self { json: form == "json", file }),
+            _ => Err("write text, json, text:FILE or json:FILE".into()),
+        }
+    }
+}
+
+impl Common {
+    fn request(&self, flow: Flow, max_failures: u64) -> Result<FlowRequest, Failure> {
+        let url = self.url.clone().filter(|url| !url.trim().is_empty()).ok_or_else(|| {
+            Failure::usage("which deployment? export CODER_URL=https://coder.example.com, or give --url")
+        })?;
+        let ca = match &self.ca {
+            None => None,
+            Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
+        };
+        Ok(FlowRequest {
+            deployment: Deployment {
+                url,
+                token: token()?,
+                organization: self.organization.clone(),
+                ca,
+                insecure: self.insecure,
+            },
+            flow,
+            timeout: self.timeout,
+            job_timeout: self.job_timeout,
+            max_failures,
+            dry_run: true,
+        })
+    }
+}
+
+const CA_BYTES_MAX: u64 = 4 << 20;
+const TOKEN_BYTES_MAX: u64 = 4096;
+const PARAMETERS_BYTES_MAX: u64 = 1 << 20;
+
+/// The token, from where it may be. What it is stands in no message.
+fn token() -> Result<Secret, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let credential = variable("CREDENTIALS_DIRECTORY")
+        .map(|folder| Path::new(&folder).join("coder-token"))
+        .filter(|path| path.exists());
+    let file = variable("CODER_SESSION_TOKEN_FILE").map(PathBuf::from).or(credential);
+    let text = match (file, variable("CODER_SESSION_TOKEN")) {
+        (Some(path), _) => {
+            let wrong = |why: String| {
+                Failure::usage(format!("cannot read the token's file {}: {why}", path.display()))
+            };
+            let file = std::fs::File::open(&path).map_err(|error| wrong(error.to_string()))?;
+            let mut text = String::new();
+            file.take(TOKEN_BYTES_MAX)
+                .read_to_string(&mut text)
+                .map_err(|_| wrong("it is no text".into()))?;
+            text
+        }
+        (None, Some(value)) => {
+            value.into_string().map_err(|_| Failure::usage("CODER_SESSION_TOKEN is no text"))?
+        }
+        (None, None) => {
+            return Err(Failure::usage(
+                "there is no token; write what `coder tokens create --lifetime 24h` prints into a file, and export CODER_SESSION_TOKEN_FILE=/path/to/it",
+            ));
+        }
+    };
+    Ok(Secret::new(text.trim()))
+}
+
+impl CreateUsersFlags {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// The user's mistakes.
+    pub fn request(&self) -> Result<FlowRequest, Failure> {
+        let flow = Flow::CreateUsers(CreateUsers {
+            count: self.count,
+            username_infix: self.username_infix.clone(),
+            concurrency: self.making.concurrency,
+            cleanup_concurrency: self.making.cleanup_concurrency,
+            no_cleanup: self.making.no_cleanup,
+        });
+        self.common.request(flow, self.making.max_failures)
+    }
+}
+
+impl CreateWorkspacesFlags {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// The user's mistakes.
+    pub fn request(&self) -> Result<FlowRequest, Failure> {
+        let owners = match (self.use_host_login, self.reuse_users) {
+            (true, _) => Owners::HostLogin,
+            (_, true) => Owners::Reused,
+            _ => Owners::New,
+        };
+        let flow = Flow::CreateWorkspaces(CreateWorkspaces {
+            count: self.count,
+            template: self.template.clone(),
+            parameters: self.parameters()?,
+            concurrency: self.making.concurrency,
+            cleanup_concurrency: self.making.cleanup_concurrency,
+            retry: self.retry,
+            owners,
+            no_wait_for_agents: self.no_wait_for_agents,
+            no_cleanup: self.making.no_cleanup,
+        });
+        self.common.request(flow, self.making.max_failures)
+    }
+
+    fn parameters(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut parameters = match &self.rich_parameter_file {
+            None => BTreeMap::new(),
+            Some(path) => {
+                let content = read(path, "--rich-parameter-file", PARAMETERS_BYTES_MAX)?;
+                let wrong = |why| Failure::usage(format!("--rich-parameter-file {}: {why}", path.display()));
+                let text = String::from_utf8(content).map_err(|_| wrong("it is no text".to_owned()))?;
+                parameters::parse(&text).map_err(wrong)?
+            }
+        };
+        for text in &self.parameter {
+            let (name, value) = text
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| Failure::usage(format!("--parameter {text}: write it as name=value")))?;
+            parameters.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(parameters)
+    }
+}
+
+impl CleanupFlags {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// The user's mistakes.
+    pub fn request(&self) -> Result<FlowRequest, Failure> {
+        let flow = Flow::Cleanup(Cleanup {
+            run: self.run.clone(),
+            older_than: self.older_than,
+            all_prefixed: self.all_prefixed,
+            force: self.force,
+            cleanup_concurrency: self.cleanup_concurrency,
+        });
+        self.common.request(flow, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_forms_with_files_or_without() {
+        let output = |text: &str| text.parse::<Output>();
+        assert_eq!(output("text"), Ok(Output { json: false, file: None }));
+        assert_eq!(output("json:a:b"), Ok(Output { json: true, file: Some("a:b".into()) }));
+        for wrong in ["json:", "yaml", "", ":x"] {
+            assert!(output(wrong).is_err(), "{wrong}");
+        }
+    }
+}

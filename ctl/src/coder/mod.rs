@@ -1,0 +1,140 @@
+//! The Coder flows: show what would be done, ask, begin, follow, say what came of it.
+
+mod flags;
+mod parameters;
+pub mod render;
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use scale_api::coder::{Begun, CODER, FlowRequest, PREFLIGHT_TIME_MAX, Preflight};
+use scale_api::report::{Exit, Report};
+use serde_json::json;
+
+use crate::client::{Client, Failure};
+use crate::commands::Cli;
+pub use flags::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
+use flags::{Common, Output};
+
+/// What a look may take beyond the daemon's own limit, for names and sockets.
+const ANSWER_MARGIN: Duration = Duration::from_secs(30);
+
+/// What is typed before something goes.
+enum Word {
+    /// `y`.
+    Yes,
+    /// The deployment's host: by prefix alone, others' things may go.
+    Host,
+}
+
+/// `create-users`.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn create_users(cli: &Cli, client: &Client, flags: &CreateUsersFlags) -> Result<u8, Failure> {
+    run(cli, client, &flags.common, flags.request()?, &Word::Yes)
+}
+
+/// `create-workspaces`.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn create_workspaces(cli: &Cli, client: &Client, flags: &CreateWorkspacesFlags) -> Result<u8, Failure> {
+    run(cli, client, &flags.common, flags.request()?, &Word::Yes)
+}
+
+/// `cleanup`.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn cleanup(cli: &Cli, client: &Client, flags: &CleanupFlags) -> Result<u8, Failure> {
+    let word = if flags.all_prefixed { Word::Host } else { Word::Yes };
+    run(cli, client, &flags.common, flags.request()?, &word)
+}
+
+fn run(
+    cli: &Cli,
+    client: &Client,
+    common: &Common,
+    mut request: FlowRequest,
+    word: &Word,
+) -> Result<u8, Failure> {
+    let begin = |request: &FlowRequest| -> Result<Begun, Failure> {
+        let within = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns()) + ANSWER_MARGIN;
+        client.send_within("POST", CODER, request, within)
+    };
+    let looked = begin(&request)?.preflight;
+    for warning in &looked.warnings {
+        eprintln!("scalectl: warning: {warning}");
+    }
+    let is_quiet = cli.json || common.output.iter().any(|output| output.json && output.file.is_none());
+    match (cli.json, common.dry_run) {
+        (true, true) => crate::say(&serde_json::to_string(&looked).expect("plain values")),
+        (_, false) if is_quiet || common.detach => eprintln!("{}", render::preflight(&looked)),
+        _ => crate::say(&render::preflight(&looked)),
+    }
+    if common.dry_run || looked.users + looked.workspaces == 0 {
+        return Ok(0);
+    }
+    if !common.yes && !is_meant(&looked, word)? {
+        eprintln!("scalectl: nothing was done");
+        return Ok(Exit::Usage as u8);
+    }
+    request.dry_run = false;
+    let Some(id) = begin(&request)?.id else {
+        crate::say("there is nothing left to do");
+        return Ok(0);
+    };
+    if common.detach {
+        crate::show(cli.json, &json!({ "id": id }), || id.clone());
+        return Ok(0);
+    }
+    let report = crate::follow_to_report(cli, client, &id, is_quiet && !cli.json)?;
+    write_outputs(cli, &common.output, &report)?;
+    Ok(report.verdict.exit_code)
+}
+
+/// Asks on a terminal. Without one, nobody can be asked.
+fn is_meant(looked: &Preflight, word: &Word) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::usage("there is no terminal to ask on, so nothing was done; give --yes"));
+    }
+    let wanted = match word {
+        Word::Yes => {
+            eprint!("Go on? [y/N] ");
+            "y"
+        }
+        Word::Host => {
+            eprint!("This deletes by name alone, whoever made it. Type the deployment's host to go on: ");
+            looked.site.host.as_str()
+        }
+    };
+    let _ = std::io::stderr().flush();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| Failure::usage(error.to_string()))?;
+    let typed = line.trim();
+    Ok(typed == wanted || (wanted == "y" && typed.eq_ignore_ascii_case("yes")))
+}
+
+fn write_outputs(cli: &Cli, outputs: &[Output], report: &Report) -> Result<(), Failure> {
+    let json = serde_json::to_string(report).expect("plain values");
+    if cli.json {
+        crate::say(&json);
+    }
+    for output in outputs {
+        let text = if output.json { json.clone() } else { crate::render::report(report) };
+        match &output.file {
+            // With --json the report is there already.
+            None if cli.json => {}
+            None => crate::say(&text),
+            Some(path) => std::fs::write(path, text + "\n").map_err(|error| {
+                Failure::usage(format!(
+                    "cannot write {}: {error}; `scalectl report {} --json` has it",
+                    path.display(),
+                    report.run.id
+                ))
+            })?,
+        }
+    }
+    Ok(())
+}

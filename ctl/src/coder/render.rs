@@ -1,0 +1,273 @@
+//! What people read of a Coder flow: what it would do, a line a second, and the result.
+
+use scale_api::coder::{ClassFailures, Cleaned, Outcome, Preflight, Progress, STATES};
+use scale_api::report::{Event, Figure, Report};
+use scale_api::units::thousands;
+
+use crate::render::seconds;
+
+/// Things of a clean-up that are shown one by one; --json shows more.
+const THINGS_SHOWN_MAX: usize = 40;
+/// Names that are shown of a class of failures.
+const NAMES_SHOWN_MAX: usize = 5;
+/// Characters of the bar.
+const BAR: usize = 20;
+
+/// What would be done.
+pub fn preflight(looked: &Preflight) -> String {
+    let row = |thing: &scale_api::coder::Thing| {
+        let run = thing.run.as_deref().unwrap_or("no run of this host");
+        let owner = thing.owner.as_deref().map_or(String::new(), |owner| format!(" of {owner}"));
+        format!("  {:<9} {:<32} {} ({run}){owner}", thing.kind, thing.name, thing.state)
+    };
+    let mut lines: Vec<String> = looked.things.iter().take(THINGS_SHOWN_MAX).map(row).collect();
+    let all = looked.users + looked.workspaces;
+    if !looked.things.is_empty() && all > THINGS_SHOWN_MAX as u64 {
+        lines.push(format!("  … and {} more", thousands(all - THINGS_SHOWN_MAX as u64)));
+    }
+    lines.extend(looked.lines.iter().cloned());
+    lines.join("\n")
+}
+
+fn states(progress: &Progress) -> String {
+    let there = STATES.iter().filter(|state| progress.of(state) > 0 && **state != "failed");
+    let mut words: Vec<String> =
+        there.map(|state| format!("{} {}", thousands(progress.of(state)), state.replace('_', " "))).collect();
+    words.extend(progress.failed.iter().map(|(class, count)| format!("{} {class}", thousands(*count))));
+    words.join(", ")
+}
+
+/// One second in one line.
+pub fn event(event: &Event, progress: &Progress) -> String {
+    let (done, total) = (progress.done(), progress.total);
+    let share = if total == 0 { 0 } else { (done * BAR as u64 / total) as usize };
+    let mut line = format!(
+        "{:>5.0}s {:<17} [{}{}] {}/{}",
+        event.elapsed,
+        progress.phase,
+        "#".repeat(share),
+        ".".repeat(BAR - share),
+        thousands(done),
+        thousands(total),
+    );
+    if let Some(rate) = progress.rate.filter(|_| done < total) {
+        line += &format!("  {rate:.1}/s");
+    }
+    if let Some(left) = event.remaining.filter(|_| done < total) {
+        line += &format!("  {} left", seconds(left));
+    }
+    let states = states(progress);
+    if !states.is_empty() {
+        line += &format!("  {states}");
+    }
+    if let Some(waits_for) = &progress.waits_for {
+        line += &format!("  waits for {waits_for}");
+    }
+    if progress.rate_limited > 0 {
+        line += &format!("  429: {}", thousands(progress.rate_limited));
+    }
+    line
+}
+
+/// A going flow on one screen.
+pub fn status(event: &Event, progress: &Progress) -> String {
+    let left = event.remaining.map_or(String::new(), |left| format!(", {} left", seconds(left)));
+    let mut lines = vec![
+        format!("run         {} {} on {}", event.run, event.name.as_deref().unwrap_or(""), progress.host),
+        format!("state       {}, {} gone{left}", event.state, seconds(event.elapsed)),
+        format!("done        {} of {}", thousands(progress.done()), thousands(progress.total)),
+        format!("things      {}", states(progress)),
+    ];
+    lines.extend(progress.waits_for.as_ref().map(|what| format!("waits for   {what}")));
+    lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
+    lines.join("\n")
+}
+
+/// What a class of failures means for what was asked for.
+fn verb(class: &str) -> &'static str {
+    match class {
+        "no_agent" | "agent_timeout" | "agent_lost" | "agent_start" => "connect",
+        "queue_timeout" | "build_timeout" | "build_failed" | "build_canceled" => "be built",
+        _ => "be made",
+    }
+}
+
+/// `998 of 1,000 workspaces succeeded, 2 failed to connect`.
+fn summary(outcome: &Outcome) -> String {
+    let mut line = format!(
+        "{} of {} {} succeeded",
+        thousands(outcome.succeeded),
+        thousands(outcome.requested),
+        outcome.of
+    );
+    for word in ["be made", "be built", "connect"] {
+        let of_it = outcome.failures.iter().filter(|(class, _)| verb(class) == word && *class != "stopped");
+        let count: u64 = of_it.map(|(_, failures)| failures.count).sum();
+        if count > 0 {
+            line += &format!(", {} failed to {word}", thousands(count));
+        }
+    }
+    if let Some(stopped) = outcome.failures.get("stopped") {
+        line += &format!(", {} stopped before", thousands(stopped.count));
+    }
+    line
+}
+
+fn class(outcome: &Outcome, name: &str, failures: &ClassFailures) -> Vec<String> {
+    let mut lines = vec![format!("  {} {name}: {}", thousands(failures.count), failures.sentence)];
+    let of_it = outcome.failed_things.iter().filter(|thing| thing.class == name);
+    lines.extend(of_it.take(NAMES_SHOWN_MAX).map(|thing| {
+        let said =
+            thing.message.trim_end_matches(failures.sentence.as_str()).trim_end_matches([':', ';', ' ']);
+        if said.is_empty() { format!("    {}", thing.name) } else { format!("    {}: {said}", thing.name) }
+    }));
+    if failures.count > NAMES_SHOWN_MAX as u64 {
+        lines.push(format!("    … and {} more", thousands(failures.count - NAMES_SHOWN_MAX as u64)));
+    }
+    lines
+}
+
+fn phase(name: &str, figure: Option<&Figure>) -> Option<String> {
+    let f = figure?;
+    Some(format!(
+        "  {name:<11} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        seconds(f.p50),
+        seconds(f.p90),
+        seconds(f.p99),
+        seconds(f.max),
+        thousands(f.count)
+    ))
+}
+
+fn cleaned(cleaned: &Cleaned) -> Vec<String> {
+    let mut line = format!(
+        "deleted {} workspaces and {} users in {}",
+        thousands(cleaned.workspaces),
+        thousands(cleaned.users),
+        seconds(cleaned.seconds)
+    );
+    if cleaned.gone > 0 {
+        line += &format!("; {} were gone already or never made", thousands(cleaned.gone));
+    }
+    let mut lines = vec![line];
+    if cleaned.left > 0 {
+        lines.push(format!("LEFT: {}", thousands(cleaned.left)));
+    }
+    lines.extend(
+        cleaned
+            .left_things
+            .iter()
+            .take(THINGS_SHOWN_MAX)
+            .map(|left| format!("  {} {}: {}", left.kind, left.name, left.message)),
+    );
+    lines
+}
+
+/// The result.
+pub fn report(report: &Report, outcome: &Outcome) -> String {
+    let site = &outcome.site;
+    let mut lines =
+        vec![format!("\nrun {} {} on {} ({})", report.run.id, outcome.flow, site.host, site.version)];
+    if outcome.of != "things" {
+        lines.push(summary(outcome));
+        lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
+    }
+    let phases = [
+        ("create", &outcome.phases.create),
+        ("queue", &outcome.phases.queue),
+        ("build", &outcome.phases.build),
+        ("agent", &outcome.phases.agent),
+    ];
+    let rows: Vec<String> = phases.iter().filter_map(|(name, figure)| phase(name, figure.as_ref())).collect();
+    if !rows.is_empty() {
+        lines.push(format!(
+            "  {:<11} {:>10} {:>10} {:>10} {:>10} {:>12}",
+            "", "p50", "p90", "p99", "max", "count"
+        ));
+        lines.extend(rows);
+    }
+    lines.extend(outcome.cleanup.iter().flat_map(cleaned));
+    if outcome.owned > 0 {
+        lines.push(format!(
+            "this run still owns {} users and workspaces; `scalectl cleanup --run {}` deletes them",
+            thousands(outcome.owned),
+            report.run.id
+        ));
+    }
+    let requests = &outcome.requests;
+    lines.push(format!(
+        "requests:     {}, {} tried again, {} refused by the rate limiter, {} answered 5xx, {} not answered; {} addresses answered",
+        thousands(requests.sent),
+        thousands(requests.retries),
+        thousands(requests.rate_limited),
+        thousands(requests.server_errors),
+        thousands(requests.unanswered),
+        outcome.replicas.len()
+    ));
+    lines.extend(outcome.warnings.iter().map(|warning| format!("! {warning}")));
+    lines.push(
+        format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
+            .to_lowercase(),
+    );
+    lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scale_api::coder::FailedThing;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_result_says_how_many_failed_of_what() {
+        let sentence = "the agent never connected in time; look";
+        let failures = |count: u64, sentence: &str| ClassFailures { count, sentence: sentence.into() };
+        let failed = |name: &str, class: &str, message: String| FailedThing {
+            kind: "workspace".into(),
+            name: name.into(),
+            class: class.into(),
+            message,
+        };
+        let outcome = Outcome {
+            of: "workspaces".into(),
+            requested: 1000,
+            succeeded: 997,
+            failures: BTreeMap::from([
+                ("agent_timeout".into(), failures(2, sentence)),
+                ("build_failed".into(), failures(1, "the build failed")),
+            ]),
+            failed_things: vec![
+                failed("scaletest-r1-0-3", "agent_timeout", sentence.into()),
+                failed("scaletest-r1-0-4", "build_failed", "start build (no room): the build failed".into()),
+            ],
+            ..Outcome::default()
+        };
+        let text = report(&Report::default(), &outcome);
+        assert!(
+            text.contains("997 of 1,000 workspaces succeeded, 1 failed to be built, 2 failed to connect"),
+            "{text}"
+        );
+        assert!(text.contains("2 agent_timeout: the agent never") && text.contains("    scaletest-r1-0-3\n"));
+        assert!(text.contains("    scaletest-r1-0-4: start build (no room)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_second_is_a_line_with_a_bar() {
+        let progress = Progress {
+            phase: "create workspaces".into(),
+            total: 20,
+            states: BTreeMap::from([
+                ("ready".into(), 9),
+                ("failed".into(), 1),
+                ("agent_connecting".into(), 10),
+            ]),
+            failed: BTreeMap::from([("build_failed".into(), 1)]),
+            rate: Some(2.5),
+            ..Progress::default()
+        };
+        let line = super::event(&Event { remaining: Some(4.0), ..Event::default() }, &progress);
+        assert!(line.contains("[##########..........] 10/20  2.5/s  4.0 s left"), "{line}");
+        assert!(line.contains("10 agent connecting, 9 ready, 1 build_failed"), "{line}");
+    }
+}

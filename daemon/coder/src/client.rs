@@ -1,0 +1,348 @@
+//! The client: one request after another with everything that good manners ask for.
+//!
+//! Base URL with `/api/v2` behind it; the token in the header `Coder-Session-Token` and nowhere else; no
+//! cookies, no `Origin`, no redirects, no proxies (the protocol's transport and authentication). What passes
+//! (no answer, 429, 5xx) is tried again after a full-jitter back-off that honours `Retry-After`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::config::{Config, ConfigError, Connections, Pace, base, connection};
+use crate::error::{ApiError, Cause};
+use crate::random::Random;
+use crate::secret::Token;
+use crate::time::{Timestamp, between, from_http_date};
+use crate::version::Version;
+
+/// The longest answer that is read; a page of 100 workspaces with agents has some hundreds of KB.
+pub const BODY_BYTES_MAX: usize = 64 << 20;
+/// Tries of one request while the limiter refuses it; the flow's own timeout ends it sooner.
+pub const LIMITED_TRIES_MAX: u32 = 30;
+/// Requests under way at once over one pool of connections; others wait. A user's own client has one.
+pub const REQUESTS_AT_ONCE_MAX: usize = 64;
+/// Addresses and versions that are told apart in [`Seen`].
+pub const SEEN_MAX: usize = 64;
+
+/// What was seen of the server so far, over all clients of one deployment.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Requests sent, tries included.
+    pub requests: u64,
+    /// Tries after a first one.
+    pub retries: u64,
+    /// Answers of the rate limiter (429).
+    pub rate_limited: u64,
+    /// Answers with 5xx.
+    pub server_errors: u64,
+    /// Requests without an answer.
+    pub unanswered: u64,
+    /// Answers by the address that gave them, the first [`SEEN_MAX`].
+    pub addresses: BTreeMap<SocketAddr, u64>,
+    /// Versions by the header `X-Coder-Build-Version`, the first [`SEEN_MAX`].
+    pub versions: BTreeSet<String>,
+    /// The server's clock at its last answer.
+    pub server_time: Option<Timestamp>,
+}
+
+impl Seen {
+    /// A warning where the server's limiter, and not its capacity, is what was measured.
+    pub fn limiter_warning(&self) -> Option<String> {
+        (self.rate_limited > 0).then(|| {
+            format!(
+                "the server's rate limiter refused {} of {} requests: what is measured is the limiter; set \
+                 CODER_DANGEROUS_DISABLE_RATE_LIMITS=true on the server for the time of the test",
+                self.rate_limited, self.requests
+            )
+        })
+    }
+}
+
+struct Shared {
+    base: Url,
+    config: Config,
+    seen: Mutex<Seen>,
+    random: Mutex<Random>,
+    version: Mutex<Option<Version>>,
+}
+
+/// A client with one user's token. Clones share the connection.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    http: reqwest::Client,
+    gate: Arc<Semaphore>,
+    token: Token,
+    bypass: bool,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("url", &self.shared.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// One call: method, path below `/api/v2`, query, body.
+pub(crate) struct Call<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub query: &'a [(&'a str, String)],
+    pub body: Option<&'a Value>,
+}
+
+impl Client {
+    /// A client for `config.url` with `token`.
+    ///
+    /// # Errors
+    /// A URL that is none, that has a user or a query in it, or that is `https` without TLS settings.
+    pub fn new(config: Config, token: Token) -> Result<Self, ConfigError> {
+        let base = base(&config)?;
+        let http = connection(&config, &base)?;
+        let shared = Shared {
+            base,
+            seen: Mutex::default(),
+            random: Mutex::new(Random::new(config.seed)),
+            version: Mutex::default(),
+            config,
+        };
+        Ok(Self { shared: Arc::new(shared), http, gate: gate(), token, bypass: false })
+    }
+
+    /// The same deployment for another user: a connection of its own, unless they are pooled.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn for_user(&self, token: Token) -> Result<Self, ConfigError> {
+        let (http, gate) = match self.shared.config.connections {
+            Connections::PerUser => (connection(&self.shared.config, &self.shared.base)?, gate()),
+            Connections::Pooled | Connections::PooledHttp2 => (self.http.clone(), Arc::clone(&self.gate)),
+        };
+        Ok(Self { shared: Arc::clone(&self.shared), http, gate, token, bypass: false })
+    }
+
+    /// From now on asks the server to spare this client its rate limits. Only for a user with the role owner:
+    /// others are refused for it. Servers before February 2026 ignore it.
+    pub fn bypass_rate_limits(&mut self, bypass: bool) {
+        self.bypass = bypass;
+    }
+
+    /// The base URL, without a slash at its end.
+    pub fn url(&self) -> &str {
+        self.shared.base.as_str().trim_end_matches('/')
+    }
+
+    /// The URL's host, with its port where that is not the scheme's own.
+    pub fn host(&self) -> String {
+        let host = self.shared.base.host_str().unwrap_or_default();
+        self.shared.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The token.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// How patiently.
+    pub fn pace(&self) -> &Pace {
+        &self.shared.config.pace
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        lock(&self.shared.seen).clone()
+    }
+
+    /// The server's version, once [`Client::build_info`](crate::calls) or any answer has said it.
+    pub fn version(&self) -> Option<Version> {
+        *lock(&self.shared.version)
+    }
+
+    pub(crate) fn learn_version(&self, text: &str) {
+        let mut version = lock(&self.shared.version);
+        *version = version.or_else(|| Version::parse(text));
+    }
+
+    /// Up to `most`, by the client's own seed.
+    pub(crate) fn chance(&self, most: Duration) -> Duration {
+        lock(&self.shared.random).up_to(most)
+    }
+
+    /// Waits before the next look at something; `watched` things are looked at in all.
+    pub(crate) async fn rest(&self, watched: usize) {
+        let pace = self.pace();
+        let fair =
+            Duration::from_secs(1).mul_f64(watched as f64 / f64::from(pace.polls_per_second_max.max(1)));
+        let wait = pace.poll.max(fair);
+        tokio::time::sleep(wait.mul_f64(0.75) + self.chance(wait / 2)).await;
+    }
+
+    /// Waits as after a failed try.
+    pub(crate) async fn back_off(&self, tries: u32, asked: Option<Duration>) {
+        let wait = self.pace().backoff(tries, asked, &mut lock(&self.shared.random));
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Calls and reads the answer's JSON; an empty answer reads as `null`. Tries again what passes.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ApiError> {
+        let (mut failed, mut limited) = (0, 0);
+        loop {
+            let (cause, asked) = match self.once(&call).await {
+                Ok(body) => {
+                    let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+                    match serde_json::from_slice(body) {
+                        Ok(answer) => return Ok(answer),
+                        Err(error) => (Cause::Shape(error.to_string()), None),
+                    }
+                }
+                Err(failed) => failed,
+            };
+            let path = format!("/api/v2{}", call.path);
+            let error = ApiError { method: call.method.to_string(), path, cause: Box::new(cause) };
+            let (tries, tries_max) = match error.status() {
+                Some(429) => (&mut limited, LIMITED_TRIES_MAX),
+                _ => (&mut failed, self.pace().tries_max),
+            };
+            *tries += 1;
+            if !error.is_passing() || *tries >= tries_max {
+                return Err(error);
+            }
+            lock(&self.shared.seen).retries += 1;
+            self.back_off(failed + limited, asked).await;
+        }
+    }
+
+    /// One try: the body of a good answer, or the cause and what the server asked to wait.
+    async fn once(&self, call: &Call<'_>) -> Result<Vec<u8>, (Cause, Option<Duration>)> {
+        let _pass = self.gate.acquire().await.expect("it is never closed");
+        lock(&self.shared.seen).requests += 1;
+        let most = self.pace().request;
+        let answered = tokio::time::timeout(most, self.exchange(call)).await;
+        let (status, headers, body) = match answered {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(cause)) => {
+                lock(&self.shared.seen).unanswered += u64::from(matches!(cause, Cause::Network(_)));
+                return Err((cause, None));
+            }
+            Err(_) => {
+                lock(&self.shared.seen).unanswered += 1;
+                return Err((Cause::Timeout(most), None));
+            }
+        };
+        let content_type = text(&headers, CONTENT_TYPE.as_str());
+        match status {
+            200..=299 if body.is_empty() || content_type.starts_with("application/json") => Ok(body),
+            200..=299 => Err((Cause::NotJson { status, content_type: content_type.to_owned() }, None)),
+            300..=399 => Err((Cause::Redirect { to: text(&headers, LOCATION.as_str()).to_owned() }, None)),
+            _ => Err((Cause::refused(status, content_type, &body), retry_after(&headers))),
+        }
+    }
+
+    async fn exchange(&self, call: &Call<'_>) -> Result<(u16, HeaderMap, Vec<u8>), Cause> {
+        let mut url = self.shared.base.clone();
+        url.set_path(&format!("{}/api/v2{}", url.path().trim_end_matches('/'), call.path));
+        let mut request = self.http.request(call.method.clone(), url);
+        request = request.header("Coder-Session-Token", self.token.header());
+        request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        if self.bypass {
+            request = request.header("X-Coder-Bypass-Ratelimit", HeaderValue::from_static("true"));
+        }
+        if !call.query.is_empty() {
+            request = request.query(call.query);
+        }
+        if let Some(body) = call.body {
+            let json = HeaderValue::from_static("application/json");
+            request = request.header(CONTENT_TYPE, json).body(body.to_string());
+        }
+        let mut response = request.send().await.map_err(network)?;
+        self.note(&response);
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(network)? {
+            if body.len() + chunk.len() > BODY_BYTES_MAX {
+                return Err(Cause::TooLarge(BODY_BYTES_MAX));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, headers, body))
+    }
+
+    /// Takes note of who answered.
+    fn note(&self, response: &reqwest::Response) {
+        let version = text(response.headers(), "x-coder-build-version").to_owned();
+        self.learn_version(&version);
+        let mut seen = lock(&self.shared.seen);
+        let status = response.status().as_u16();
+        seen.rate_limited += u64::from(status == 429);
+        seen.server_errors += u64::from(status >= 500);
+        if let Some(address) = response.remote_addr()
+            && (seen.addresses.len() < SEEN_MAX || seen.addresses.contains_key(&address))
+        {
+            *seen.addresses.entry(address).or_default() += 1;
+        }
+        if !version.is_empty() && version.len() < 100 && seen.versions.len() < SEEN_MAX {
+            seen.versions.insert(version);
+        }
+        if let Some(at) = from_http_date(text(response.headers(), DATE.as_str())) {
+            seen.server_time = Some(at);
+        }
+    }
+}
+
+fn gate() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing is left half done under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// What the server asked to wait: seconds, or a date against its own.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let asked = text(headers, RETRY_AFTER.as_str());
+    if let Ok(seconds) = asked.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    Some(between(from_http_date(text(headers, DATE.as_str()))?, from_http_date(asked)?))
+}
+
+/// The innermost cause, which is the one that says something.
+fn network(error: reqwest::Error) -> Cause {
+    let error = error.without_url();
+    let mut inner: &dyn std::error::Error = &error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    Cause::Network(inner.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let headers = |after: &str, date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, after.parse().unwrap());
+            headers.insert(DATE, date.parse().unwrap());
+            retry_after(&headers)
+        };
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(headers("12", date), Some(Duration::from_secs(12)));
+        assert_eq!(headers("Sun, 06 Nov 1994 08:50:07 GMT", date), Some(Duration::from_secs(30)));
+        assert_eq!(headers("later", date), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,340 @@
+//! The look before a flow: the deployment, the token, what is allowed there, the template, the names; and what all of
+//! it would come to. Nothing is made or deleted here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use scale_api::coder::{self as wire, Flow, FlowRequest, Preflight, THINGS_LISTED_MAX, Thing};
+use scale_api::http::{Problem, ProblemCode};
+use scale_api::units::{Span, thousands};
+use scale_coder::client::Client;
+use scale_coder::config::{Config, Pace};
+use scale_coder::flows::create::Owners;
+use scale_coder::flows::plan::{self, Choice, Plan, Planned};
+use scale_coder::flows::users;
+use scale_coder::ledger::Kind;
+use scale_coder::names::Names;
+use scale_coder::preflight::{self, Ask, Chosen, Refusal, Site};
+use scale_coder::secret::Token;
+
+use super::{invalid, wall_now};
+use crate::run::targets::{Action, Targets};
+
+/// A look asks briskly: what does not answer now is said now.
+const PACE: Pace = Pace {
+    poll: Duration::from_secs(1),
+    polls_per_second_max: 200,
+    backoff_first: Duration::from_millis(250),
+    backoff_max: Duration::from_secs(2),
+    tries_max: 3,
+    request: Duration::from_secs(20),
+    settle: Duration::from_secs(10),
+};
+/// Open files that are not a simulated user's connection.
+const FILES_SPARE: u64 = 200;
+
+/// A flow that may begin.
+pub struct Ready {
+    /// The run's id.
+    pub id: String,
+    /// The owner's client, patient.
+    pub client: Client,
+    /// Where.
+    pub site: Site,
+    /// What.
+    pub todo: Todo,
+    /// For all; clean-up at the end has as much again.
+    pub timeout: Duration,
+    /// For one thing.
+    pub job_timeout: Duration,
+    /// Failures that still pass.
+    pub max_failures: u64,
+    /// What was said aloud.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be done, checked.
+pub enum Todo {
+    /// Users.
+    Users {
+        /// As asked.
+        ask: wire::CreateUsers,
+        /// What they are called.
+        names: Names,
+        /// Where they become members.
+        organization_id: String,
+    },
+    /// Workspaces.
+    Workspaces {
+        /// As asked.
+        ask: wire::CreateWorkspaces,
+        /// What they are called.
+        names: Names,
+        /// Whose they are.
+        owners: Owners,
+        /// What they are built from.
+        chosen: Chosen,
+    },
+    /// Clean-up.
+    Cleanup {
+        /// As asked.
+        ask: wire::Cleanup,
+        /// What goes.
+        plan: Plan,
+    },
+}
+
+impl Ready {
+    /// Whether there is nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        matches!(&self.todo, Todo::Cleanup { plan, .. } if plan.is_empty())
+    }
+
+    /// Whether it needs a ledger of its own.
+    pub const fn makes(&self) -> bool {
+        !matches!(self.todo, Todo::Cleanup { .. })
+    }
+
+    /// Its name, as on the command line.
+    pub const fn name(&self) -> &'static str {
+        match self.todo {
+            Todo::Users { .. } => "create-users",
+            Todo::Workspaces { .. } => "create-workspaces",
+            Todo::Cleanup { .. } => "cleanup",
+        }
+    }
+
+    /// The deployment, for reports.
+    pub fn wire_site(&self) -> wire::Site {
+        wire::Site {
+            host: self.client.host(),
+            version: self.site.version_text.clone(),
+            deployment_id: self.site.deployment.clone(),
+            username: self.site.me.username.clone(),
+        }
+    }
+}
+
+fn refused(why: Refusal) -> Problem {
+    invalid(why.to_string())
+}
+
+/// Looks at everything. `id` is the run's, if it begins.
+///
+/// # Errors
+/// The first reason why it cannot.
+pub async fn look(
+    request: FlowRequest,
+    config: Config,
+    targets: &Targets,
+    state: &Path,
+    id: String,
+) -> Result<(Ready, Preflight), Problem> {
+    let FlowRequest { deployment, flow, timeout, job_timeout, max_failures, dry_run } = request;
+    let span = |given: Option<Span>, default: Span| Duration::from_nanos(given.unwrap_or(default).ns());
+    let (timeout, job_timeout) = (span(timeout, wire::TIMEOUT), span(job_timeout, wire::JOB_TIMEOUT));
+    if timeout.is_zero() || job_timeout.is_zero() {
+        return Err(invalid(
+            "--timeout and --job-timeout are more than nothing; leave them out for 30m and 5m",
+        ));
+    }
+    let token = Token::new(deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
+    let no_client = |error: scale_coder::config::ConfigError| invalid(error.to_string());
+    let mut brisk = Client::new(Config { pace: PACE, ..config.clone() }, token.clone()).map_err(no_client)?;
+    let mut client = Client::new(config, token).map_err(no_client)?;
+    let actions = actions(&flow);
+    let phases = actions.len() as u32; // create and delete have the time for all each
+    let ask = Ask { now: wall_now(), planned: timeout.saturating_mul(phases), deployment: None };
+    let site = preflight::site(&mut brisk, &ask).await.map_err(refused)?;
+    targets
+        .check_deployment(&brisk.host(), site.deployment.as_deref(), &actions)
+        .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+    let mut answer = Preflight { warnings: site.warnings.clone(), ..Preflight::default() };
+    if deployment.insecure {
+        answer.warnings.push("CERTIFICATES ARE NOT VERIFIED (--insecure)".into());
+    }
+    let place =
+        Place { brisk: &brisk, site: &site, organization: deployment.organization.as_deref(), id: &id };
+    let todo = match flow {
+        Flow::CreateUsers(ask) => place.users(ask, &mut answer).await?,
+        Flow::CreateWorkspaces(ask) => place.workspaces(ask, &mut answer).await?,
+        Flow::Cleanup(ask) => place.cleanup(ask, state, &mut answer).await?,
+    };
+    if !dry_run {
+        client.bypass_rate_limits(true);
+        // Which server it is, before many requests at once depend on it.
+        client.build_info().await.map_err(|error| invalid(error.to_string()))?;
+    } else if !matches!(todo, Todo::Cleanup { .. }) {
+        let active = preflight::active(&brisk, &site, ask.now).await.map_err(refused)?;
+        answer.active_users = Some(active.users);
+        let least = if active.is_whole { "" } else { "at least " };
+        answer.lines[0] += &format!("; {least}{} people active now", thousands(active.users));
+    }
+    let warnings = answer.warnings.clone();
+    let ready = Ready { id, client, site, todo, timeout, job_timeout, max_failures, warnings };
+    answer.site = ready.wire_site();
+    Ok((ready, answer))
+}
+
+/// What a flow does to the deployment.
+fn actions(flow: &Flow) -> Vec<Action> {
+    let no_cleanup = match flow {
+        Flow::CreateUsers(ask) => ask.no_cleanup,
+        Flow::CreateWorkspaces(ask) => ask.no_cleanup,
+        Flow::Cleanup(_) => return vec![Action::Delete],
+    };
+    if no_cleanup { vec![Action::Create] } else { vec![Action::Create, Action::Delete] }
+}
+
+/// How many things, in words: `1 user`, `1,000 users`.
+pub fn many(count: u64, what: &str) -> String {
+    format!("{} {what}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// Where a look takes place.
+struct Place<'a> {
+    brisk: &'a Client,
+    site: &'a Site,
+    organization: Option<&'a str>,
+    id: &'a str,
+}
+
+impl Place<'_> {
+    /// `coder.example.com (v2.26.0)`.
+    fn text(&self) -> String {
+        let version = self.site.version.map_or_else(|| self.site.version_text.clone(), |v| v.to_string());
+        format!("{} ({version})", self.brisk.host())
+    }
+
+    fn names(&self, infix: Option<&str>, count: u32) -> Result<Names, Problem> {
+        if count == 0 {
+            return Err(invalid("there is nothing to make; give --count N"));
+        }
+        Names::new(self.id, infix, count).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// How they are made and what becomes of them, in a line.
+    fn fate(names: &Names, concurrency: u32, no_cleanup: bool) -> String {
+        let pace = if concurrency == 0 { "all at once".to_owned() } else { format!("{concurrency} at once") };
+        let end = match no_cleanup {
+            true => "they stay until `scalectl cleanup` (--no-cleanup)",
+            false => "they are deleted at the end",
+        };
+        format!("named {names}, {pace}; {end}")
+    }
+
+    async fn users(&self, ask: wire::CreateUsers, answer: &mut Preflight) -> Result<Todo, Problem> {
+        let names = self.names(ask.username_infix.as_deref(), ask.count)?;
+        let organization_id = self.organization_id().await?;
+        preflight::names_free(self.brisk, &names).await.map_err(refused)?;
+        answer.users = ask.count.into();
+        answer.lines = vec![
+            format!("{} on {}", many(answer.users, "user"), self.text()),
+            Self::fate(&names, ask.concurrency, ask.no_cleanup),
+        ];
+        Ok(Todo::Users { ask, names, organization_id })
+    }
+
+    /// The organization that was asked for, or the caller's first.
+    async fn organization_id(&self) -> Result<String, Problem> {
+        let mine = self.brisk.organizations("me").await.map_err(|error| invalid(error.to_string()))?;
+        let fits = |name: &str| mine.iter().find(|one| one.name == name || one.id == name);
+        let found = self.organization.map_or_else(|| mine.first(), fits);
+        let known: Vec<_> = mine.iter().map(|one| format!("`{}`", one.name)).collect();
+        found.map(|one| one.id.clone()).ok_or_else(|| {
+            let name = self.organization.unwrap_or_default().to_owned();
+            refused(Refusal::NoOrganization { name, known: known.join(", ") })
+        })
+    }
+
+    async fn workspaces(&self, ask: wire::CreateWorkspaces, answer: &mut Preflight) -> Result<Todo, Problem> {
+        let names = self.names(None, ask.count)?;
+        if ask.template.is_empty() {
+            return Err(invalid("workspaces are made from a template; give --template NAME"));
+        }
+        let at_once = if ask.concurrency == 0 { ask.count } else { ask.count.min(ask.concurrency) };
+        let (files, limit) = (u64::from(at_once) + FILES_SPARE, scale_ring::host::nofile_limit());
+        if ask.owners != wire::Owners::HostLogin && files > limit {
+            let why = format!(
+                "{} connections need {files} open files, {limit} are allowed; raise LimitNOFILE of scaled, or give --concurrency",
+                thousands(at_once.into())
+            );
+            return Err(Problem::new(ProblemCode::HostCannotCarry, why));
+        }
+        let chosen = preflight::template(self.brisk, &ask.template, self.organization, &ask.parameters);
+        let chosen = chosen.await.map_err(refused)?;
+        answer.warnings.extend(chosen.warnings.clone());
+        preflight::names_free(self.brisk, &names).await.map_err(refused)?;
+        let (owners, users, whose) = match ask.owners {
+            wire::Owners::New => {
+                (Owners::New, ask.count.into(), format!("{} + ", many(ask.count.into(), "user")))
+            }
+            wire::Owners::HostLogin => (Owners::Caller(self.site.me.clone()), 0, String::new()),
+            wire::Owners::Reused => {
+                let pool = users::pool(self.brisk, ask.count).await;
+                let pool = pool.map_err(|error| invalid(error.to_string()))?;
+                (Owners::Pool(pool), 0, String::new())
+            }
+        };
+        (answer.users, answer.workspaces) = (users, ask.count.into());
+        let ready = if ask.no_wait_for_agents { "it is built" } else { "its agents are connected" };
+        answer.lines = vec![
+            format!("{whose}{} on {}", many(answer.workspaces, "workspace"), self.text()),
+            Self::fate(&names, ask.concurrency, ask.no_cleanup),
+            format!("from the template `{}`; a workspace is ready once {ready}", chosen.template.name),
+        ];
+        Ok(Todo::Workspaces { ask, names, owners, chosen })
+    }
+
+    async fn cleanup(
+        &self,
+        ask: wire::Cleanup,
+        state: &Path,
+        answer: &mut Preflight,
+    ) -> Result<Todo, Problem> {
+        if ask.force && !ask.all_prefixed {
+            return Err(invalid("--force is about what others use, and goes with --all-prefixed"));
+        }
+        let choice = Choice {
+            run: ask.run.clone(),
+            older_than: ask.older_than.map(|age| Duration::from_nanos(age.ns())),
+            all_prefixed: ask.all_prefixed,
+            force: ask.force,
+        };
+        let deployment = self.site.deployment.as_deref();
+        let plan = plan::plan(self.brisk, deployment, state, &choice, wall_now()).await;
+        let plan = plan.map_err(|error| invalid(error.to_string()))?;
+        (answer.users, answer.workspaces) = (plan.users.len() as u64, plan.workspaces.len() as u64);
+        answer.foreign = (plan.foreign_users + plan.foreign_workspaces) as u64;
+        let things = plan.workspaces.iter().chain(&plan.users).take(THINGS_LISTED_MAX);
+        answer.things = things.map(thing).collect();
+        answer.lines = vec![format!("on {}: {plan}", self.text())];
+        let unseen = plan.workspaces.iter().chain(&plan.users).filter(|planned| planned.id.is_none()).count();
+        if unseen > 0 {
+            answer.lines.push(format!(
+                "{} announced but not listed; {} looked for until no create can come true any more",
+                many(unseen as u64, "thing") + if unseen == 1 { " was" } else { " were" },
+                if unseen == 1 { "it is" } else { "they are" }
+            ));
+        }
+        Ok(Todo::Cleanup { ask, plan })
+    }
+}
+
+fn thing(planned: &Planned) -> Thing {
+    Thing {
+        kind: kind(planned.kind).into(),
+        name: planned.name.clone(),
+        owner: planned.owner.clone(),
+        state: planned.state.clone(),
+        run: planned.run.clone(),
+    }
+}
+
+/// Its name in reports.
+pub const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::User => "user",
+        Kind::Workspace => "workspace",
+    }
+}

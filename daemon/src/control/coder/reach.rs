@@ -1,0 +1,59 @@
+//! Which addresses a deployment's URL means, and whether they may be hit: asked of the resolver once, checked against
+//! this host's list, and used for every connection of the flow.
+
+use scale_api::coder::Deployment;
+use scale_api::http::{Problem, ProblemCode};
+use scale_coder::config::Config;
+use scale_proto::tls::ClientSettings;
+
+use super::invalid;
+use crate::control::resolve::{RESOLVE_TIME_MAX, addresses, spawn};
+use crate::run::targets::Targets;
+
+/// The settings of clients for `deployment`.
+///
+/// # Errors
+/// No URL, a name that does not resolve, an address that is not on the list, roots that cannot be used.
+pub async fn config(deployment: &Deployment, targets: Targets) -> Result<Config, Problem> {
+    let (answer, made) = tokio::sync::oneshot::channel();
+    let Deployment { url, ca, insecure, .. } = deployment;
+    let (url, ca, insecure) = (url.clone(), ca.as_ref().and_then(|file| file.content.clone()), *insecure);
+    spawn("reach", move || {
+        // Nobody waits any more where it took too long.
+        let _ = answer.send(reach(url, ca.as_deref(), insecure, &targets));
+    })?;
+    match tokio::time::timeout(RESOLVE_TIME_MAX, made).await {
+        Ok(Ok(config)) => config,
+        Ok(Err(_)) => {
+            Err(Problem::new(ProblemCode::Internal, "resolving the name failed; see the daemon's log"))
+        }
+        Err(_) => Err(invalid(format!(
+            "the deployment's name did not resolve within {} s; see to this host's resolver",
+            RESOLVE_TIME_MAX.as_secs()
+        ))),
+    }
+}
+
+/// May block.
+fn reach(url: String, ca: Option<&[u8]>, insecure: bool, targets: &Targets) -> Result<Config, Problem> {
+    let mut config = Config::new(url);
+    if config.url.trim().starts_with("https:") {
+        let roots = scale_proto::tls::native_roots();
+        let settings = ClientSettings { roots, ca_pem: ca, insecure, ..ClientSettings::default() };
+        let tls = scale_proto::tls::client_config(&settings).map_err(|error| invalid(error.to_string()))?;
+        config.tls = Some(tls);
+    } else if ca.is_some() || insecure {
+        return Err(invalid("--ca and --insecure are about https; the deployment's URL is not"));
+    }
+    config.seed = scale_ring::host::random_seed();
+    let (host, port) = config.endpoint().map_err(|error| invalid(error.to_string()))?;
+    let mut found = addresses(&host, port).map_err(|error| {
+        invalid(format!("the name `{host}` does not resolve ({error}); check CODER_URL and this host's DNS"))
+    })?;
+    found.dedup();
+    for &address in &found {
+        targets.check(&host, address, 1).map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+    }
+    config.addresses = found;
+    Ok(config)
+}
