@@ -83,6 +83,8 @@ pub enum Command {
     CreateUsers(Box<CreateUsersFlags>),
     /// Coder: make test workspaces and wait for their agents.
     CreateWorkspaces(Box<CreateWorkspacesFlags>),
+    /// Coder: drive web terminals or apps of test workspaces.
+    WorkspaceTraffic(Box<crate::coder::WorkspaceTrafficFlags>),
     /// Coder: list what this host's runs made there, ask, delete it.
     Cleanup(Box<CleanupFlags>),
     /// Shell completions.
@@ -314,6 +316,21 @@ pub struct Start {
     pub detach: bool,
 }
 
+/// `k=v` each.
+///
+/// # Errors
+/// One is not.
+pub fn labels(labels: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| {
+        let (key, value) = text
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Failure::usage(format!("--label {text}: write it as k=v")))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    labels.iter().map(pair).collect()
+}
+
 impl Start {
     /// The run, its files read.
     ///
@@ -333,21 +350,10 @@ impl Start {
         };
         spec.name = self.name.clone().or(spec.name);
         spec.seed = self.seed.or(spec.seed);
-        spec.labels.extend(self.labels()?);
+        spec.labels.extend(labels(&self.label)?);
         spec.threshold
             .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
         complete(spec, &folder)
-    }
-
-    fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
-        let pair = |text: &String| {
-            let (key, value) = text
-                .split_once('=')
-                .filter(|(key, _)| !key.is_empty())
-                .ok_or_else(|| Failure::usage(format!("--label {text}: write it as k=v")))?;
-            Ok((key.to_owned(), value.to_owned()))
-        };
-        self.label.iter().map(pair).collect()
     }
 
     fn group(&self) -> GroupSpec {

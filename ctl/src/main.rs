@@ -59,6 +59,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Start(start) => return self::start(cli, &client, start),
         Command::CreateUsers(flags) => return coder::create_users(cli, &client, flags),
         Command::CreateWorkspaces(flags) => return coder::create_workspaces(cli, &client, flags),
+        Command::WorkspaceTraffic(flags) => return coder::workspace_traffic(cli, &client, flags),
         Command::Cleanup(flags) => return coder::cleanup(cli, &client, flags),
         Command::Watch { run } => return follow(cli, &client, run.as_deref().unwrap_or("current"), false),
         Command::Status => {
@@ -190,17 +191,22 @@ fn remove(cli: &Cli, client: &Client, runs: &[String]) -> Result<u8, Failure> {
 fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     let request = StartRequest { spec: start.spec()?, dry_run: start.dry_run };
     let started: Started = client.send("POST", "/v1/runs", &request)?;
+    begun(cli, client, &started, start.dry_run, start.detach)
+}
+
+/// Shows what was planned, and follows the run that began, if one did.
+fn begun(cli: &Cli, client: &Client, started: &Started, dry_run: bool, detach: bool) -> Result<u8, Failure> {
     let plan = &started.plan;
     for warning in &plan.warnings {
         eprintln!("scalectl: warning: {warning}");
     }
-    let detached = start.detach && started.id.is_some();
+    let detached = detach && started.id.is_some();
     if detached {
         // Its output is the id, for `RUN=$(scalectl start --detach …)`.
         plan.lines.iter().for_each(|line| eprintln!("{line}"));
-    } else if !cli.json || start.dry_run {
+    } else if !cli.json || dry_run {
         let mut lines = plan.lines.clone();
-        if start.dry_run {
+        if dry_run {
             lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
             lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));
             lines.push(format!(
@@ -211,14 +217,14 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
         }
         show(cli.json, plan, || lines.join("\n"));
     }
-    let Some(id) = started.id else {
+    let Some(id) = &started.id else {
         return Ok(if plan.cannot.is_empty() { 0 } else { Exit::HostCannotCarry as u8 });
     };
     if detached {
         show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
-    follow(cli, client, &id, false)
+    follow(cli, client, id, false)
 }
 
 /// Follows a run to its end, and shows the report.

@@ -9,11 +9,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Figure;
-use crate::spec::File;
+use crate::spec::{File, Spec};
+use crate::typed::Profile;
 use crate::units::Span;
 
 /// `POST` [`FlowRequest`]: [`Begun`].
 pub const CODER: &str = "/v1/coder";
+/// `POST` [`TrafficRequest`]: [`TrafficBegun`].
+pub const CODER_TRAFFIC: &str = "/v1/coder/traffic";
 /// For all of a flow, where nothing else is asked for; clean-up at its end has as much again.
 pub const TIMEOUT: Span = Span::from_secs(30 * 60);
 /// For one user or workspace.
@@ -82,6 +85,63 @@ pub struct FlowRequest {
     /// Look only, make and delete nothing.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// Starts traffic to workspaces, or only plans it; answered by [`TrafficBegun`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficRequest {
+    /// Where.
+    pub deployment: Deployment,
+    /// To which workspaces, and how.
+    pub traffic: WorkspaceTraffic,
+    /// The load, in one group without targets.
+    pub spec: Spec,
+    /// Plan only.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a start answers.
+pub type TrafficBegun = crate::http::Started;
+
+/// Which workspaces get traffic, and of which kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkspaceTraffic {
+    /// Only of this template.
+    pub template: Option<String>,
+    /// Only of this user.
+    pub owner: Option<String>,
+    /// Only those at `a:b` of the server's order, from 0, without `b`.
+    pub target_workspaces: Option<String>,
+    /// Streams to each; 0 is 1.
+    pub streams_per_workspace: u32,
+    /// Streams at once; 0: all.
+    pub concurrency: u32,
+    /// An app instead of the web terminal.
+    pub app: Option<String>,
+    /// A workspace proxy's URL, instead of the deployment's.
+    pub workspace_proxy_url: Option<String>,
+    /// How terminals are driven.
+    pub profile: Profile,
+    /// What keeps terminals on the agent.
+    pub backend: Backend,
+    /// Terminals are left without Ctrl-C.
+    pub fast_close: bool,
+}
+
+/// What keeps a terminal on the agent while nobody is attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The agent's choice: `screen` where it is installed.
+    #[default]
+    Auto,
+    /// A ring buffer; since v2.21.
+    Buffered,
+    /// GNU screen: its echo cannot be followed.
+    Screen,
 }
 
 /// What a flow does.

@@ -177,21 +177,9 @@ impl FromStr for Output {
 
 impl Common {
     fn request(&self, flow: Flow, max_failures: u64) -> Result<FlowRequest, Failure> {
-        let url = self.url.clone().filter(|url| !url.trim().is_empty()).ok_or_else(|| {
-            Failure::usage("which deployment? export CODER_URL=https://coder.example.com, or give --url")
-        })?;
-        let ca = match &self.ca {
-            None => None,
-            Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
-        };
+        let organization = self.organization.clone();
         Ok(FlowRequest {
-            deployment: Deployment {
-                url,
-                token: token()?,
-                organization: self.organization.clone(),
-                ca,
-                insecure: self.insecure,
-            },
+            deployment: deployment(self.url.as_ref(), organization, self.ca.as_deref(), self.insecure)?,
             flow,
             timeout: self.timeout,
             job_timeout: self.job_timeout,
@@ -199,6 +187,26 @@ impl Common {
             dry_run: true,
         })
     }
+}
+
+/// Where, and with what.
+///
+/// # Errors
+/// What is not there, or cannot be read.
+pub fn deployment(
+    url: Option<&String>,
+    organization: Option<String>,
+    ca: Option<&Path>,
+    insecure: bool,
+) -> Result<Deployment, Failure> {
+    let url = url.filter(|url| !url.trim().is_empty()).ok_or_else(|| {
+        Failure::usage("which deployment? export CODER_URL=https://coder.example.com, or give --url")
+    })?;
+    let ca = match ca {
+        None => None,
+        Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
+    };
+    Ok(Deployment { url: url.clone(), token: token()?, organization, ca, insecure })
 }
 
 const CA_BYTES_MAX: u64 = 4 << 20;

@@ -3,6 +3,7 @@
 mod flags;
 mod parameters;
 pub mod render;
+mod traffic;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
@@ -15,9 +16,14 @@ use crate::client::{Client, Failure};
 use crate::commands::Cli;
 pub use flags::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
 use flags::{Common, Output};
+pub use traffic::{WorkspaceTrafficFlags, workspace_traffic};
 
 /// What a look may take beyond the daemon's own limit, for names and sockets.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
+
+fn look_time_max() -> Duration {
+    Duration::from_nanos(PREFLIGHT_TIME_MAX.ns()) + ANSWER_MARGIN
+}
 
 /// What is typed before something goes.
 enum Word {
@@ -60,8 +66,7 @@ fn run(
     word: &Word,
 ) -> Result<u8, Failure> {
     let begin = |request: &FlowRequest| -> Result<Begun, Failure> {
-        let within = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns()) + ANSWER_MARGIN;
-        client.send_within("POST", CODER, request, within)
+        client.send_within("POST", CODER, request, look_time_max())
     };
     let looked = begin(&request)?.preflight;
     for warning in &looked.warnings {

@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use scale_api::coder::FlowRequest;
+use scale_api::coder::{FlowRequest, TrafficRequest};
 use scale_api::http::{
     DoctorRequest, MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest,
 };
@@ -179,6 +179,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::POST, ["v1", "coder"]) => {
             let flow: FlowRequest = read(&body)?;
             json(&super::coder::begin(&state, flow).await?)
+        }
+        (&Method::POST, ["v1", "coder", "traffic"]) => {
+            let traffic: TrafficRequest = read(&body)?;
+            json(&super::coder::traffic::begin(&state, traffic).await?)
         }
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
             state.borrow().report(id).map(|bytes| text(bytes, "application/json"))

@@ -21,7 +21,7 @@ use super::{invalid, wall_now};
 use crate::run::targets::{Action, Targets};
 
 /// A look asks briskly: what does not answer now is said now.
-const PACE: Pace = Pace {
+pub const PACE: Pace = Pace {
     poll: Duration::from_secs(1),
     polls_per_second_max: 200,
     backoff_first: Duration::from_millis(250),

@@ -4,6 +4,7 @@
 //! - [`look`]: everything that is refused before anything is made, and what it would be.
 //! - [`work`]: the flow's own task, on the control thread: make, then delete.
 //! - [`going`]: a flow while it goes: its events, its report, its end.
+//! - [`traffic`]: workspaces as the streams of a run.
 //! - [`outcome`]: what came of it, in the words of reports.
 //!
 //! Holds always: nothing is made before its look has passed; a caller that goes away changes nothing of a flow that
@@ -13,6 +14,7 @@ pub mod going;
 mod look;
 mod outcome;
 mod reach;
+pub mod traffic;
 mod work;
 
 use std::cell::RefCell;

@@ -1,0 +1,214 @@
+//! `workspace-traffic`: which workspaces, which load; then it is a run like any other.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use scale_api::coder::{Backend, CODER_TRAFFIC, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
+use scale_api::typed::Profile;
+use scale_api::units::{Bytes, PerSecond, Span};
+
+use super::flags::deployment;
+use crate::client::{Client, Failure};
+use crate::commands::{Cli, OffsetWord, ReconnectWord, labels};
+
+/// Drives the web terminals, or an app, of the workspaces whose names begin with `scaletest-`.
+#[derive(Debug, Args)]
+pub struct WorkspaceTrafficFlags {
+    /// The deployment's access URL. Its token comes from the file that CODER_SESSION_TOKEN_FILE names, the systemd
+    /// credential `coder-token`, or CODER_SESSION_TOKEN; it has to be an owner's.
+    #[arg(long, env = "CODER_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Roots to trust, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Only workspaces of this template.
+    #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
+    pub template: Option<String>,
+    /// Only workspaces of this user.
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<String>,
+    /// Only those at a:b of the server's order, counted from 0, without b.
+    #[arg(long, value_name = "A:B")]
+    pub target_workspaces: Option<String>,
+    /// Streams to each workspace.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub streams_per_workspace: u32,
+    /// Streams at once; 0: all. (`coder` has 1 by default, and drives workspaces one after the other.)
+    #[arg(long, env = "CODER_SCALETEST_CONCURRENCY", value_name = "N", default_value_t = 0)]
+    pub concurrency: u32,
+    /// An app by its slug, instead of the web terminal.
+    #[arg(long, value_name = "SLUG")]
+    pub app: Option<String>,
+    /// A workspace proxy's URL, instead of the deployment's.
+    #[arg(long, value_name = "URL")]
+    pub workspace_proxy_url: Option<String>,
+    /// paced: the original's bytes, on time; exact: late ticks as the original has them; raw: an exact echo.
+    #[arg(long, value_name = "WORD", default_value = "paced")]
+    pub profile: ProfileWord,
+    /// What keeps a terminal on its agent; screen's echo cannot be followed, buffered is there since v2.21.
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    pub backend: BackendWord,
+    /// Leave terminals without Ctrl-C; their commands stay on the agents for a while.
+    #[arg(long)]
+    pub fast_close: bool,
+    /// Payload a tick and stream.
+    #[arg(
+        long,
+        alias = "byes-per-tick",
+        env = "CODER_SCALETEST_WORKSPACE_TRAFFIC_BYTES_PER_TICK",
+        value_parser = Bytes::parse_bare,
+        default_value = "1024"
+    )]
+    pub bytes_per_tick: Bytes,
+    /// Time between two messages of a stream.
+    #[arg(long, env = "CODER_SCALETEST_WORKSPACE_TRAFFIC_TICK_INTERVAL", default_value = "100ms")]
+    pub tick_interval: Span,
+    /// How streams share a tick (default spread).
+    #[arg(long)]
+    pub tick_offset: Option<OffsetWord>,
+    /// Time over which the streams are opened.
+    #[arg(long)]
+    pub ramp: Option<Span>,
+    /// Streams opened a second, in all (default 1000/s a worker).
+    #[arg(long)]
+    pub connect_rate: Option<PerSecond>,
+    /// Time after the ramp that does not count (default 5s).
+    #[arg(long)]
+    pub warm_up: Option<Span>,
+    /// Steady state (default 1m), or `forever`.
+    #[arg(long)]
+    pub duration: Option<spec::Duration>,
+    /// Longest wait for answers after the end (default 10s).
+    #[arg(long)]
+    pub drain: Option<Span>,
+    /// From the first packet until a terminal has said something (default 10s).
+    #[arg(long)]
+    pub connect_timeout: Option<Span>,
+    /// After a loss (default never).
+    #[arg(long)]
+    pub reconnect: Option<ReconnectWord>,
+    /// Streams replaced a second, in all.
+    #[arg(long)]
+    pub churn: Option<PerSecond>,
+    /// Decides payload and random offsets.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Compare every echoed byte.
+    #[arg(long)]
+    pub verify: bool,
+    /// Source addresses of this host, or ranges.
+    #[arg(long, value_name = "ADDR|CIDR")]
+    pub source: Vec<String>,
+    /// What the run is judged by, such as 'response.p99 < 250ms'.
+    #[arg(long, value_name = "EXPR")]
+    pub threshold: Vec<String>,
+    /// What the run is called.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Kept in the report, k=v.
+    #[arg(long, value_name = "K=V")]
+    pub label: Vec<String>,
+    /// Find the workspaces, print the plan and start nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return at once with the run's id.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// [`Profile`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum ProfileWord {
+    /// See [`Profile::Paced`].
+    Paced,
+    /// See [`Profile::Exact`].
+    Exact,
+    /// See [`Profile::Raw`].
+    Raw,
+}
+
+/// [`Backend`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum BackendWord {
+    /// See [`Backend::Auto`].
+    Auto,
+    /// See [`Backend::Buffered`].
+    Buffered,
+    /// See [`Backend::Screen`].
+    Screen,
+}
+
+impl WorkspaceTrafficFlags {
+    fn group(&self) -> GroupSpec {
+        GroupSpec {
+            name: "workspaces".into(),
+            bytes_per_tick: Some(self.bytes_per_tick),
+            tick_interval: Some(self.tick_interval),
+            tick_offset: self.tick_offset.map(Into::into).unwrap_or_default(),
+            ramp: self.ramp,
+            connect_rate: self.connect_rate,
+            warm_up: self.warm_up,
+            duration: self.duration,
+            drain: self.drain,
+            connect_timeout: self.connect_timeout,
+            reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
+            churn: self.churn,
+            verify: self.verify,
+            source: self.source.clone(),
+            ..GroupSpec::default()
+        }
+    }
+
+    fn request(&self) -> Result<TrafficRequest, Failure> {
+        let threshold = |expression: &String| ThresholdSpec { expression: expression.clone() };
+        Ok(TrafficRequest {
+            deployment: deployment(self.url.as_ref(), None, self.ca.as_deref(), self.insecure)?,
+            traffic: WorkspaceTraffic {
+                template: self.template.clone(),
+                owner: self.owner.clone(),
+                target_workspaces: self.target_workspaces.clone(),
+                streams_per_workspace: self.streams_per_workspace,
+                concurrency: self.concurrency,
+                app: self.app.clone(),
+                workspace_proxy_url: self.workspace_proxy_url.clone(),
+                profile: match self.profile {
+                    ProfileWord::Paced => Profile::Paced,
+                    ProfileWord::Exact => Profile::Exact,
+                    ProfileWord::Raw => Profile::Raw,
+                },
+                backend: match self.backend {
+                    BackendWord::Auto => Backend::Auto,
+                    BackendWord::Buffered => Backend::Buffered,
+                    BackendWord::Screen => Backend::Screen,
+                },
+                fast_close: self.fast_close,
+            },
+            spec: Spec {
+                name: self.name.clone(),
+                seed: self.seed,
+                labels: labels(&self.label)?,
+                threshold: self.threshold.iter().map(threshold).collect(),
+                group: vec![self.group()],
+                ..Spec::default()
+            },
+            dry_run: self.dry_run,
+        })
+    }
+}
+
+/// `workspace-traffic`.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFlags) -> Result<u8, Failure> {
+    if std::env::args().any(|word| word.starts_with("--byes-per-tick")) {
+        eprintln!("scalectl: --byes-per-tick is taken for --bytes-per-tick");
+    }
+    let begun: TrafficBegun =
+        client.send_within("POST", CODER_TRAFFIC, &flags.request()?, super::look_time_max())?;
+    crate::begun(cli, client, &begun, flags.dry_run, flags.detach)
+}

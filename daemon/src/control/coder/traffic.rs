@@ -1,0 +1,250 @@
+//! `workspace-traffic`: finds the workspaces, and makes a run of them that is like any other: a row a
+//! stream, with the path of its terminal or app and the token that opens it.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use scale_api::coder::{Backend, PREFLIGHT_TIME_MAX, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use scale_api::http::{Problem, ProblemCode};
+use scale_api::spec::{self, File, GroupSpec, Spec};
+use scale_api::typed::{Kind, Profile, Typed};
+use scale_coder::client::Client;
+use scale_coder::config::Config;
+use scale_coder::flows::find::{FoundWorkspace, Query, find_workspaces, parse_range};
+use scale_coder::preflight::{self, Ask};
+use scale_coder::secret::Token;
+use scale_proto::coder::{self as proto, RAW_COMMAND, TerminalRequest, Uuid};
+
+use super::look::{PACE, many};
+use super::{invalid, reach, wall_now};
+use crate::control::state::State;
+use crate::run::targets::Action;
+
+/// Tokens minted at once, where each owner needs one.
+const MINTS_AT_ONCE: usize = 20;
+/// A minted token outlives its run by this.
+const TOKEN_MARGIN: Duration = Duration::from_secs(3600);
+/// Workspaces that are left out and named one by one.
+const SKIPPED_NAMED_MAX: usize = 3;
+
+/// Plans the traffic, and starts it unless that is all that was asked for.
+///
+/// # Errors
+/// Why it cannot be.
+pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Result<TrafficBegun, Problem> {
+    let TrafficRequest { deployment, traffic, mut spec, dry_run } = request;
+    spec.name_groups();
+    let (host, targets) = state.borrow().prepare(dry_run)?;
+    let config = reach::config(&deployment, targets.clone()).await?;
+    let token = Token::new(deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
+    let looked = async {
+        let config = Config { pace: PACE, ..config };
+        let mut client = Client::new(config, token).map_err(|error| invalid(error.to_string()))?;
+        let ask = Ask { now: wall_now(), planned: length(&spec), deployment: None };
+        let site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
+        targets
+            .check_deployment(&client.host(), site.deployment.as_deref(), &[Action::Traffic])
+            .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+        let lifetime = length(&spec) + TOKEN_MARGIN;
+        let place = Traffic { client: &client, ask: &traffic, url: &deployment.url, lifetime };
+        let mut said = place.fill(&mut spec).await?;
+        let version = site.version.map_or_else(|| site.version_text.clone(), |v| v.to_string());
+        spec.environment.insert("coder_host".into(), client.host());
+        spec.environment.insert("coder_version".into(), site.version_text.clone());
+        said.lines[0] += &format!(" on {} ({version})", client.host());
+        said.warnings.splice(0..0, site.warnings);
+        Ok::<_, Problem>(said)
+    };
+    let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
+    let said = tokio::time::timeout(most, looked).await.map_err(|_| {
+        invalid(format!(
+            "the deployment did not answer all questions within {} s; look at its health and its rate limits",
+            most.as_secs()
+        ))
+    })??;
+    let group = &mut spec.group[0];
+    (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
+    let (spec, plan) = crate::control::resolve::plan(spec, host, targets).await?;
+    let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
+    started.plan.lines.splice(0..0, said.lines);
+    started.plan.warnings.splice(0..0, said.warnings);
+    Ok(started)
+}
+
+/// From now until the run's last byte, as far as it has an end.
+fn length(spec: &Spec) -> Duration {
+    let Some(group) = spec.group.first() else { return Duration::ZERO };
+    let steady = match group.duration {
+        Some(spec::Duration::For(span)) => span,
+        Some(spec::Duration::Forever) => return Duration::ZERO,
+        None => spec::DEFAULT_DURATION,
+    };
+    let parts = [group.ramp, group.warm_up, group.drain].into_iter().flatten().map(|span| span.ns());
+    Duration::from_nanos(parts.fold(steady.ns(), u64::saturating_add))
+}
+
+/// What is to be said of it.
+struct Said {
+    lines: Vec<String>,
+    warnings: Vec<String>,
+}
+
+struct Traffic<'a> {
+    client: &'a Client,
+    ask: &'a WorkspaceTraffic,
+    url: &'a str,
+    /// Of tokens that are minted.
+    lifetime: Duration,
+}
+
+impl Traffic<'_> {
+    /// Finds the workspaces and writes them into the run's one group.
+    async fn fill(&self, spec: &mut Spec) -> Result<Said, Problem> {
+        let [group] = &mut spec.group[..] else {
+            return Err(invalid("workspace traffic is a run of one group"));
+        };
+        let ask = self.ask;
+        let range = ask.target_workspaces.as_deref().map(parse_range).transpose();
+        let range = range.map_err(|error| invalid(error.to_string()))?;
+        let query = Query { template: ask.template.clone(), owner: ask.owner.clone(), range };
+        let found = find_workspaces(self.client, &query).await.map_err(|error| invalid(error.to_string()))?;
+        let mut warnings = Vec::new();
+        if !found.skipped.is_empty() {
+            let named: Vec<String> = found.skipped[..found.skipped.len().min(SKIPPED_NAMED_MAX)]
+                .iter()
+                .map(|skipped| format!("{}: {}", skipped.name, skipped.why))
+                .collect();
+            let more = if found.skipped.len() > named.len() { ", …" } else { "" };
+            let count = many(found.skipped.len() as u64, "workspace");
+            warnings.push(format!("{count} cannot be driven ({}{more})", named.join(", ")));
+        }
+        if found.workspaces.is_empty() {
+            return Err(invalid(format!(
+                "none of the workspaces can be driven ({}); wait for their agents, or make others",
+                warnings.join("; ")
+            )));
+        }
+        let all = found.workspaces.len() as u64 * u64::from(ask.streams_per_workspace.max(1));
+        let conns = if ask.concurrency == 0 { all } else { all.min(ask.concurrency.into()) };
+        if conns < all {
+            warnings.push(format!(
+                "{} of {} get no traffic: --concurrency {} is how many streams there are at once",
+                all - conns,
+                many(all, "stream"),
+                ask.concurrency
+            ));
+        }
+        let bytes = group.bytes_per_tick.unwrap_or(DEFAULT_BYTES).0;
+        group.bytes_per_tick = Some(scale_api::units::Bytes(bytes));
+        self.words(group, &found.workspaces, conns, bytes as u32).await?;
+        let tick = group.tick_interval.unwrap_or(spec::DEFAULT_TICK);
+        let rate = bytes as f64 * 1e9 / tick.ns() as f64;
+        let what = if ask.app.is_some() { "app" } else { "web terminal" };
+        Ok(Said {
+            lines: vec![
+                format!("{} to {}", many(conns, what), many(found.workspaces.len() as u64, "workspace")),
+                format!(
+                    "{bytes} B each {tick} are {:.1} KB/s a stream (4,096 B each 100 ms are what the published tables call 40KB/s)",
+                    rate / 1000.0
+                ),
+            ],
+            warnings,
+        })
+    }
+
+    /// Target, rows and token of the group.
+    async fn words(
+        &self,
+        group: &mut GroupSpec,
+        workspaces: &[FoundWorkspace],
+        conns: u64,
+        bytes: u32,
+    ) -> Result<(), Problem> {
+        let ask = self.ask;
+        let base = ask.workspace_proxy_url.as_deref().unwrap_or(self.url).trim().trim_end_matches('/');
+        let base = match base.split_once("://") {
+            Some(("http", rest)) => format!("ws://{rest}"),
+            Some(("https", rest)) => format!("wss://{rest}"),
+            _ => return Err(invalid(format!("`{base}` is no URL of http:// or https://"))),
+        };
+        let tokens = self.tokens(workspaces).await?;
+        let mut rows = String::from(if tokens.is_some() { "path,token\n" } else { "path\n" });
+        let streams = workspaces.iter().enumerate().cycle().take(conns as usize);
+        for (number, workspace) in streams {
+            rows += &self.path(workspace, bytes)?;
+            if let Some(tokens) = &tokens {
+                write!(rows, ",{}", tokens[number].expose()).expect("a string takes all");
+            }
+            rows.push('\n');
+        }
+        let token = if tokens.is_some() { "{token}" } else { self.client.token().expose() };
+        let file = |name: &str, text: String| File { content: Some(text.into_bytes()), ..File::new(name) };
+        group.rows = Some(file("workspaces", rows));
+        group.header_file = Some(file("token", format!("Coder-Session-Token: {token}\n")));
+        (group.target, group.conns) = (vec![format!("{base}/{{path}}")], Some(conns));
+        let kind = if ask.app.is_some() { Kind::App } else { Kind::Terminal };
+        let profile =
+            if kind == Kind::App && ask.profile == Profile::Raw { Profile::Paced } else { ask.profile };
+        group.typed = Some(Typed { kind, profile, fast_close: ask.fast_close, ..Typed::default() });
+        Ok(())
+    }
+
+    /// A token of each workspace's owner, where the deployment does not let an owner of the site into
+    /// the workspaces of others.
+    async fn tokens(&self, workspaces: &[FoundWorkspace]) -> Result<Option<Vec<Token>>, Problem> {
+        let is_disabled = self.client.owner_exec_is_disabled().await.unwrap_or(false);
+        if !is_disabled || self.ask.app.is_some() {
+            return Ok(None);
+        }
+        let mints =
+            workspaces.iter().map(|workspace| self.client.mint_token(&workspace.owner_id, self.lifetime));
+        let minted: Vec<_> = futures_util::stream::iter(mints).buffered(MINTS_AT_ONCE).collect().await;
+        let tokens: Result<Vec<Token>, _> = minted.into_iter().collect();
+        tokens
+            .map(Some)
+            .map_err(|error| invalid(format!("cannot get tokens of the workspaces' owners: {error}")))
+    }
+
+    /// Path and query of one stream, without the first slash.
+    fn path(&self, workspace: &FoundWorkspace, bytes: u32) -> Result<String, Problem> {
+        let ask = self.ask;
+        if let Some(slug) = &ask.app {
+            let app = workspace.apps.iter().find(|app| app.slug == *slug && !app.external);
+            let app = app.ok_or_else(|| {
+                let known: Vec<_> = workspace.apps.iter().map(|app| format!("`{}`", app.slug)).collect();
+                invalid(format!(
+                    "workspace {} has no app `{slug}`; its template's apps are {}",
+                    workspace.name,
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                ))
+            })?;
+            if app.subdomain {
+                return Err(invalid(format!(
+                    "the app `{slug}` is served on a host name of its own (subdomain = true in the template); traffic goes to apps that have a path"
+                )));
+            }
+            let FoundWorkspace { owner, name, agent, .. } = workspace;
+            return Ok(format!("@{owner}/{name}.{}/apps/{slug}/", agent.name));
+        }
+        let agent = Uuid::parse(&workspace.agent.id)
+            .ok_or_else(|| invalid(format!("the agent's id `{}` is no UUID", workspace.agent.id)))?;
+        let mut session = [0; 16];
+        session[..8].copy_from_slice(&scale_ring::host::random_seed().to_ne_bytes());
+        session[8..].copy_from_slice(&scale_ring::host::random_seed().to_ne_bytes());
+        let command =
+            if ask.profile == Profile::Raw { RAW_COMMAND.to_owned() } else { proto::paced_command(bytes) };
+        let mut request = TerminalRequest::new(agent, Uuid::from_random(session), &command);
+        request.backend = match ask.backend {
+            Backend::Auto => proto::Backend::Auto,
+            Backend::Buffered => proto::Backend::Buffered,
+            Backend::Screen => proto::Backend::Screen,
+        };
+        Ok(request.path().trim_start_matches('/').to_owned())
+    }
+}
+
+/// As the original has it.
+const DEFAULT_BYTES: scale_api::units::Bytes = scale_api::units::Bytes(1024);
