@@ -5,6 +5,7 @@ mod flows;
 mod kills;
 mod refusals;
 mod secrets;
+mod traffic;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
