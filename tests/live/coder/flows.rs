@@ -91,9 +91,10 @@ fn owners_are_new_users_the_tokens_own_or_a_pool_that_stays() {
     standin.end();
 }
 
+/// The build fails that makes the first flow's workspace, the first one that deletes it, and the second flow's.
 #[test]
 fn failures_have_their_class_and_more_than_may_be_fail_the_flow() {
-    let faults = "[[fault]]\nkind = 'build_fails'\nworkspace = 'scaletest-*-3'\nmessage = 'quota exceeded'\ntimes = 2\n\
+    let faults = "[[fault]]\nkind = 'build_fails'\nworkspace = 'scaletest-*-3'\nmessage = 'quota exceeded'\ntimes = 3\n\
                   [[fault]]\nkind = 'agent_never'\nworkspace = 'scaletest-*-1'\ntimes = 2\n";
     let settings = "build_time = '50ms'\nagent_time = '50ms'\n";
     let (standin, daemon) = (Standin::start(settings, faults), Daemon::start());
