@@ -40,7 +40,7 @@ fn states(progress: &Progress) -> String {
 /// One second in one line.
 pub fn event(event: &Event, progress: &Progress) -> String {
     let (done, total) = (progress.done(), progress.total);
-    let share = if total == 0 { 0 } else { (done * BAR as u64 / total) as usize };
+    let share = (done * BAR as u64).checked_div(total).unwrap_or(0) as usize;
     let mut line = format!(
         "{:>5.0}s {:<17} [{}{}] {}/{}",
         event.elapsed,

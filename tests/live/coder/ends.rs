@@ -12,7 +12,7 @@ use scale_tests::{Daemon, Process};
 use super::{Standin, create, outcome, texts};
 
 /// Builds so slow that a flow is caught while it makes workspaces.
-const SLOW: &str = "build_time = '60s'\nprovisioners = 3\n";
+const SLOW: &str = "build_time = '6s'\nbuild_jitter = '0s'\nprovisioners = 3\n";
 
 /// The going flow's progress.
 fn progress(daemon: &Daemon) -> Option<Progress> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use scale_tests::Daemon;
+use scaled::load::random::Random;
 
 use super::{Standin, create, outcome, texts};
 
@@ -11,10 +11,9 @@ use super::{Standin, create, outcome, texts};
 const MOMENTS: u32 = 4;
 
 /// Moments within the first `most` ms, always the same.
-fn moments(seed: u8, most: u32) -> Vec<Duration> {
-    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
-    let moment = |_| Duration::from_millis((proptest::prelude::RngCore::next_u32(&mut random) % most).into());
-    (0..MOMENTS).map(moment).collect()
+fn moments(seed: u64, most: u64) -> Vec<Duration> {
+    let mut random = Random::new(seed);
+    (0..MOMENTS).map(|_| Duration::from_millis(random.below(most))).collect()
 }
 
 /// SIGKILL, and a new daemon over the same state folder.

@@ -73,7 +73,7 @@ pub enum Todo {
         /// Whose they are.
         owners: Owners,
         /// What they are built from.
-        chosen: Chosen,
+        chosen: Box<Chosen>,
     },
     /// Clean-up.
     Cleanup {
@@ -283,7 +283,7 @@ impl Place<'_> {
             Self::fate(&names, ask.concurrency, ask.no_cleanup),
             format!("from the template `{}`; a workspace is ready once {ready}", chosen.template.name),
         ];
-        Ok(Todo::Workspaces { ask, names, owners, chosen })
+        Ok(Todo::Workspaces { ask, names, owners, chosen: Box::new(chosen) })
     }
 
     async fn cleanup(
