@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use scale_coder::random::Random;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::world::{self, World};
 
@@ -63,6 +64,16 @@ pub struct State {
     pub delay: Duration,
     /// Creates take up to this long.
     pub create_delay: Duration,
+    /// Nothing is done until so many requests are under way at once for the first time.
+    pub gather: usize,
+    /// When the newest user or workspace came to be.
+    pub last_made: Option<Instant>,
+}
+
+impl State {
+    fn is_gathering(&self) -> bool {
+        self.under_way_most < self.gather
+    }
 }
 
 /// A server for one test.
@@ -202,6 +213,9 @@ async fn answer(
         if wait > Duration::ZERO {
             tokio::time::sleep(wait).await;
         }
+        while state.lock().expect("no handler panics").is_gathering() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let response = act(&state, &seen, fault).await;
         state.lock().expect("no handler panics").under_way -= 1;
         response
@@ -227,7 +241,11 @@ async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<R
     }
     let (status, body, version) = {
         let mut state = state.lock().expect("no handler panics");
+        let before = state.world.made.len();
         let (status, body) = state.world.handle(seen);
+        if state.world.made.len() > before {
+            state.last_made = Some(Instant::now());
+        }
         (status, body, state.world.version.clone())
     };
     if let Some(wrong) = body.get("wrong") {
