@@ -37,6 +37,8 @@ pub enum What {
     Lose,
     /// No answer for so long.
     Hang(Duration),
+    /// It is done, and so much later the answer goes out.
+    Hold(Duration),
 }
 
 /// One request as it came.
@@ -66,6 +68,8 @@ pub struct State {
     pub create_delay: Duration,
     /// Nothing is done until so many requests are under way at once for the first time.
     pub gather: usize,
+    /// Answers that are being held back.
+    pub held: usize,
     /// When the newest user or workspace came to be.
     pub last_made: Option<Instant>,
 }
@@ -226,6 +230,7 @@ async fn answer(
 /// The response; `None` where the connection breaks instead.
 async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<Response<Full<Bytes>>> {
     let is_lost = matches!(fault, Some(What::Lose));
+    let hold = if let Some(What::Hold(time)) = fault { Some(time) } else { None };
     match fault {
         Some(What::Answer { status, headers, body }) => {
             let mut response = Response::new(Full::from(body));
@@ -237,7 +242,7 @@ async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<R
         }
         Some(What::Break) => return None,
         Some(What::Hang(time)) => tokio::time::sleep(time).await,
-        Some(What::Lose) | None => {}
+        Some(What::Lose | What::Hold(_)) | None => {}
     }
     let (status, body, version) = {
         let mut state = state.lock().expect("no handler panics");
@@ -253,6 +258,11 @@ async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<R
     }
     if is_lost {
         return None;
+    }
+    if let Some(time) = hold {
+        state.lock().expect("no handler panics").held += 1;
+        tokio::time::sleep(time).await;
+        state.lock().expect("no handler panics").held -= 1;
     }
     if seen.path.starts_with("//") {
         let mut page = Response::new(Full::from("<html>the dashboard</html>"));

@@ -13,7 +13,6 @@ use futures_util::StreamExt;
 use scale_coder::config::{Config, Pace};
 use scale_coder::flows::cleanup::Cleaned;
 use scale_coder::flows::plan::Choice;
-use scale_coder::progress::State;
 use scale_coder::random::Random;
 use tokio::time::Instant;
 
@@ -31,21 +30,24 @@ const TRIES_MAX: u32 = 5;
 const CREATE_DELAY: Duration = Duration::from_millis(30);
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Runs `work` until it is done, was polled `most` times, or `time` has passed; says how often it was polled.
-async fn cut<T>(work: impl Future<Output = T>, most: u64, time: Duration) -> (Option<T>, u64) {
-    let (mut work, mut time) = (pin!(work), pin!(tokio::time::sleep(time)));
+/// Runs `work` until it is done, was polled `most` times, or has come to a moment that `is_it` knows; says how often
+/// it was polled.
+async fn cut<T>(work: impl Future<Output = T>, most: u64, is_it: impl Fn() -> bool) -> (Option<T>, u64) {
+    let mut work = pin!(work);
     let mut polls = 0;
     let result = poll_fn(|context| {
-        if polls == most || time.as_mut().poll(context).is_ready() {
+        if polls == most {
             return Poll::Ready(None);
         }
         polls += 1;
-        work.as_mut().poll(context).map(Some)
+        match work.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if is_it() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     });
     (result.await, polls)
 }
-
-const EVER: (u64, Duration) = (u64::MAX, Duration::from_secs(3600));
 
 /// A deployment with something foreign in it, slow enough that much is under way at once.
 async fn deployment(seed: u64) -> Fake {
@@ -71,7 +73,7 @@ async fn create_cut(fake: &Fake, folder: &Folder, most: u64) -> u64 {
     desk.client.build_info().await.unwrap();
     let ledger = doomed.ledger(fake, "r1-0");
     let flow = desk.flow();
-    let (_, polls) = cut(create(&flow, &ledger, 6, |ask| ask.retries = 1), most, EVER.1).await;
+    let (_, polls) = cut(create(&flow, &ledger, 6, |ask| ask.retries = 1), most, || false).await;
     let run = folder.0.join("r1-0");
     std::fs::create_dir_all(&run).unwrap();
     std::fs::copy(ledger.path(), run.join("coder.jsonl")).unwrap();
@@ -86,18 +88,20 @@ async fn polls_of_create() -> u64 {
     whole
 }
 
-/// Cleans up, for at most so many polls and so long; also says when it began, and whether it waited for late creates.
+/// Cleans up, for at most so many polls and, where `may_wait` is false, not for late creates. Also says when it began,
+/// and whether it was cut off while it waited for those.
 async fn clean_up(
     fake: &Fake,
     folder: &Folder,
-    (most, time): (u64, Duration),
+    most: u64,
+    may_wait: bool,
 ) -> (Option<Cleaned>, Instant, bool) {
     let desk = desk(fake);
     let plan = desk.plan(fake, folder, &Choice::default()).await;
     let (flow, began) = (desk.flow(), Instant::now());
-    let (cleaned, _) = cut(flow.clean_up(&plan), most, time).await;
-    let counts = desk.progress.counts();
-    (cleaned.map(Result::unwrap), began, counts.settled_at.is_some() && counts.of(State::Settling) > 0)
+    let waits = || desk.progress.counts().settled_at.is_some();
+    let (cleaned, _) = cut(flow.clean_up(&plan), most, || !may_wait && waits()).await;
+    (cleaned.map(Result::unwrap), began, waits())
 }
 
 /// Everything that was made is gone and known to be, everything else is there. False where the machine broke the
@@ -141,7 +145,7 @@ async fn create_may_be_cut_off_at_any_moment() {
         let most = Random::new(seed).next() % whole;
         let (fake, folder) = (deployment(seed).await, Folder::new());
         create_cut(&fake, &folder, most).await;
-        let (cleaned, began, _) = clean_up(&fake, &folder, EVER).await;
+        let (cleaned, began, _) = clean_up(&fake, &folder, u64::MAX, true).await;
         let moment = format!("seed {seed}, cut after {most} polls");
         is_proof(&fake, &folder, &cleaned.unwrap(), began, &moment).await.then(|| fake.world().made.len())
     });
@@ -155,13 +159,19 @@ async fn clean_up_may_be_cut_off_at_any_moment_and_again() {
     let cuts = moments(async |seed| {
         let mut random = Random::new(seed);
         let (fake, folder) = (deployment(seed).await, Folder::new());
-        // Every third run of create came to its end.
-        let most = if seed.is_multiple_of(3) { u64::MAX } else { random.next() % whole };
+        // Every third run of create came to its end, the others were well under way.
+        let most = if seed.is_multiple_of(3) { u64::MAX } else { whole / 4 + random.next() % whole };
         create_cut(&fake, &folder, most).await;
         let (mut cuts, mut waiting) = (0, 0);
         loop {
-            let (most, time) = (1 + random.next() % (80 << cuts.min(8)), random.up_to(SETTLE * 4));
-            let (cleaned, began, was_waiting) = clean_up(&fake, &folder, (most, time)).await;
+            // First so early that nothing can be done, then not later than when it waits, then later and later, so
+            // that one comes to its end.
+            let (most, may_wait) = match cuts {
+                0 => (1 + random.next() % 6, false),
+                1 => (20 + random.next() % 1000, false),
+                more => (1 + random.next() % (40 << more.min(10)), true),
+            };
+            let (cleaned, began, was_waiting) = clean_up(&fake, &folder, most, may_wait).await;
             if let Some(cleaned) = cleaned {
                 let moment = format!("seed {seed}, after {cuts} cuts");
                 break is_proof(&fake, &folder, &cleaned, began, &moment).await.then_some((cuts, waiting));

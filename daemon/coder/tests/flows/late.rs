@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use scale_coder::class::Class;
+use scale_coder::config::{Config, Pace};
 use scale_coder::flows::cleanup::Cleaned;
 use scale_coder::flows::plan::{Choice, Plan};
 use scale_coder::flows::{Ended, Flow};
@@ -13,7 +14,7 @@ use scale_coder::time::later;
 
 use crate::create::create;
 use crate::fake::{Fake, What};
-use crate::{Desk, Folder, leap, now, pace};
+use crate::{Desk, Folder, leap, now, owner_with, pace};
 
 const NAME: &str = "scaletest-r1-0-0";
 const EMAIL: &str = "markr1-0-0@scaletest.local";
@@ -106,6 +107,28 @@ async fn the_wait_counts_from_the_beginning_of_the_clean_up_and_says_how_long_it
     // Now that all is known, nothing is looked for any more.
     let plan = planned(&fake, &folder, &desk).await;
     assert!(plan.is_empty() && looks() == before + 1, "{plan}");
+}
+
+#[tokio::test]
+async fn a_look_that_began_before_the_time_was_up_is_not_the_last() {
+    let (fake, folder, mut desk) = announced().await;
+    let settle = Duration::from_secs(5);
+    desk.client = owner_with(Config { pace: Pace { settle, ..pace() }, ..Config::new(&fake.url) });
+    let plan = planned(&fake, &folder, &desk).await;
+    // The server has looked, and found nothing; when its answer arrives, the time to settle has passed.
+    fake.fault("GET", "/api/v2/workspaces", 1, What::Hold(settle * 2));
+    let late = async {
+        while fake.state().held == 0 {
+            tokio::task::yield_now().await;
+        }
+        come(&fake);
+        leap(settle * 2).await;
+    };
+    let flow = desk.flow();
+    let (cleaned, ()) = tokio::join!(flow.clean_up(&plan), late);
+    let cleaned = cleaned.unwrap();
+    assert_eq!((cleaned.workspaces, cleaned.users, cleaned.left.len()), (1, 1, 0));
+    assert_only_the_foreign_is_left(&fake, &folder);
 }
 
 #[tokio::test]
