@@ -1,6 +1,7 @@
 //! Creates that come true late: after their sender is gone, behind the back of a clean-up that has looked already.
 //! How long that may take is [`pace`](crate::pace)'s hour, which passes at once when a clean-up waits for it.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use scale_coder::class::Class;
@@ -42,15 +43,18 @@ fn come(fake: &Fake) {
     fake.world().add_workspace(NAME, &owner);
 }
 
-/// Cleans up. When it begins to wait, `meanwhile` happens, and then the time passes.
+/// Cleans up. When it begins to wait, as it has to, `meanwhile` happens, and then the time passes.
 async fn cleaned(flow: Flow<'_>, plan: &Plan, meanwhile: impl FnOnce(&Counts)) -> Cleaned {
-    let time = async {
-        let mut counts = flow.progress.subscribe();
-        let counts = counts.wait_for(|counts| counts.settled_at.is_some()).await.unwrap().clone();
-        meanwhile(&counts);
-        leap(pace().settle.min(flow.timeout)).await;
+    let mut counts = flow.progress.subscribe();
+    let mut clean_up = pin!(flow.clean_up(plan));
+    let counts = tokio::select! {
+        biased;
+        cleaned = &mut clean_up => panic!("it did not wait: {cleaned:?}"),
+        counts = counts.wait_for(|counts| counts.settled_at.is_some()) => counts.unwrap().clone(),
     };
-    let (cleaned, ()) = tokio::join!(flow.clean_up(plan), time);
+    meanwhile(&counts);
+    leap(pace().settle.min(flow.timeout)).await;
+    let cleaned = clean_up.await;
     assert!(flow.progress.counts().settled_at.is_none(), "it says when it waits no more");
     cleaned.unwrap()
 }
