@@ -68,6 +68,8 @@ classes! {
         "the agent had connected and was lost; look at the node that the workspace runs on"
     AgentStart "agent_start"
         "the agent connected but its start-up script did not end in time"
+    Unsettled "unsettled"
+        "its create had no answer and may still come true at the server, the time was up before that could be ruled out; clean up again, or raise --timeout"
     Ledger "ledger"
         "the ledger could not be written, so nothing more was made; look at the disk that holds the state folder"
     Stopped "stopped"

@@ -97,6 +97,15 @@ pub(crate) struct Call<'a> {
     pub body: Option<&'a Value>,
 }
 
+/// What came of a call that makes something, over all its tries.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// What the last try brought.
+    pub answer: Result<T, ApiError>,
+    /// Tries of which nobody knows what came: any of them may still come true at the server.
+    pub unknown: u32,
+}
+
 impl Client {
     /// A client for `config.url` with `token`.
     ///
@@ -191,13 +200,18 @@ impl Client {
 
     /// Calls and reads the answer's JSON; an empty answer reads as `null`. Tries again what passes.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ApiError> {
-        let (mut failed, mut limited) = (0, 0);
+        self.outcome(call).await.answer
+    }
+
+    /// The same, with an account of the tries that had no answer.
+    pub(crate) async fn outcome<T: DeserializeOwned>(&self, call: Call<'_>) -> Outcome<T> {
+        let (mut failed, mut limited, mut unknown) = (0, 0, 0);
         loop {
             let (cause, asked) = match self.once(&call).await {
                 Ok(body) => {
                     let body: &[u8] = if body.is_empty() { b"null" } else { &body };
                     match serde_json::from_slice(body) {
-                        Ok(answer) => return Ok(answer),
+                        Ok(answer) => return Outcome { answer: Ok(answer), unknown },
                         Err(error) => (Cause::Shape(error.to_string()), None),
                     }
                 }
@@ -205,13 +219,14 @@ impl Client {
             };
             let path = format!("/api/v2{}", call.path);
             let error = ApiError { method: call.method.to_string(), path, cause: Box::new(cause) };
+            unknown += u32::from(error.may_be_done());
             let (tries, tries_max) = match error.status() {
                 Some(429) => (&mut limited, LIMITED_TRIES_MAX),
                 _ => (&mut failed, self.pace().tries_max),
             };
             *tries += 1;
             if !error.is_passing() || *tries >= tries_max {
-                return Err(error);
+                return Outcome { answer: Err(error), unknown };
             }
             lock(&self.shared.seen).retries += 1;
             self.back_off(failed + limited, asked).await;
@@ -227,7 +242,8 @@ impl Client {
         let (status, headers, body) = match answered {
             Ok(Ok(answer)) => answer,
             Ok(Err(cause)) => {
-                lock(&self.shared.seen).unanswered += u64::from(matches!(cause, Cause::Network(_)));
+                let is_silence = matches!(cause, Cause::Connect(_) | Cause::Network(_));
+                lock(&self.shared.seen).unanswered += u64::from(is_silence);
                 return Err((cause, None));
             }
             Err(_) => {
@@ -319,12 +335,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// The innermost cause, which is the one that says something.
 fn network(error: reqwest::Error) -> Cause {
-    let error = error.without_url();
+    let (is_unsent, error) = (error.is_connect(), error.without_url());
     let mut inner: &dyn std::error::Error = &error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    Cause::Network(inner.to_string())
+    if is_unsent { Cause::Connect(inner.to_string()) } else { Cause::Network(inner.to_string()) }
 }
 
 #[cfg(test)]

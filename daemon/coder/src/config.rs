@@ -11,6 +11,11 @@ use crate::random::Random;
 /// The longest wait that a server's `Retry-After` is followed for; its limiter's window is a minute.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 
+/// How long a create may take to come true once its sender is gone. The system goes on sending for a process that was
+/// killed, up to 102 s where packets are lost (Linux gives up after 8 repetitions); then a proxy or the server's own
+/// queue may hold the request for as long as clients wait for an answer, 60 s as a rule ([`Pace::request`]).
+pub const SETTLE: Duration = Duration::from_secs(180);
+
 /// How patiently things are done.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -26,7 +31,7 @@ pub struct Pace {
     pub tries_max: u32,
     /// For one request with its answer. 60 s.
     pub request: Duration,
-    /// How long after it was announced a create may still come true at the server, though its sender is gone. 10 s.
+    /// How long a create that was sent may take to come true at the server, though its sender is gone. [`SETTLE`].
     pub settle: Duration,
 }
 
@@ -39,7 +44,7 @@ impl Default for Pace {
             backoff_max: Duration::from_secs(10),
             tries_max: 8,
             request: Duration::from_secs(60),
-            settle: Duration::from_secs(10),
+            settle: SETTLE,
         }
     }
 }

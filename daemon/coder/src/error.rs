@@ -26,7 +26,10 @@ pub struct Validation {
 /// How a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// No answer: refused, reset, TLS. The innermost cause, as the system says it.
+    /// Not even a connection, so that nothing was sent: refused, no such name, TLS. The innermost cause, as the
+    /// system says it.
+    Connect(String),
+    /// No answer, though it may have been sent: reset, closed. The innermost cause likewise.
     Network(String),
     /// No answer within this time.
     Timeout(Duration),
@@ -127,15 +130,24 @@ impl ApiError {
     /// Whether trying again may help: no answer, 429, and 5xx but "not implemented".
     pub fn is_passing(&self) -> bool {
         match *self.cause {
-            Cause::Network(_) | Cause::Timeout(_) => true,
+            Cause::Connect(_) | Cause::Network(_) | Cause::Timeout(_) => true,
             _ => self.status().is_some_and(|status| status == 429 || (status >= 500 && status != 501)),
+        }
+    }
+
+    /// Whether the request may have been done all the same, now or later. Not where it was never sent, nor where
+    /// the server said no (4xx, but for 408: something between lost patience).
+    pub fn may_be_done(&self) -> bool {
+        match *self.cause {
+            Cause::Connect(_) => false,
+            _ => !self.status().is_some_and(|status| (400..500).contains(&status) && status != 408),
         }
     }
 
     /// Its class.
     pub fn class(&self) -> Class {
         match (&*self.cause, self.status()) {
-            (Cause::Network(_), _) => Class::Unreachable,
+            (Cause::Connect(_) | Cause::Network(_), _) => Class::Unreachable,
             (Cause::Timeout(_), _) => Class::RequestTimeout,
             (_, Some(429)) => Class::RateLimited,
             (_, Some(500..)) => Class::ServerError,
@@ -156,7 +168,7 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: ", self.method, self.path)?;
         match &*self.cause {
-            Cause::Network(detail) => f.write_str(detail)?,
+            Cause::Connect(detail) | Cause::Network(detail) => f.write_str(detail)?,
             Cause::Timeout(after) => write!(f, "no answer within {} s", after.as_secs_f64())?,
             Cause::Refused { status, message, detail, validations } => {
                 write!(f, "{status} {}", message.trim_end_matches('.'))?;

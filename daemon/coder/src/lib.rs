@@ -15,7 +15,7 @@
 //!
 //! Holds always: nothing is created that the ledger does not name first; nothing is deleted that does not
 //! bear the prefix; no secret is printed; a flow whose future is dropped at any moment leaves a ledger from
-//! which clean-up finds what was made.
+//! which clean-up finds what was made, and what still comes true of the creates that were sent by then.
 //!
 //! Elsewhere: the terminals' bytes (`scale-proto`), which addresses may be hit and when flows run (`scaled`).
 

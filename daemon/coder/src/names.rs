@@ -32,14 +32,14 @@ pub enum NameError {
         text: String,
     },
     /// Longer than a name may be.
-    #[error(
-        "`{name}` has {length} characters, names have at most {NAME_LENGTH_MAX}; shorten --username-infix"
-    )]
+    #[error("`{name}` has {length} characters, names have at most {NAME_LENGTH_MAX}; {}", remedy(*infix_room))]
     Length {
         /// The longest of the run's names.
         name: String,
         /// Its length.
         length: usize,
+        /// The longest infix that this run and count leave room for.
+        infix_room: usize,
     },
     /// More than a run may make.
     #[error("{count} is more than the {COUNT_MAX} that one run may make; make several runs")]
@@ -69,11 +69,14 @@ impl Names {
         if count > COUNT_MAX {
             return Err(NameError::Count { count });
         }
-        let infix = infix.map(|infix| format!("{infix}-")).unwrap_or_default();
-        let names = Self { stem: format!("{PREFIX}{infix}{run}-") };
-        let longest = names.name(count.saturating_sub(1));
-        if longest.len() > NAME_LENGTH_MAX {
-            return Err(NameError::Length { length: longest.len(), name: longest });
+        let part = infix.map(|infix| format!("{infix}-")).unwrap_or_default();
+        let names = Self { stem: format!("{PREFIX}{part}{run}-") };
+        let name = names.name(count.saturating_sub(1));
+        let length = name.len();
+        if length > NAME_LENGTH_MAX {
+            // An infix brings a dash with it.
+            let infix_room = NAME_LENGTH_MAX.saturating_sub(length - part.len() + 1);
+            return Err(NameError::Length { name, length, infix_room });
         }
         Ok(names)
     }
@@ -92,6 +95,13 @@ impl Names {
     /// another host makes the same names.
     pub fn email(mark: &str, n: u32) -> String {
         format!("{mark}-{n}{EMAIL_SUFFIX}")
+    }
+}
+
+fn remedy(infix_room: usize) -> String {
+    match infix_room {
+        0 => "leave out --username-infix, or make fewer things".to_owned(),
+        room => format!("--username-infix has room for {room} here"),
     }
 }
 
@@ -131,9 +141,33 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_this_century_leave_room_for_all_that_one_run_may_make_and_for_a_short_infix() {
+        // Ids are the second at which a run began, and its number within that second.
+        for run in ["r1764060000-0", "r1764060000-12", "r4102444799-999"] {
+            let names = Names::new(run, None, 10_000).unwrap();
+            let all: std::collections::BTreeSet<_> = (0..10_000).map(|n| names.name(n)).collect();
+            assert_eq!(all.len(), 10_000);
+            assert!(all.iter().all(|name| is_name(name) && bears_prefix(name)), "{run}");
+            let most = Names::new(run, None, COUNT_MAX).unwrap();
+            assert!(is_name(&most.name(COUNT_MAX - 1)), "{run}");
+        }
+        let of = |infix: &str, count| Names::new("r1764060000-0", Some(infix), count);
+        assert_eq!(of("abc", 10_000).unwrap().name(9_999).len(), NAME_LENGTH_MAX);
+        let words = of("abcd", 10_000).unwrap_err().to_string();
+        assert_eq!(
+            words,
+            "`scaletest-abcd-r1764060000-0-9999` has 33 characters, names have at most 32; --username-infix has room \
+             for 3 here"
+        );
+        assert!(of("abcd", 1_000).is_ok() && of("ab", COUNT_MAX).is_ok());
+        let words = Names::new("r1764060000-12345678", Some("a"), 1_000).unwrap_err().to_string();
+        assert!(words.ends_with("; leave out --username-infix, or make fewer things"), "{words}");
+    }
+
+    #[test]
     fn names_that_servers_would_refuse_are_refused_before() {
         let error = Names::new("r1764060000-0", Some("abcdef"), 1000).unwrap_err();
-        assert!(error.to_string().contains("shorten --username-infix"), "{error}");
+        assert!(error.to_string().ends_with("; --username-infix has room for 4 here"), "{error}");
         for run in ["", "a--b", "-a", "a-", "a_b", "a b", "ä", "new"] {
             assert!(matches!(Names::new(run, None, 1), Err(NameError::Form { .. })), "{run}");
         }

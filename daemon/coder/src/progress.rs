@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::class::Class;
+use crate::time::{Timestamp, between};
 
 /// Where one thing of a flow stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +28,8 @@ pub enum State {
     Cancelling,
     /// It is being deleted.
     Deleting,
+    /// It is not there, but its create had no answer and may still come true: waited for, to be looked for again.
+    Settling,
     /// It is gone.
     Deleted,
     /// It failed; [`Counts::failed`] says how.
@@ -35,7 +38,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which things go through them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Waiting,
         Self::Creating,
         Self::Queued,
@@ -44,6 +47,7 @@ impl State {
         Self::Ready,
         Self::Cancelling,
         Self::Deleting,
+        Self::Settling,
         Self::Deleted,
         Self::Failed,
     ];
@@ -59,6 +63,7 @@ impl State {
             Self::Ready => "ready",
             Self::Cancelling => "cancelling",
             Self::Deleting => "deleting",
+            Self::Settling => "settling",
             Self::Deleted => "deleted",
             Self::Failed => "failed",
         }
@@ -72,6 +77,8 @@ pub struct Counts {
     pub states: BTreeMap<State, u64>,
     /// Failed ones by class; their sum is the state `Failed`.
     pub failed: BTreeMap<Class, u64>,
+    /// While late creates are waited for: until when.
+    pub settled_at: Option<Timestamp>,
 }
 
 impl Counts {
@@ -83,6 +90,15 @@ impl Counts {
     /// How many there are in all.
     pub fn total(&self) -> u64 {
         self.states.values().sum()
+    }
+
+    /// While late creates are waited for: for which and for how long, as a sentence.
+    pub fn wait(&self, now: Timestamp) -> Option<String> {
+        let (count, left) = (self.of(State::Settling), between(now, self.settled_at?));
+        Some(format!(
+            "waits for {} s more: {count} creates had no answer and may still come true at the server",
+            left.as_secs_f64().ceil()
+        ))
     }
 
     fn add(&mut self, state: State) {
@@ -142,6 +158,11 @@ impl Progress {
     /// Thing number `index` has failed.
     pub(crate) fn fail(&self, index: usize, class: Class) {
         self.change(index, State::Failed, Some(class));
+    }
+
+    /// Late creates are waited for until then; with `None`, no longer.
+    pub(crate) fn settle(&self, until: Option<Timestamp>) {
+        self.counts.send_modify(|counts| counts.settled_at = until);
     }
 
     /// Where thing number `index` stands.

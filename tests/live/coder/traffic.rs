@@ -13,7 +13,7 @@ const LOAD: [&str; 9] = [
     "--duration",
     "2s",
     "--warm-up",
-    "0s",
+    "1s",
     "--concurrency",
     "0",
 ];
@@ -92,12 +92,14 @@ fn what_cannot_be_driven_is_said_before_anything_is_opened() {
     let (standin, daemon) = (Standin::brisk(), Daemon::start());
     let (code, _, error) = standin.scalectl(&daemon, &LOAD);
     assert!(code == 2 && error.contains("no workspace bears the prefix"), "{error}");
-    standin.make_keepme();
+    let (code, report) = standin.flow(&daemon, &create("2", &["--no-cleanup"]));
+    assert_eq!(code, 0, "{:?}", report.verdict);
     let (code, _, error) = standin.scalectl(&daemon, &[&LOAD[..], &["--target-workspaces", "0:9"]].concat());
     assert!(code == 2 && error.contains("reaches beyond"), "{error}");
     let (code, text, error) = standin.scalectl(&daemon, &[&LOAD[..], &["--dry-run"]].concat());
     assert!(code == 0 && text.contains("4,096 B each 100 ms are what"), "{text}{error}");
-    let (_, runs) = (0, daemon.scalectl(&["--json", "runs"]));
-    assert_eq!(serde_json::from_slice::<Value>(&runs.stdout).expect("JSON"), serde_json::json!([]));
+    let runs = daemon.scalectl(&["--json", "runs"]);
+    let runs: Value = serde_json::from_slice(&runs.stdout).expect("JSON");
+    assert_eq!(runs.as_array().map(Vec::len), Some(1), "{runs}");
     standin.end();
 }

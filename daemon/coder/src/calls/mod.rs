@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
-use crate::client::{Call, Client};
+use crate::client::{Call, Client, Outcome};
 use crate::error::ApiError;
 use crate::types::{AppHost, BuildInfo, DeploymentConfig};
 
@@ -65,6 +65,13 @@ impl Client {
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<&Value>) -> Result<T, ApiError> {
         self.call(Call { method: Method::POST, path, query: &[], body }).await
+    }
+
+    /// A post that makes something. `before`: tries of the same in another form of which nobody knows what came.
+    async fn make<T: DeserializeOwned>(&self, path: &str, body: &Value, before: u32) -> Outcome<T> {
+        let call = Call { method: Method::POST, path, query: &[], body: Some(body) };
+        let Outcome { answer, unknown } = self.outcome(call).await;
+        Outcome { answer, unknown: unknown + before }
     }
 
     async fn act(&self, method: Method, path: &str) -> Result<(), ApiError> {

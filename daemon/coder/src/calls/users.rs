@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{PAGE_ROWS, if_there, whole_list};
-use crate::client::Client;
+use crate::client::{Client, Outcome};
 use crate::error::ApiError;
 use crate::random;
 use crate::time::Timestamp;
@@ -64,12 +64,9 @@ impl Client {
     }
 
     /// `POST /users`. A server whose version is not known is asked in the new form first, and in the old one if
-    /// it calls that invalid.
-    ///
-    /// # Errors
-    /// 409 where name or address is taken; 400, 403.
-    pub async fn create_user(&self, new: &NewUser) -> Result<User, ApiError> {
-        let password = random::password();
+    /// it calls that invalid. Errors: 409 where name or address is taken; 400, 403.
+    pub async fn create_user(&self, new: &NewUser) -> Outcome<User> {
+        let (password, mut before) = (random::password(), 0);
         let version = self.version();
         if version.is_none_or(|version| version.takes_organization_lists()) {
             let mut body = json!({
@@ -79,16 +76,20 @@ impl Client {
             if version.is_none_or(|version| version.takes_user_status()) {
                 body["user_status"] = json!("active");
             }
-            match self.post("/users", Some(&body)).await {
-                Err(error) if version.is_none() && error.status() == Some(400) => {}
-                answer => return answer,
+            match self.make("/users", &body, 0).await {
+                Outcome { answer: Err(error), unknown }
+                    if version.is_none() && error.status() == Some(400) =>
+                {
+                    before = unknown;
+                }
+                outcome => return outcome,
             }
         }
         let body = json!({
             "email": new.email, "username": new.username, "password": password,
             "organization_id": new.organization_id,
         });
-        self.post("/users", Some(&body)).await
+        self.make("/users", &body, before).await
     }
 
     /// `DELETE /users/{id}`. False where it was gone already.

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use super::{PAGE_ROWS, if_there, term, whole_list};
-use crate::client::Client;
+use crate::client::{Client, Outcome};
 use crate::error::ApiError;
 use crate::types::{ParameterValue, Workspace, Workspaces};
 
@@ -24,23 +24,26 @@ pub struct NewWorkspace<'a> {
 impl Client {
     /// `POST /users/{owner}/workspaces`, before v2.15 `POST /organizations/{org}/members/{owner}/workspaces`. A
     /// server whose version is not known is asked the new way first, and the old way if that is not there.
-    /// The answer's `latest_build` is the start that is queued now.
-    ///
-    /// # Errors
-    /// 409 where the name is taken; 400 for parameters; 403.
-    pub async fn create_workspace(&self, owner: &str, new: &NewWorkspace<'_>) -> Result<Workspace, ApiError> {
+    /// The answer's `latest_build` is the start that is queued now. Errors: 409 where the name is taken; 400 for
+    /// parameters; 403.
+    pub async fn create_workspace(&self, owner: &str, new: &NewWorkspace<'_>) -> Outcome<Workspace> {
+        let mut before = 0;
         let body = json!({
             "template_id": new.template_id, "name": new.name, "rich_parameter_values": new.parameters,
         });
         let version = self.version();
         if version.is_none_or(|version| version.has_short_workspace_route()) {
-            match self.post(&format!("/users/{owner}/workspaces"), Some(&body)).await {
-                Err(error) if version.is_none() && matches!(error.status(), Some(404 | 405)) => {}
-                answer => return answer,
+            match self.make(&format!("/users/{owner}/workspaces"), &body, 0).await {
+                Outcome { answer: Err(error), unknown }
+                    if version.is_none() && matches!(error.status(), Some(404 | 405)) =>
+                {
+                    before = unknown;
+                }
+                outcome => return outcome,
             }
         }
         let path = format!("/organizations/{}/members/{owner}/workspaces", new.organization_id);
-        self.post(&path, Some(&body)).await
+        self.make(&path, &body, before).await
     }
 
     /// `GET /workspaces/{id}`; `None` once it is deleted (410) or where it was never seen (404).

@@ -1,9 +1,14 @@
 //! The second step of clean-up: deletes what the plan lists, workspaces first, then users (the protocol's recipe
 //! of clean-up). May be cut off anywhere: another plan lists what is left.
+//!
+//! A create without an answer may come true behind the back of whoever looked, even twice where it was sent again.
+//! So what is unsettled is deleted at once where it is there, and looked for again when the time to settle
+//! ([`Pace::settle`](crate::config::Pace::settle)) has passed since this clean-up began: nobody sends any more by
+//! then, and what was sent has come true or never will. That look is the last. Where all is settled, nothing waits.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -16,8 +21,8 @@ use crate::class::{Class, Failure};
 use crate::ledger::{Kind, Ledger, LedgerError};
 use crate::names::bears_prefix;
 use crate::progress::State;
-use crate::time::{between, later};
-use crate::types::{Build, Workspace};
+use crate::time::{Timestamp, between, later};
+use crate::types::{Build, User, Workspace};
 
 /// Delete builds after a first one that failed.
 pub const DELETE_RETRIES: u32 = 2;
@@ -48,11 +53,13 @@ pub struct Cleaned {
     pub ended: Ended,
 }
 
-/// What became of one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Deleted,
-    WasGone,
+/// What has become of one thing so far.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Whether anything was there to be deleted.
+    was_there: bool,
+    /// How it ended; `None` as long as it has not.
+    end: Option<Result<(), Failure>>,
 }
 
 /// What is shared by all jobs.
@@ -61,7 +68,9 @@ struct Work<'a> {
     plan: &'a Plan,
     ledgers: BTreeMap<PathBuf, Ledger>,
     watching: Watching,
-    fates: Vec<Mutex<Option<Result<Fate, Failure>>>>,
+    /// From then on no create of an earlier flow can come true.
+    settled_at: Timestamp,
+    fates: Vec<Mutex<Fate>>,
 }
 
 impl Flow<'_> {
@@ -79,28 +88,28 @@ impl Flow<'_> {
         }
         let count = plan.workspaces.len() + plan.users.len();
         self.progress.begin(count);
-        let fates = (0..count).map(|_| Mutex::new(None)).collect();
-        let work = Work { flow: self, plan, ledgers, watching: Watching::default(), fates };
-        let began = self.clock.now();
-        let mut ended = self.run((0..plan.workspaces.len()).map(|index| work.job(index).boxed())).await;
-        if ended == Ended::Done {
-            // What is left of the time for all.
-            let timeout = self.timeout.saturating_sub(between(began, self.clock.now()));
-            let users = Flow { timeout, ..*self };
-            ended = users.run((plan.workspaces.len()..count).map(|index| work.job(index).boxed())).await;
-        }
+        let work = Work {
+            flow: self,
+            plan,
+            ledgers,
+            watching: Watching::default(),
+            settled_at: later(self.clock.now(), self.client.pace().settle),
+            fates: (0..count).map(|_| Mutex::default()).collect(),
+        };
+        let ended = self.run(work.all()).await;
+        self.progress.settle(None);
         let mut cleaned = Cleaned { workspaces: 0, users: 0, gone: 0, left: Vec::new(), ended };
         for index in 0..count {
             let (planned, unfinished) = (work.planned(index), self.unfinished(ended, index));
-            let fate = work.fates[index].lock().expect("no job panics").take();
-            match (fate, unfinished) {
-                (Some(Ok(Fate::WasGone)), _) => cleaned.gone += 1,
-                (Some(Ok(Fate::Deleted)), _) if planned.kind == Kind::Workspace => cleaned.workspaces += 1,
-                (Some(Ok(Fate::Deleted)), _) => cleaned.users += 1,
+            let fate = std::mem::take(&mut *work.fate(index));
+            match (fate.end, unfinished) {
+                (Some(Ok(())), _) if !fate.was_there => cleaned.gone += 1,
+                (Some(Ok(())), _) if planned.kind == Kind::Workspace => cleaned.workspaces += 1,
+                (Some(Ok(())), _) => cleaned.users += 1,
                 (Some(Err(failure)), _) | (None, Some(failure)) => {
                     cleaned.left.push(Left { kind: planned.kind, name: planned.name.clone(), failure });
                 }
-                (None, None) => unreachable!("what has no fate is unfinished"),
+                (None, None) => unreachable!("what has no end is unfinished"),
             }
         }
         for ledger in work.ledgers.into_values() {
@@ -116,21 +125,55 @@ impl Work<'_> {
         workspaces.get(index).unwrap_or_else(|| &self.plan.users[index - workspaces.len()])
     }
 
+    fn fate(&self, index: usize) -> MutexGuard<'_, Fate> {
+        self.fates[index].lock().expect("no job panics")
+    }
+
+    /// Users come last: one that owns a workspace cannot be deleted, and what a deleted one owns is not found by its
+    /// name.
+    async fn all(&self) {
+        let workspaces = self.plan.workspaces.len();
+        for things in [0..workspaces, workspaces..self.fates.len()] {
+            self.flow.all(things.clone().map(|index| self.job(index).boxed())).await;
+            let is_unsettled = |index: &usize| self.flow.progress.state(*index) == State::Settling;
+            let unsettled: Vec<usize> = things.filter(is_unsettled).collect();
+            if !unsettled.is_empty() {
+                self.settle().await;
+                self.flow.all(unsettled.into_iter().map(|index| self.job(index).boxed())).await;
+            }
+        }
+    }
+
+    /// Waits until no create can come true any more.
+    async fn settle(&self) {
+        self.flow.progress.settle(Some(self.settled_at));
+        while !self.is_settled() {
+            tokio::time::sleep(between(self.flow.clock.now(), self.settled_at)).await;
+        }
+        self.flow.progress.settle(None);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.flow.clock.now() >= self.settled_at
+    }
+
     async fn job(&self, index: usize) {
         let planned = self.planned(index);
-        let step = |state| self.flow.progress.set(index, state);
+        // What counts is when the look begins.
+        let is_last_look = !planned.unsettled || self.is_settled();
         let delete = async {
-            let fate = match planned.kind {
-                Kind::Workspace => self.workspace(planned, step).await?,
-                Kind::User => self.user(planned, step).await?,
-            };
-            if let Some(path) = &planned.ledger {
-                self.ledgers[path].deleted(planned.kind, &planned.name)?;
+            match planned.kind {
+                Kind::Workspace => self.workspace(index).await?,
+                Kind::User => self.user(index).await?,
             }
-            Ok(fate)
+            match &planned.ledger {
+                Some(path) if is_last_look => self.ledgers[path].deleted(planned.kind, &planned.name)?,
+                _ => {}
+            }
+            Ok(())
         };
         let done = tokio::time::timeout(self.flow.job_timeout, delete).await;
-        let fate = done.unwrap_or_else(|_| {
+        let end = done.unwrap_or_else(|_| {
             Err(match self.flow.progress.state(index) {
                 State::Cancelling | State::Deleting if planned.kind == Kind::Workspace => {
                     Failure::of(Class::BuildTimeout)
@@ -138,47 +181,42 @@ impl Work<'_> {
                 _ => Failure::of(Class::RequestTimeout),
             })
         });
-        match &fate {
-            Ok(_) => self.flow.progress.set(index, State::Deleted),
+        match &end {
+            Ok(()) if !is_last_look => return self.flow.progress.set(index, State::Settling),
+            Ok(()) => self.flow.progress.set(index, State::Deleted),
             Err(failure) => self.flow.progress.fail(index, failure.class),
         }
-        *self.fates[index].lock().expect("no job panics") = Some(fate);
+        self.fate(index).end = Some(end);
     }
 
-    /// The workspace as it is now; one that was announced and is not listed is looked for until its create
-    /// cannot come true any more.
-    async fn look_for(&self, planned: &Planned) -> Result<Option<Workspace>, Failure> {
-        let client = self.flow.client;
-        if let Some(id) = &planned.id {
-            return Ok(client.workspace(id).await?);
+    /// Deletes the workspace of this id, and of one that is unsettled also what its owner has by its name.
+    async fn workspace(&self, index: usize) -> Result<(), Failure> {
+        let (client, planned) = (self.flow.client, self.planned(index));
+        self.flow.progress.set(index, State::Deleting);
+        if let Some(id) = &planned.id
+            && let Some(found) = client.workspace(id).await?
+        {
+            self.delete_workspace(index, found).await?;
         }
-        let owner = planned.owner.as_deref().unwrap_or_default();
-        loop {
-            let found = client.workspace_named(owner, &planned.name).await?;
-            if found.is_some() || self.is_settled(planned) {
-                return Ok(found);
-            }
-            client.rest(1).await;
+        if planned.unsettled
+            && let Some(owner) = &planned.owner
+            && let Some(found) = client.workspace_named(owner, &planned.name).await?
+        {
+            self.delete_workspace(index, found).await?;
         }
+        Ok(())
     }
 
-    fn is_settled(&self, planned: &Planned) -> bool {
-        let settle = self.flow.client.pace().settle;
-        planned.announced.is_none_or(|at| later(at, settle) <= self.flow.clock.now())
-    }
-
-    async fn workspace(&self, planned: &Planned, step: impl Fn(State)) -> Result<Fate, Failure> {
-        let client = self.flow.client;
-        let (mut fate, mut failed) = (Fate::WasGone, 0);
-        step(State::Deleting);
-        let Some(mut workspace) = self.look_for(planned).await? else { return Ok(fate) };
+    async fn delete_workspace(&self, index: usize, mut workspace: Workspace) -> Result<(), Failure> {
+        let (client, planned, mut failed) = (self.flow.client, self.planned(index), 0);
+        let step = |state| self.flow.progress.set(index, state);
         let id = workspace.id.clone();
         loop {
             self.may_go(planned, &workspace)?;
             let last = &workspace.latest_build;
             let build = match (last.transition.as_str(), last.job.is_active()) {
                 ("delete", true) => last.clone(),
-                ("delete", false) if last.job.status == "succeeded" => return Ok(fate),
+                ("delete", false) if last.job.status == "succeeded" => return Ok(()),
                 (_, true) => {
                     step(State::Cancelling);
                     self.cancelled(last).await?;
@@ -187,13 +225,13 @@ impl Work<'_> {
                 }
                 (_, false) => self.delete_build(&id).await?,
             };
-            fate = Fate::Deleted;
+            self.fate(index).was_there = true;
             // An empty id says that another build is in the way after all: look again.
             if !build.id.is_empty() {
                 match self.watching.build(client, &build.id, |_| ()).await? {
-                    None => return Ok(fate),
+                    None => return Ok(()),
                     Some(build) => match verdict(&build) {
-                        Ok(()) if build.transition == "delete" => return Ok(fate),
+                        Ok(()) if build.transition == "delete" => return Ok(()),
                         Ok(()) => {}
                         Err(failure) if failed >= DELETE_RETRIES => return Err(failure),
                         Err(_) => failed += 1,
@@ -201,7 +239,7 @@ impl Work<'_> {
                 }
             }
             client.back_off(failed + 1, None).await;
-            let Some(now) = client.workspace(&id).await? else { return Ok(fate) };
+            let Some(now) = client.workspace(&id).await? else { return Ok(()) };
             workspace = now;
         }
     }
@@ -242,31 +280,33 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A user that was announced, but not seen made, may come true more than once: of a create that was
-    /// sent again because its answer was lost. It is looked for until no such create can come true.
-    async fn user(&self, planned: &Planned, step: impl Fn(State)) -> Result<Fate, Failure> {
-        let client = self.flow.client;
-        let mut fate = Fate::WasGone;
-        step(State::Deleting);
-        loop {
-            let settled = planned.id.is_some() || self.is_settled(planned);
-            if let Some(user) = client.user(planned.id.as_ref().unwrap_or(&planned.name)).await? {
-                if planned.id.is_none() && Some(&user.email) != planned.email.as_ref() {
-                    // Somebody else's user bears the name: ours was never made.
-                    return Ok(fate);
-                }
-                if !bears_prefix(&user.username) {
-                    let seen = format!("it is called `{}` now, which is not deleted", user.username);
-                    return Err(Failure { class: Class::Rejected, message: seen });
-                }
-                if client.delete_user(&user.id).await? {
-                    fate = Fate::Deleted;
-                }
-            }
-            if settled {
-                return Ok(fate);
-            }
-            client.rest(1).await;
+    /// Deletes the user of this id, and of one that is unsettled also whoever bears its name and its address: another
+    /// address is another run's.
+    async fn user(&self, index: usize) -> Result<(), Failure> {
+        let (client, planned) = (self.flow.client, self.planned(index));
+        self.flow.progress.set(index, State::Deleting);
+        if let Some(id) = &planned.id
+            && let Some(found) = client.user(id).await?
+        {
+            self.delete_user(index, &found).await?;
         }
+        if planned.unsettled
+            && let Some(found) = client.user(&planned.name).await?
+            && planned.email.as_ref() == Some(&found.email)
+        {
+            self.delete_user(index, &found).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_user(&self, index: usize, user: &User) -> Result<(), Failure> {
+        if !bears_prefix(&user.username) {
+            let seen = format!("it is called `{}` now, which is not deleted", user.username);
+            return Err(Failure { class: Class::Rejected, message: seen });
+        }
+        if self.flow.client.delete_user(&user.id).await? {
+            self.fate(index).was_there = true;
+        }
+        Ok(())
     }
 }

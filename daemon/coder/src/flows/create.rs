@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::wait::{AgentRule as Rule, verdict};
-use super::{Ended, Flow, Watching};
+use super::{Ended, Flow, Watching, noted};
 use crate::calls::{NewWorkspace, Transition};
 use crate::class::{Class, Failure};
 use crate::client::Client;
@@ -176,7 +176,7 @@ impl Flow<'_> {
             let result = &slots[index as usize];
             Job { flow: self, ask, watching: &watching, index, result, waits_for }.run().boxed()
         });
-        let ended = self.run(jobs).await;
+        let ended = self.run(self.all(jobs)).await;
         let mut workspaces: Vec<_> =
             slots.into_iter().map(|slot| slot.into_inner().expect("no job panics")).collect();
         for workspace in &mut workspaces {
@@ -277,13 +277,14 @@ impl Job<'_> {
             organization_id: ask.organization_id,
             parameters: ask.parameters,
         };
-        let workspace = match client.create_workspace(&owner.id, &new).await {
+        let created = client.create_workspace(&owner.id, &new).await;
+        let there = match &created.answer {
             Err(error) if error.status() == Some(409) => {
-                client.workspace_named(&owner.username, &name).await?.ok_or(error)?
+                client.workspace_named(&owner.username, &name).await?
             }
-            answer => answer?,
+            _ => None,
         };
-        ask.ledger.made(Kind::Workspace, &name, &workspace.id)?;
+        let workspace = noted(ask.ledger, Kind::Workspace, &name, created, there, |it| &it.id)?;
         self.note(|result| {
             result.id = Some(workspace.id.clone());
             result.builds = 1;

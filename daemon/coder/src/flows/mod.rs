@@ -48,7 +48,8 @@ use futures_util::future::BoxFuture;
 use serde::{Serialize, Serializer};
 
 use crate::class::{Class, Failure};
-use crate::client::Client;
+use crate::client::{Client, Outcome};
+use crate::ledger::{Kind, Ledger};
 use crate::progress::{Progress, State};
 use crate::stop::Stop;
 use crate::time::Clock;
@@ -111,23 +112,53 @@ impl Flow<'_> {
             (State::Queued, Ended::TimedOut) => Class::QueueTimeout,
             (State::Building | State::Cancelling | State::Deleting, Ended::TimedOut) => Class::BuildTimeout,
             (State::AgentConnecting, Ended::TimedOut) => Class::AgentTimeout,
+            (State::Settling, Ended::TimedOut) => Class::Unsettled,
             _ => Class::Stopped,
         };
         self.progress.fail(index, class);
         Some(Failure::of(class))
     }
 
-    /// Runs the jobs, so many at once, until all are done or the flow has to end. They are boxed, so that a flow
-    /// can be seen to be `Send`.
-    async fn run<'a>(&self, jobs: impl Iterator<Item = BoxFuture<'a, ()>>) -> Ended {
+    /// Runs the jobs, so many at once, until all are done. They are boxed, so that a flow can be seen to be `Send`.
+    async fn all<'a>(&self, jobs: impl Iterator<Item = BoxFuture<'a, ()>>) {
         let at_once = if self.concurrency == 0 { usize::MAX } else { self.concurrency as usize };
-        let work =
-            futures_util::stream::iter(jobs).buffer_unordered(at_once).for_each(|()| std::future::ready(()));
+        let jobs = futures_util::stream::iter(jobs).buffer_unordered(at_once);
+        jobs.for_each(|()| std::future::ready(())).await;
+    }
+
+    /// Works until that is done or the flow has to end.
+    async fn run(&self, work: impl Future<Output = ()>) -> Ended {
         tokio::select! {
             biased;
             () = self.stop.heard() => Ended::Stopped,
             () = work => Ended::Done,
             () = tokio::time::sleep(self.timeout) => Ended::TimedOut,
+        }
+    }
+}
+
+/// Takes note in the ledger of what came of a create. `there`: what an earlier try made whose answer was lost, found
+/// when the last one was told that the name is taken.
+fn noted<T>(
+    ledger: &Ledger,
+    kind: Kind,
+    name: &str,
+    created: Outcome<T>,
+    there: Option<T>,
+    id: impl Fn(&T) -> &str,
+) -> Result<T, Failure> {
+    // One of the unknown tries made what is there, so that this one is known now.
+    let unknown = created.unknown.saturating_sub(u32::from(there.is_some()));
+    match there.map_or(created.answer, Ok) {
+        Ok(thing) => {
+            ledger.made(kind, name, id(&thing), unknown > 0)?;
+            Ok(thing)
+        }
+        Err(error) => {
+            if unknown == 0 {
+                ledger.deleted(kind, name)?;
+            }
+            Err(error.into())
         }
     }
 }

@@ -64,7 +64,7 @@ pub struct Planned {
     pub kind: Kind,
     /// Its name.
     pub name: String,
-    /// UUID; `None` where it was announced, is not listed, and has to be looked for.
+    /// UUID; `None` where it was announced, is not listed, and has to be looked for: then it is unsettled.
     pub id: Option<String>,
     /// Of a workspace: its owner's name.
     pub owner: Option<String>,
@@ -75,10 +75,9 @@ pub struct Planned {
     /// The ledger that is to know of it.
     #[serde(skip)]
     pub(super) ledger: Option<PathBuf>,
-    /// When its create was announced.
-    #[serde(skip)]
-    pub(super) announced: Option<Timestamp>,
-    /// Of a user that was announced: the address that proves it ours.
+    /// Whether a create of it may still come true at the server, so that it is looked for again.
+    pub unsettled: bool,
+    /// The address that proves a user ours, where a ledger knows it.
     #[serde(skip)]
     pub(super) email: Option<String>,
 }
@@ -109,6 +108,11 @@ impl Plan {
         self.workspaces.is_empty() && self.users.is_empty()
     }
 
+    /// How many things may still come true, late, so that clean-up has to wait for them.
+    pub fn unsettled(&self) -> usize {
+        self.workspaces.iter().chain(&self.users).filter(|planned| planned.unsettled).count()
+    }
+
     /// How many workspaces are in which state.
     pub fn states(&self) -> BTreeMap<&str, usize> {
         let mut states = BTreeMap::new();
@@ -128,6 +132,9 @@ impl std::fmt::Display for Plan {
             write!(f, " ({})", states.join(", "))?;
         }
         write!(f, " and {} users would go", self.users.len())?;
+        if self.unsettled() > 0 {
+            write!(f, "; {} of them had no answer when they were made and may still come", self.unsettled())?;
+        }
         if self.foreign_workspaces + self.foreign_users > 0 {
             write!(
                 f,
@@ -164,8 +171,8 @@ struct Books {
 }
 
 impl Books {
-    /// The entry of a thing, whose entry it provably is: by id, or by owner or address where only the intent is
-    /// known.
+    /// The entry of a thing, whose entry it provably is: by id, or by owner or address where another create of it may
+    /// have come true.
     fn entry(&self, kind: Kind, name: &str, is_it: impl Fn(&Found, &Entry) -> bool) -> Option<usize> {
         self.all.iter().position(|book| {
             book.contents
@@ -176,8 +183,9 @@ impl Books {
 
     fn workspace(&self, workspace: &Workspace) -> Option<usize> {
         self.entry(Kind::Workspace, &workspace.name, |_, entry| match entry.id() {
-            Some(id) => id == workspace.id,
-            None => entry
+            Some(id) if id == workspace.id => true,
+            Some(_) if !entry.unsettled => false,
+            _ => entry
                 .owner
                 .as_ref()
                 .is_none_or(|owner| workspace.owner_name.is_empty() || *owner == workspace.owner_name),
@@ -186,8 +194,9 @@ impl Books {
 
     fn user(&self, user: &User) -> Option<usize> {
         self.entry(Kind::User, &user.username, |book, entry| match entry.id() {
-            Some(id) => id == user.id,
-            None => Some(&user.email) == email(book, &user.username).as_ref(),
+            Some(id) if id == user.id => true,
+            Some(_) if !entry.unsettled => false,
+            _ => Some(&user.email) == email(book, &user.username).as_ref(),
         })
     }
 }
@@ -277,20 +286,23 @@ fn books(
 }
 
 fn planned_workspace(workspace: &Workspace, book: Option<usize>, books: &Books) -> Planned {
+    let entry = book.and_then(|book| books.all[book].contents.entry(Kind::Workspace, &workspace.name));
+    let announced = || entry.and_then(|entry| entry.owner.clone());
     Planned {
         kind: Kind::Workspace,
         name: workspace.name.clone(),
         id: Some(workspace.id.clone()),
-        owner: Some(workspace.owner_name.clone()),
+        owner: Some(workspace.owner_name.clone()).filter(|name| !name.is_empty()).or_else(announced),
         state: workspace.latest_build.status.clone(),
         run: book.map(|book| books.all[book].contents.head.run.clone()),
         ledger: book.map(|book| books.all[book].path.clone()),
-        announced: None,
+        unsettled: entry.is_some_and(|entry| entry.unsettled),
         email: None,
     }
 }
 
 fn planned_user(user: &User, book: Option<usize>, books: &Books) -> Planned {
+    let entry = book.and_then(|book| books.all[book].contents.entry(Kind::User, &user.username));
     Planned {
         kind: Kind::User,
         name: user.username.clone(),
@@ -299,8 +311,8 @@ fn planned_user(user: &User, book: Option<usize>, books: &Books) -> Planned {
         state: user.status.clone(),
         run: book.map(|book| books.all[book].contents.head.run.clone()),
         ledger: book.map(|book| books.all[book].path.clone()),
-        announced: None,
-        email: None,
+        unsettled: entry.is_some_and(|entry| entry.unsettled),
+        email: book.and_then(|book| email(&books.all[book], &user.username)),
     }
 }
 
@@ -326,7 +338,7 @@ fn add_unlisted(books: &Books, plan: &mut Plan) {
                 state: "not found".to_owned(),
                 run: Some(book.contents.head.run.clone()),
                 ledger: Some(book.path.clone()),
-                announced: Some(entry.at),
+                unsettled: entry.unsettled,
                 email: (kind == Kind::User).then(|| email(book, name)).flatten(),
             };
             match kind {

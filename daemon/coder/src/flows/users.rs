@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde::Serialize;
 
-use super::{Ended, Flow};
+use super::{Ended, Flow, noted};
 use crate::calls::NewUser;
 use crate::class::{Class, Failure};
 use crate::error::ApiError;
@@ -89,7 +89,7 @@ impl Flow<'_> {
             }
             .boxed()
         });
-        let ended = self.run(jobs).await;
+        let ended = self.run(self.all(jobs)).await;
         let mut users: Vec<_> =
             slots.into_iter().map(|slot| slot.into_inner().expect("no job panics")).collect();
         for user in &mut users {
@@ -129,15 +129,13 @@ impl Flow<'_> {
         let email = Names::email(&ledger.mark(), index);
         ledger.intent(self.clock.now(), Kind::User, &name, None).await?;
         let new = NewUser { username: name.clone(), email, organization_id: organization_id.to_owned() };
-        let user = match self.client.create_user(&new).await {
-            Err(error) if error.status() == Some(409) => {
-                let there = self.client.user(&name).await?;
-                there.filter(|user| user.email == new.email).ok_or(error)?
-            }
-            answer => answer?,
+        let created = self.client.create_user(&new).await;
+        let there = match &created.answer {
+            Err(error) if error.status() == Some(409) => self.client.user(&name).await?,
+            _ => None,
         };
-        ledger.made(Kind::User, &name, &user.id)?;
-        Ok(user)
+        let there = there.filter(|user| user.email == new.email);
+        noted(ledger, Kind::User, &name, created, there, |it| &it.id)
     }
 }
 

@@ -121,15 +121,16 @@ impl Ledger {
         self.wait_for(lines).await
     }
 
-    /// Says that it was made. Reaches the disk soon; if a crash is sooner, the intent is there.
+    /// Says that it was made. `unsettled`: by one try of several, another of which had no answer and may come true
+    /// once this one is deleted. Reaches the disk soon; if a crash is sooner, the intent is there.
     ///
     /// # Errors
     /// The disk refused something earlier.
-    pub fn made(&self, kind: Kind, name: &str, id: &str) -> Result<(), LedgerError> {
-        self.append(Line::Made { kind, name: name.to_owned(), id: id.to_owned() }).map(drop)
+    pub fn made(&self, kind: Kind, name: &str, id: &str, unsettled: bool) -> Result<(), LedgerError> {
+        self.append(Line::Made { kind, name: name.to_owned(), id: id.to_owned(), unsettled }).map(drop)
     }
 
-    /// Says that it is gone.
+    /// Says that it is gone for good, or can never come to be.
     ///
     /// # Errors
     /// The disk refused something earlier.
@@ -266,7 +267,7 @@ mod tests {
             let error = ledger.intent(now, Kind::User, "scaletest-r1-0-0", None).await.unwrap_err();
             assert!(error.to_string().contains("No space left"), "{error}");
         }
-        assert!(ledger.made(Kind::User, "scaletest-r1-0-0", "id").is_err());
+        assert!(ledger.made(Kind::User, "scaletest-r1-0-0", "id", false).is_err());
         assert!(ledger.close().await.is_err());
     }
 }

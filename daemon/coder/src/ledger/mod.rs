@@ -2,7 +2,8 @@
 //!
 //! `coder.jsonl` in the run's folder, one JSON object a line: first the run and its deployment, then for each
 //! user and workspace `intent` (synced to the disk before the create is sent), `made` with its id, and
-//! `deleted`. After a crash the last line may be torn: it is cut off, and what it would have said is found
+//! `deleted`. A thing is settled once every try of its create has an answer; what the server refused is `deleted`
+//! at once, for nothing can come of it. After a crash the last line may be torn: it is cut off, and what it would have said is found
 //! again at the server, since the intent stands before it. A ledger that is not empty is never removed.
 //!
 //! [`record`] is what the lines say, [`file`](self) how they get to the disk.

@@ -57,7 +57,13 @@ pub(super) enum Line {
         owner: Option<String>,
     },
     /// It was made.
-    Made { kind: Kind, name: String, id: String },
+    Made {
+        kind: Kind,
+        name: String,
+        id: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unsettled: bool,
+    },
     /// It is gone, or never came to be.
     Deleted { kind: Kind, name: String },
 }
@@ -82,6 +88,8 @@ pub struct Entry {
     pub owner: Option<String>,
     /// How far it has come.
     pub stage: Stage,
+    /// Whether a create of it may still come true at the server, even a second one: not every try has an answer.
+    pub unsettled: bool,
 }
 
 impl Entry {
@@ -112,14 +120,15 @@ impl Contents {
         match line {
             Line::Run(_) => return false,
             Line::Intent { at, kind, name, owner } => {
-                self.entries.insert((kind, name), Entry { at, owner, stage: Stage::Intended });
+                let entry = Entry { at, owner, stage: Stage::Intended, unsettled: true };
+                self.entries.insert((kind, name), entry);
             }
-            Line::Made { kind, name, id } => match self.entries.get_mut(&(kind, name)) {
-                Some(entry) => entry.stage = Stage::Made(id),
+            Line::Made { kind, name, id, unsettled } => match self.entries.get_mut(&(kind, name)) {
+                Some(entry) => (entry.stage, entry.unsettled) = (Stage::Made(id), unsettled),
                 None => return false,
             },
             Line::Deleted { kind, name } => match self.entries.get_mut(&(kind, name)) {
-                Some(entry) => entry.stage = Stage::Deleted,
+                Some(entry) => (entry.stage, entry.unsettled) = (Stage::Deleted, false),
                 None => return false,
             },
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use scale_coder::calls::NewUser;
 use scale_coder::class::Class;
 use scale_coder::client::Client;
 use scale_coder::config::{Config, Connections};
@@ -9,7 +10,7 @@ use scale_coder::secret::Token;
 use tokio::time::Instant;
 
 use crate::fake::{Fake, What};
-use crate::world::OWNER_TOKEN;
+use crate::world::{ORGANIZATION, OWNER_TOKEN};
 use crate::{owner, owner_with, pace};
 
 fn page(status: u16) -> What {
@@ -64,6 +65,43 @@ async fn a_server_that_stays_down_is_given_up_on_by_class() {
     let error = client.me().await.unwrap_err();
     assert_eq!(error.class(), Class::Unreachable);
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_create_whose_tries_had_no_answer_is_told_from_one_that_was_never_sent_or_refused() {
+    let fake = Fake::start("v2.26.0").await;
+    let client = owner(&fake);
+    let new = |n: u32| NewUser {
+        username: format!("scaletest-r1-0-{n}"),
+        email: format!("{n}@scaletest.local"),
+        organization_id: ORGANIZATION.into(),
+    };
+    let limited = || What::Answer { status: 429, headers: vec![], body: r#"{"message":"rate limited"}"# };
+    for (n, (faults, unknown)) in [
+        (vec![], 0),
+        (vec![limited()], 0),
+        (vec![What::Break], 1),
+        (vec![What::Lose, limited(), page(502)], 2),
+        (vec![page(408)], 1),
+        (vec![page(403)], 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let is_good = faults.iter().all(|what| !matches!(what, What::Answer { status: 400..=408, .. }));
+        for fault in faults {
+            fake.fault("POST", "/api/v2/users", 1, fault);
+        }
+        let outcome = client.create_user(&new(n as u32)).await;
+        assert_eq!(outcome.unknown, unknown, "{n}: {outcome:?}");
+        // A try that was lost had made it: the name is taken then.
+        let is_made = outcome.answer.is_ok_and(|user| user.username == new(n as u32).username);
+        assert_eq!(is_made, is_good && n != 3, "{n}");
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = owner_with(Config { pace: pace(), ..Config::new(format!("http://{free}")) });
+    let outcome = client.create_user(&new(9)).await;
+    assert_eq!((outcome.unknown, outcome.answer.unwrap_err().class()), (0, Class::Unreachable));
 }
 
 #[tokio::test]

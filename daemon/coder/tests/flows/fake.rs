@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use scale_coder::random::Random;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::world::{self, World};
 
@@ -36,6 +37,8 @@ pub enum What {
     Lose,
     /// No answer for so long.
     Hang(Duration),
+    /// It is done, and so much later the answer goes out.
+    Hold(Duration),
 }
 
 /// One request as it came.
@@ -63,6 +66,18 @@ pub struct State {
     pub delay: Duration,
     /// Creates take up to this long.
     pub create_delay: Duration,
+    /// Nothing is done until so many requests are under way at once for the first time.
+    pub gather: usize,
+    /// Answers that are being held back.
+    pub held: usize,
+    /// When the newest user or workspace came to be.
+    pub last_made: Option<Instant>,
+}
+
+impl State {
+    fn is_gathering(&self) -> bool {
+        self.under_way_most < self.gather
+    }
 }
 
 /// A server for one test.
@@ -202,6 +217,9 @@ async fn answer(
         if wait > Duration::ZERO {
             tokio::time::sleep(wait).await;
         }
+        while state.lock().expect("no handler panics").is_gathering() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let response = act(&state, &seen, fault).await;
         state.lock().expect("no handler panics").under_way -= 1;
         response
@@ -212,6 +230,7 @@ async fn answer(
 /// The response; `None` where the connection breaks instead.
 async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<Response<Full<Bytes>>> {
     let is_lost = matches!(fault, Some(What::Lose));
+    let hold = if let Some(What::Hold(time)) = fault { Some(time) } else { None };
     match fault {
         Some(What::Answer { status, headers, body }) => {
             let mut response = Response::new(Full::from(body));
@@ -223,11 +242,15 @@ async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<R
         }
         Some(What::Break) => return None,
         Some(What::Hang(time)) => tokio::time::sleep(time).await,
-        Some(What::Lose) | None => {}
+        Some(What::Lose | What::Hold(_)) | None => {}
     }
     let (status, body, version) = {
         let mut state = state.lock().expect("no handler panics");
+        let before = state.world.made.len();
         let (status, body) = state.world.handle(seen);
+        if state.world.made.len() > before {
+            state.last_made = Some(Instant::now());
+        }
         (status, body, state.world.version.clone())
     };
     if let Some(wrong) = body.get("wrong") {
@@ -235,6 +258,11 @@ async fn act(state: &Mutex<State>, seen: &Seen, fault: Option<What>) -> Option<R
     }
     if is_lost {
         return None;
+    }
+    if let Some(time) = hold {
+        state.lock().expect("no handler panics").held += 1;
+        tokio::time::sleep(time).await;
+        state.lock().expect("no handler panics").held -= 1;
     }
     if seen.path.starts_with("//") {
         let mut page = Response::new(Full::from("<html>the dashboard</html>"));

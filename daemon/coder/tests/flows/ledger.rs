@@ -20,11 +20,11 @@ async fn written(folder: &Folder) -> Ledger {
     for n in 0..3 {
         let name = format!("scaletest-r1-0-{n}");
         ledger.intent(now(), Kind::User, &name, None).await.unwrap();
-        ledger.made(Kind::User, &name, &format!("user-{n}")).unwrap();
+        ledger.made(Kind::User, &name, &format!("user-{n}"), false).unwrap();
         ledger.intent(now(), Kind::Workspace, &name, Some(&name)).await.unwrap();
     }
-    ledger.made(Kind::Workspace, "scaletest-r1-0-0", "workspace-ü").unwrap();
-    ledger.made(Kind::Workspace, "scaletest-r1-0-1", "workspace-1").unwrap();
+    ledger.made(Kind::Workspace, "scaletest-r1-0-0", "workspace-ü", false).unwrap();
+    ledger.made(Kind::Workspace, "scaletest-r1-0-1", "workspace-1", false).unwrap();
     ledger.deleted(Kind::Workspace, "scaletest-r1-0-1").unwrap();
     ledger
 }

@@ -6,6 +6,7 @@ mod client;
 mod create;
 mod fake;
 mod kill;
+mod late;
 mod ledger;
 mod preflight;
 mod tls;
@@ -40,10 +41,18 @@ pub fn pace() -> Pace {
         backoff_first: Duration::from_millis(1),
         backoff_max: Duration::from_millis(4),
         request: Duration::from_secs(20),
-        // Many times the delay of a create (30 ms), for machines that are busy with other things.
-        settle: Duration::from_millis(600),
+        // Longer than any flow here: whoever waits where nothing is to be waited for runs out of time.
+        settle: Duration::from_secs(3600),
         ..Pace::default()
     }
+}
+
+/// Lets so much time pass at once. The network knows nothing of it: a request that is under way loses as much of its
+/// own time.
+pub async fn leap(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 /// A folder for one test, gone with it.
