@@ -324,6 +324,12 @@ impl Connection {
         }
     }
 
+    /// What was to be sent of messages, and to be typed, is not sent any more.
+    pub fn drop_messages(&mut self) {
+        self.message = None;
+        self.typed = Vec::new();
+    }
+
     fn type_frame(&mut self, json: &[u8], random: &mut Random) {
         type_frame(&mut self.typed, json, random);
     }

@@ -374,7 +374,7 @@ impl<R: Ring> Worker<R> {
     fn farewell(&mut self, index: u32) {
         let connection = self.connection(index);
         if !connection.sending {
-            connection.message = None;
+            connection.drop_messages();
             self.push_out(index);
         }
     }
