@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Figure;
 use crate::spec::{File, Spec};
-use crate::typed::Profile;
+use crate::typed::{Form, Profile};
 use crate::units::Span;
 
 /// `POST` [`FlowRequest`]: [`Begun`].
@@ -125,6 +125,8 @@ pub struct WorkspaceTraffic {
     pub workspace_proxy_url: Option<String>,
     /// How terminals are driven.
     pub profile: Profile,
+    /// What is typed; absent: what the original types to a server of that version.
+    pub form: Option<Form>,
     /// What keeps terminals on the agent.
     pub backend: Backend,
     /// Terminals are left without Ctrl-C.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use scale_api::coder::{Backend, CODER_TRAFFIC, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
-use scale_api::typed::Profile;
+use scale_api::typed::{Form, Profile};
 use scale_api::units::{Bytes, PerSecond, Span};
 
 use super::flags::deployment;
@@ -49,6 +49,9 @@ pub struct WorkspaceTrafficFlags {
     /// paced: the original's bytes, on time; exact: late ticks as the original has them; raw: an exact echo.
     #[arg(long, value_name = "WORD", default_value = "paced")]
     pub profile: ProfileWord,
+    /// What is typed: line, to dd; comment, to a shell (default: as the original does for the server's version).
+    #[arg(long, value_name = "WORD")]
+    pub form: Option<FormWord>,
     /// What keeps a terminal on its agent; screen's echo cannot be followed, buffered is there since v2.21.
     #[arg(long, value_name = "WORD", default_value = "auto")]
     pub backend: BackendWord,
@@ -131,6 +134,15 @@ pub enum ProfileWord {
     Raw,
 }
 
+/// [`Form`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum FormWord {
+    /// See [`Form::Line`].
+    Line,
+    /// See [`Form::Comment`].
+    Comment,
+}
+
 /// [`Backend`] on the command line.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum BackendWord {
@@ -180,6 +192,10 @@ impl WorkspaceTrafficFlags {
                     ProfileWord::Exact => Profile::Exact,
                     ProfileWord::Raw => Profile::Raw,
                 },
+                form: self.form.map(|form| match form {
+                    FormWord::Line => Form::Line,
+                    FormWord::Comment => Form::Comment,
+                }),
                 backend: match self.backend {
                     BackendWord::Auto => Backend::Auto,
                     BackendWord::Buffered => Backend::Buffered,

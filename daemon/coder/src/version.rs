@@ -47,6 +47,11 @@ impl Version {
         self >= Self::new(2, 15)
     }
 
+    /// Its own traffic test types comments to a shell; since v2.6 lines to `dd`.
+    pub fn types_comments(self) -> bool {
+        (Self::OLDEST..Self::new(2, 6)).contains(&self)
+    }
+
     /// `GET /workspacebuilds/{id}/timings` is there.
     pub fn has_timings(self) -> bool {
         self >= Self::new(2, 16)

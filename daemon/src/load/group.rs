@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use scale_proto::coder::Echo;
+use scale_proto::coder::{self, Echo};
 use scale_proto::ws::Opcode;
 
 use super::grid::{MessageSize, TickOffset};
@@ -37,8 +37,21 @@ pub enum Reconnect {
 pub struct Terminal {
     /// What comes back of what is typed.
     pub echo: Echo,
+    /// All that is typed is one comment to a shell; it never ends.
+    pub comment: bool,
     /// The websocket is closed at once, without Ctrl-C first.
     pub fast_close: bool,
+}
+
+impl Terminal {
+    /// What is typed at the end; the server closes then. `None`: nothing.
+    pub const fn goodbye(self) -> Option<&'static [u8]> {
+        match (self.fast_close, self.comment) {
+            (true, _) => None,
+            (false, true) => Some(coder::INTERRUPT_AND_END),
+            (false, false) => Some(coder::INTERRUPT),
+        }
+    }
 }
 
 /// A step of a group's load. A group without steps has one, of its base load.

@@ -9,12 +9,12 @@
 
 use std::sync::Arc;
 
-use scale_proto::coder::{self, Alignment, Echo, Marker, State, Text};
+use scale_proto::coder::{self, Alignment, Marker, State, Text};
 use scale_proto::tls::Tls;
 use scale_proto::{Fault, http, ws};
 use scale_ring::{Kept, Ring, SendBuffer, Socket, Time};
 
-use crate::load::{Endpoint, Payload, Protocol, Random};
+use crate::load::{Endpoint, Payload, Protocol, Random, Terminal};
 
 use super::class::Class;
 
@@ -167,8 +167,8 @@ struct Aligning {
 struct Opening {
     key: http::Key,
     subprotocol: Option<Arc<str>>,
-    /// How the terminal behind it echoes, if it is one.
-    terminal: Option<Echo>,
+    /// The terminal behind it, if it is one.
+    terminal: Option<Terminal>,
     /// The request until it has gone.
     request: Vec<u8>,
     /// What has come of the answer's head.
@@ -228,7 +228,7 @@ impl Connection {
         &mut self,
         endpoint: &Endpoint,
         subprotocol: Option<&Arc<str>>,
-        terminal: Option<Echo>,
+        terminal: Option<Terminal>,
         random: &mut Random,
     ) -> Result<Progress, Fault> {
         match self.protocol {
@@ -312,12 +312,12 @@ impl Connection {
     }
 
     /// Begins closing in order: a Close frame, TLS' close_notify. Raw TCP has nothing to say. In a
-    /// terminal Ctrl-C is typed instead: its command ends, and then the server closes.
-    pub fn close(&mut self, interrupt: bool, random: &mut Random) {
+    /// terminal its `goodbye` is typed instead: its command ends, and then the server closes.
+    pub fn close(&mut self, goodbye: Option<&[u8]>, random: &mut Random) {
         const NORMAL: u16 = 1000; // RFC 6455 §7.4.1
         self.phase = Phase::Closing;
-        if interrupt {
-            return self.type_frame(coder::INTERRUPT, random);
+        if let Some(keys) = goodbye {
+            return self.type_frame(keys, random);
         }
         if let Some(session) = &mut self.upper.session {
             session.close(NORMAL, &mut || random.mask());
@@ -673,12 +673,13 @@ impl Upper {
             head = self.opening.take().expect("it was there").head;
             plain = &head[head_bytes..];
             self.session = Some(ws::Session::new(ws::Role::Client, Connection::RECEIVED_MESSAGE_MAX));
-            if let Some(echo) = terminal {
+            if let Some(terminal) = terminal {
                 let marker = Marker::from_random(random.next());
+                let marker = if terminal.comment { marker.unended() } else { marker };
                 let mut json = [0; Marker::BYTES as usize * 2 + 16];
                 let bytes = coder::encode(marker.line(), &mut json);
                 type_frame(typed, &json[..bytes], random);
-                let alignment = Alignment::new(&marker, echo);
+                let alignment = Alignment::new(&marker, terminal.echo);
                 self.aligning = Some(Box::new(Aligning { alignment, greeted: false }));
                 progress.upgraded = true;
             } else {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
 
-use crate::load::{Group, Reconnect};
+use crate::load::{Group, Reconnect, Terminal};
 use crate::stream::class::Class;
 use crate::stream::flow::{NO_CONNECTION, Standing, Stream};
 use crate::stream::meter::Figure;
@@ -386,11 +386,11 @@ impl<R: Ring> Worker<R> {
         let stream = connection.stream;
         let handshake = connection.has_closing_handshake();
         let group = &share.groups[usize::from(streams[stream as usize].group)];
-        let interrupt = group.terminal.is_some_and(|terminal| !terminal.fast_close);
-        connection.close(interrupt, random);
+        let goodbye = group.terminal.and_then(Terminal::goodbye);
+        connection.close(goodbye, random);
         self.missed_waiting(index);
         self.stand(stream, Standing::Closing);
-        self.deadline(index, now.plus_ns(if interrupt { INTERRUPT_WAIT_NS } else { CLOSE_WAIT_NS }));
+        self.deadline(index, now.plus_ns(if goodbye.is_some() { INTERRUPT_WAIT_NS } else { CLOSE_WAIT_NS }));
         if handshake {
             self.push_out_if_free(index);
         } else {

@@ -61,12 +61,7 @@ impl<R: Ring> Worker<R> {
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let group = &share.groups[usize::from(streams[connection.stream as usize].group)];
         let endpoint = &share.endpoints[connection.endpoint as usize];
-        match connection.established(
-            endpoint,
-            group.subprotocol.as_ref(),
-            group.terminal.map(|terminal| terminal.echo),
-            random,
-        ) {
+        match connection.established(endpoint, group.subprotocol.as_ref(), group.terminal, random) {
             Ok(progress) if progress.opened => self.opened(index, now),
             Ok(_) => self.push_out(index),
             Err(fault) => self.lose(index, Class::from(&fault), now),

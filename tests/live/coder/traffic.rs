@@ -1,6 +1,7 @@
 //! `workspace-traffic` against the stand-in: real shells, emulated terminals, apps, and what goes wrong.
 
 use scale_api::report::Report;
+use scale_api::typed::Form;
 use scale_tests::Daemon;
 use serde_json::Value;
 
@@ -70,6 +71,26 @@ fn an_app_echoes_the_pieces_as_they_are_and_streams_share_workspaces() {
     assert!(code == 2 && error.contains("no app `nosuch`") && error.contains("`wsec`"), "{error}");
     let (code, report) = drive(&standin, &daemon, &["--profile", "exact", "--target-workspaces", "1:3"]);
     assert_eq!((code, report.load.streams_opened), (0, 2), "{:?}", report.verdict);
+    standin.end();
+}
+
+#[test]
+fn every_version_gets_what_the_original_of_its_time_types() {
+    for (version, longer) in [("v0.24", 0), ("v2.8", 1), ("v2.18", 1), ("v2.26", 1)] {
+        let (standin, daemon) = with_workspaces(&format!("version = '{version}'\n"), "", "3");
+        let (code, report) = drive(&standin, &daemon, &["--verify"]);
+        assert_eq!(code, 0, "{version}: {:?} {:?}", report.verdict, report.load);
+        assert_all_echoed(&report, 3, longer);
+        let form = report.spec.group[0].typed.expect("terminals").form;
+        assert_eq!(form == Form::Comment, version == "v0.24");
+        standin.end();
+    }
+    let (standin, daemon) = with_workspaces("", "", "1");
+    // More than a line of the terminal holds.
+    let long = ["--verify", "--form", "comment", "--tick-interval", "50ms"];
+    let (code, report) = drive(&standin, &daemon, &long);
+    assert_eq!(code, 0, "{:?}", report.verdict);
+    assert_all_echoed(&report, 1, 0);
     standin.end();
 }
 

@@ -21,7 +21,10 @@ pub const TAIL_BYTES_MAX: usize = 32;
 
 /// A line that is typed once a connection. A shell takes it for a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marker([u8; Self::BYTES as usize]);
+pub struct Marker {
+    text: [u8; Self::BYTES as usize],
+    bytes: u8,
+}
 
 impl Marker {
     /// `#`, sixteen digits, LF.
@@ -34,23 +37,31 @@ impl Marker {
             *place = b"0123456789abcdef"[(random >> (60 - 4 * digit) & 15) as usize];
         }
         line[17] = b'\n';
-        Self(line)
+        Self { text: line, bytes: Self::BYTES as u8 }
+    }
+
+    /// The same without its LF: a comment that goes on, so that a shell has nothing to say to it.
+    #[must_use]
+    pub const fn unended(self) -> Self {
+        Self { bytes: Self::BYTES as u8 - 1, ..self }
     }
 
     /// What is typed.
     pub fn line(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("digits")
+        std::str::from_utf8(&self.text[..usize::from(self.bytes)]).expect("digits")
     }
 
     fn echo(&self, echo: Echo) -> Needle {
+        let text = self.line().as_bytes();
         let mut bytes = [0; Self::BYTES as usize + 1];
-        let (text, _) = self.0.split_at(17);
-        bytes[..17].copy_from_slice(text);
-        match echo {
-            Echo::Raw => bytes[17] = b'\n',
-            Echo::Cooked => bytes[17..].copy_from_slice(b"\r\n"),
+        bytes[..text.len()].copy_from_slice(text);
+        match (text.strip_suffix(b"\n"), echo) {
+            (Some(text), Echo::Cooked) => {
+                bytes[text.len()..text.len() + 2].copy_from_slice(b"\r\n");
+                Needle::new(&bytes[..text.len() + 2])
+            }
+            _ => Needle::new(text),
         }
-        Needle::new(&bytes[..text.len() + if echo == Echo::Raw { 1 } else { 2 }])
     }
 }
 

@@ -9,7 +9,10 @@ pub const PIECE_BYTES_MAX: usize = 1024;
 pub const ESCAPE_BYTES_MAX: usize = 6;
 /// Ctrl-C: the terminal's line discipline interrupts the command.
 pub const INTERRUPT: &[u8] = b"{\"data\":\"\\u0003\"}\n";
-/// What a cooked terminal says to it, if the echo before it has been read. A kernel throws away what
+/// Ctrl-C and Ctrl-D twice: what is typed so far is dropped, and the shell that would have read it ends. A shell
+/// forgets an end of input that it reads just when the interrupt comes, so there is another.
+pub const INTERRUPT_AND_END: &[u8] = b"{\"data\":\"\\u0003\\u0004\\u0004\"}\n";
+/// What a cooked terminal says to [`INTERRUPT`], if the echo before it has been read. A kernel throws away what
 /// has not.
 pub const INTERRUPT_ECHO: &[u8] = b"^C";
 /// The longest resize.

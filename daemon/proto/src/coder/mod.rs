@@ -73,7 +73,7 @@ pub use close::Outcome;
 pub use decoder::{DATA_BYTES_MAX, DEPTH_MAX, Decoder, Malformed, Said, Size};
 pub use echo::Echo;
 pub use json::{
-    INTERRUPT, INTERRUPT_ECHO, PIECE_BYTES_MAX, RESIZE_BYTES_MAX, encode, encode_resize, encoded_bytes,
+    INTERRUPT, INTERRUPT_AND_END, INTERRUPT_ECHO, PIECE_BYTES_MAX, RESIZE_BYTES_MAX, encode, encode_resize, encoded_bytes,
     pieces,
 };
 pub use request::{Backend, RequestError, TerminalRequest, Uuid};
@@ -85,6 +85,10 @@ pub use text::{Form, Message, Route, Text};
 pub fn paced_command(bytes_per_tick: u32) -> String {
     format!("dd if=/dev/stdin of=/dev/null bs={bytes_per_tick} status=none")
 }
+
+/// A shell, to which all that is typed is one comment that never ends ([`Form::Comment`]): what the original's
+/// servers ran before v2.6, without the prompt that would fall among the echo.
+pub const SHELL_COMMAND: &str = "exec env PS1= sh";
 
 /// Gives back what is typed byte for byte: see [`Echo::Raw`].
 ///

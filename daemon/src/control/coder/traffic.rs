@@ -10,13 +10,14 @@ use futures_util::StreamExt;
 use scale_api::coder::{Backend, PREFLIGHT_TIME_MAX, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::spec::{self, File, GroupSpec, Spec};
-use scale_api::typed::{Kind, Profile, Typed};
+use scale_api::typed::{Form, Kind, Profile, Typed};
 use scale_coder::client::Client;
 use scale_coder::config::Config;
 use scale_coder::flows::find::{FoundWorkspace, Query, find_workspaces, parse_range};
 use scale_coder::preflight::{self, Ask};
 use scale_coder::secret::Token;
-use scale_proto::coder::{self as proto, RAW_COMMAND, TerminalRequest, Uuid};
+use scale_coder::version::Version;
+use scale_proto::coder::{self as proto, RAW_COMMAND, SHELL_COMMAND, TerminalRequest, Uuid};
 
 use super::look::{PACE, many};
 use super::{invalid, reach, wall_now};
@@ -188,8 +189,19 @@ impl Traffic<'_> {
         let kind = if ask.app.is_some() { Kind::App } else { Kind::Terminal };
         let profile =
             if kind == Kind::App && ask.profile == Profile::Raw { Profile::Paced } else { ask.profile };
-        group.typed = Some(Typed { kind, profile, fast_close: ask.fast_close, ..Typed::default() });
+        group.typed = Some(Typed { kind, profile, form: self.form(), fast_close: ask.fast_close });
         Ok(())
+    }
+
+    /// What is typed: as asked for, or as the original does it for a server of this version.
+    fn form(&self) -> Form {
+        let is_old = self.client.version().is_some_and(Version::types_comments);
+        match (&self.ask.app, self.ask.form) {
+            (None, Some(form)) => form,
+            (None, None) if is_old => Form::Comment,
+            // Apps came after the comments.
+            _ => Form::Line,
+        }
     }
 
     /// A token of each workspace's owner, where the deployment does not let an owner of the site into
@@ -234,8 +246,11 @@ impl Traffic<'_> {
         let mut session = [0; 16];
         session[..8].copy_from_slice(&scale_ring::host::random_seed().to_ne_bytes());
         session[8..].copy_from_slice(&scale_ring::host::random_seed().to_ne_bytes());
-        let command =
-            if ask.profile == Profile::Raw { RAW_COMMAND.to_owned() } else { proto::paced_command(bytes) };
+        let command = match (ask.profile, self.form()) {
+            (Profile::Raw, _) => RAW_COMMAND.to_owned(),
+            (_, Form::Line) => proto::paced_command(bytes),
+            (_, Form::Comment) => SHELL_COMMAND.to_owned(),
+        };
         let mut request = TerminalRequest::new(agent, Uuid::from_random(session), &command);
         request.backend = match ask.backend {
             Backend::Auto => proto::Backend::Auto,

@@ -285,7 +285,8 @@ fn typed(group: &GroupSpec, seed: u64) -> Payload {
 fn terminal(group: &GroupSpec) -> Option<Terminal> {
     let typed = group.typed.filter(|typed| typed.kind == Kind::Terminal)?;
     let echo = if typed.profile == Profile::Raw { Echo::Raw } else { Echo::Cooked };
-    Some(Terminal { echo, fast_close: typed.fast_close })
+    let comment = typed.form == spec_typed::Form::Comment && echo == Echo::Cooked;
+    Some(Terminal { echo, comment, fast_close: typed.fast_close })
 }
 
 /// Tick in ns and bytes a tick of a group before its steps.
