@@ -183,7 +183,7 @@ fn load(load: &Load) -> Vec<String> {
 
 /// The report.
 pub fn report(report: &Report) -> String {
-    if let Some(outcome) = &report.coder {
+    if let Some(outcome) = report.coder.as_ref().filter(|outcome| outcome.traffic.is_none()) {
         return crate::coder::render::report(report, outcome);
     }
     let mut lines = vec![
@@ -217,6 +217,9 @@ pub fn report(report: &Report) -> String {
             String::new()
         }
     ));
+    if let Some(outcome) = &report.coder {
+        lines.extend(crate::coder::render::traffic(outcome));
+    }
     let busy: Vec<String> = report
         .generator
         .workers

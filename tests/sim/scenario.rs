@@ -316,11 +316,13 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     }
     let text = dice.chance(20);
     let typed = !text && protocol != Protocol::Tcp && dice.chance(30);
-    let terminal = (typed && traffic == Traffic::Echo && dice.chance(70))
-        .then(|| Terminal { echo: dice.of(&[Echo::Cooked, Echo::Raw]), comment: false, fast_close: dice.chance(30) });
+    let terminal = (typed && traffic == Traffic::Echo && dice.chance(70)).then(|| Terminal {
+        echo: dice.of(&[Echo::Cooked, Echo::Raw]),
+        comment: false,
+        fast_close: dice.chance(30),
+    });
     let endpoint = endpoint(number, protocol, (traffic, terminal), dice, *weather, tables);
-    let form =
-        if typed { dice.of(&[Form::Line, Form::Line, Form::Comment]) } else { Form::Line };
+    let form = if typed { dice.of(&[Form::Line, Form::Line, Form::Comment]) } else { Form::Line };
     let terminal = terminal.map(|terminal| Terminal {
         comment: form == Form::Comment && terminal.echo == Echo::Cooked,
         ..terminal

@@ -341,6 +341,10 @@ parts! {
         failed_things: Vec<FailedThing>,
         /// How long each phase took.
         phases: Phases,
+        /// Of traffic alone: how far it reached.
+        traffic: Option<Traffic>,
+        /// Once all is over, each thing by itself; at most [`THINGS_LISTED_MAX`].
+        things: Vec<Ran>,
         /// What was deleted; absent where nothing was to be.
         cleanup: Option<Cleaned>,
         /// Requests and their answers.
@@ -353,6 +357,43 @@ parts! {
         owned: u64,
         /// What should be known.
         warnings: Vec<String>,
+    }
+    /// What traffic reaches.
+    Traffic {
+        /// Streams to the workspaces.
+        streams: u64,
+        /// Workspaces that get none.
+        skipped: u64,
+        /// Those, with why; at most [`THINGS_LISTED_MAX`].
+        skipped_workspaces: Vec<Skipped>,
+    }
+    /// A workspace that gets no traffic.
+    Skipped {
+        /// Its name.
+        name: String,
+        /// Its owner's name.
+        owner: String,
+        /// Why not.
+        why: String,
+    }
+    /// A thing's own result.
+    Ran {
+        /// Its name.
+        name: String,
+        /// Of a workspace, once known.
+        owner: Option<String>,
+        /// The workspace's agent.
+        agent: Option<String>,
+        /// The class of its failure.
+        error: Option<String>,
+        /// Unix time.
+        started_at: f64,
+        /// How long it took.
+        seconds: f64,
+        /// Payload that came in; of traffic.
+        bytes_read: Option<u64>,
+        /// Payload that went; of traffic.
+        bytes_written: Option<u64>,
     }
     /// A class of failures.
     ClassFailures {

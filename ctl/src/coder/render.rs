@@ -163,6 +163,28 @@ fn cleaned(cleaned: &Cleaned) -> Vec<String> {
     lines
 }
 
+/// The workspaces behind a run of traffic.
+pub fn traffic(outcome: &Outcome) -> Vec<String> {
+    let site = &outcome.site;
+    let mut line =
+        format!("workspaces:   {} on {} ({})", thousands(outcome.requested), site.host, site.version);
+    let skipped = outcome.traffic.as_ref().map_or(0, |traffic| traffic.skipped);
+    for (count, what) in [(outcome.failed, "failed"), (skipped, "could not be driven")] {
+        if count > 0 {
+            line += &format!(", {} {what}", thousands(count));
+        }
+    }
+    let mut lines = vec![line];
+    lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
+    if outcome.replicas.len() > 1 {
+        let by: Vec<String> =
+            outcome.replicas.iter().map(|(address, n)| format!("{address} {}", thousands(*n))).collect();
+        lines.push(format!("addresses:    streams opened: {}", by.join(", ")));
+    }
+    lines.extend(outcome.warnings.iter().map(|warning| format!("! {warning}")));
+    lines
+}
+
 /// The result.
 pub fn report(report: &Report, outcome: &Outcome) -> String {
     let site = &outcome.site;

@@ -1,9 +1,11 @@
 //! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
 //! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] and [`workers`] while it goes,
+//! [`fleet`] the workspaces behind its streams,
 //! [`saturation`] whether we are the limit, [`parts`], [`result`] and [`histograms`] what it came to,
 //! [`store`] what is kept of it.
 
 pub mod fit;
+pub mod fleet;
 pub mod histograms;
 pub mod parts;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! A run while it goes: its workers' snapshots become one event a second, metrics, checkpoints,
 //! and at last the report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -9,11 +10,13 @@ use scale_api::report::{self, Event, Mark, Report, SeriesRow};
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
+use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::stream::meter::{Counters, Figure, Histograms};
 use crate::worker::share::{GroupPhase, StreamResult};
 use crate::worker::{Command, Snapshot};
 
+use super::fleet::{self, Fleet, Seen};
 use super::histograms::{self, Serialised};
 use super::parts::{self, OpenAtEnd};
 use super::plan::{Plan, base_pace};
@@ -58,6 +61,7 @@ pub struct Supervisor {
     paused: bool,
     hopeless_told: bool,
     warnings: Vec<String>,
+    fleet: Option<Fleet>,
 }
 
 /// Seconds since 1970.
@@ -113,7 +117,30 @@ impl Supervisor {
             host,
             paused: false,
             hopeless_told: false,
+            fleet: None,
         })
+    }
+
+    /// Says which workspaces its streams belong to.
+    pub fn set_fleet(&mut self, fleet: Fleet) {
+        self.fleet = Some(fleet);
+    }
+
+    /// The `coder` part of the report.
+    fn coder(&self) -> Option<scale_api::coder::Outcome> {
+        let fleet = self.fleet.as_ref()?;
+        let mut opened = BTreeMap::new();
+        for (address, count) in self.workers.iter().flat_map(|worker| &worker.opened) {
+            *opened.entry(*address).or_default() += count;
+        }
+        Some(fleet.outcome(&Seen {
+            streams: &self.streams,
+            opened: &opened,
+            limited: self.counters().failures.0[Class::Http429 as usize],
+            started_at: self.started_at,
+            seconds: wall_seconds() - self.started_at,
+            is_over: self.is_finished(),
+        }))
     }
 
     /// Takes what workers handed over. `true`: a second is complete, and [`Self::event`] is new.
@@ -209,6 +236,9 @@ impl Supervisor {
             ((*name).to_owned(), groups.clone().map(|group| self.standing(group, *standing)).sum())
         });
         let mut warnings = self.warnings.clone();
+        if self.fleet.is_some() {
+            warnings.extend(fleet::limiter_warning(sums.failures.0[Class::Http429 as usize]));
+        }
         if self.saturation.is_now() {
             warnings.push("the generator is the limit: response times include its own lateness".into());
         }
@@ -485,6 +515,7 @@ impl Supervisor {
             marks: self.marks.clone(),
             series: self.series.clone(),
             host: self.host.clone(),
+            coder: self.coder(),
             ..Report::default()
         };
         result::judge(&mut report, groups, &Ending { aborted: self.aborted.clone(), saturated_long: long });

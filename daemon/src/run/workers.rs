@@ -1,5 +1,6 @@
 //! A run's workers as its supervisor knows them: started, their snapshots added up, lost or ended.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
@@ -41,6 +42,8 @@ pub(super) struct Hand {
     /// The last second that it handed over.
     pub second: u64,
     pub ring: RingCounters,
+    /// Streams opened, by address.
+    pub opened: Vec<(SocketAddr, u64)>,
     /// It has handed over everything, or is lost.
     pub finished: bool,
     /// Histograms since they were last taken.
@@ -131,6 +134,7 @@ impl Hand {
             turn_max: 0.0,
             second: 0,
             ring: RingCounters::default(),
+            opened: Vec::new(),
             finished: false,
             histograms: Vec::new(),
         }
@@ -161,6 +165,7 @@ impl Hand {
         self.groups = snapshot.groups;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
+        self.opened = snapshot.opened;
         self.finished |= snapshot.finished.is_some();
         snapshot.finished.unwrap_or_default()
     }

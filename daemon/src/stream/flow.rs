@@ -4,6 +4,7 @@ use scale_ring::Time;
 
 use crate::load::Payload;
 
+use super::class::Class;
 use super::unanswered::{Message, Pool, Unanswered};
 
 /// Where a stream stands.
@@ -86,6 +87,14 @@ pub struct Stream {
     pub first_sent: Time,
     /// Payload bytes sent on this connection.
     pub connection_bytes: u64,
+    /// Payload bytes sent on former ones.
+    pub former_bytes: u64,
+    /// Payload bytes that came, over the whole run.
+    pub received: u64,
+    /// Open connections lost.
+    pub losses: u32,
+    /// Why it last failed to open, or was lost.
+    pub failure: Option<Class>,
     /// Response times of steady state.
     pub responses: Responses,
 }
@@ -142,6 +151,10 @@ impl Stream {
             bytes: 0,
             first_sent: Time::NEVER,
             connection_bytes: 0,
+            former_bytes: 0,
+            received: 0,
+            losses: 0,
+            failure: None,
             responses: Responses::default(),
         }
     }
@@ -182,6 +195,11 @@ impl Stream {
         // An echo of something else says that positions do not match: no response time is right.
         self.response_invalid |= !same;
         (Echo::Whole { message, bytes: bytes as u32, same }, rest)
+    }
+
+    /// What was sent on its connection counts as sent on a former one.
+    pub fn end_connection(&mut self) {
+        self.former_bytes += std::mem::take(&mut self.connection_bytes);
     }
 
     /// The connection is lost or over: hands out what will not be answered, oldest first.

@@ -11,7 +11,7 @@ use crate::stream::flow::{NO_CONNECTION, Standing, Stream};
 use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
-use super::share::GroupPhase;
+use super::share::{ADDRESSES_MAX, GroupPhase};
 use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, INTERRUPT_WAIT_NS, LAUNCHES_MAX, Worker, kind};
 
 /// Source ports tried for one socket when others hold them.
@@ -215,7 +215,8 @@ impl<R: Ring> Worker<R> {
 
     /// An attempt came to nothing; its connection, if there was one, has ended.
     pub(super) fn attempt_failed(&mut self, stream: u32, class: Class, now: Time) {
-        let flow = &self.streams[stream as usize];
+        let flow = &mut self.streams[stream as usize];
+        flow.failure = Some(class);
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
         let cell = timeline.cell_now(flow.target);
@@ -305,13 +306,28 @@ impl<R: Ring> Worker<R> {
         flow.attempts = 0;
         flow.answered = false;
         flow.first_sent = Time::NEVER;
-        flow.connection_bytes = 0;
+        flow.end_connection();
+        self.note_address(index);
         self.stand(stream, Standing::Open);
         if !self.is_wanted(stream) {
             return self.close(index, now);
         }
         self.send_first_message(index, now);
         self.arm(stream, now);
+    }
+
+    /// Counts a stream that was opened at its address.
+    fn note_address(&mut self, index: u32) {
+        let Self { connections, share, opened, .. } = self;
+        let connection = connections[index as usize].as_ref().expect("a live connection");
+        let row = share.endpoints[connection.endpoint as usize].addresses as usize;
+        // The name may have been resolved again meanwhile, to fewer addresses.
+        let Some(address) = share.addresses[row].get(connection.address as usize) else { return };
+        if let Some((_, count)) = opened.iter_mut().find(|(known, _)| known == address) {
+            *count += 1;
+        } else if opened.len() < ADDRESSES_MAX {
+            opened.push((*address, 1));
+        }
     }
 
     /// Records how long a phase of opening took, and begins the next.
@@ -355,7 +371,8 @@ impl<R: Ring> Worker<R> {
             }
             Phase::Open => {
                 self.farewell(index);
-                let flow = &self.streams[stream as usize];
+                let flow = &mut self.streams[stream as usize];
+                (flow.failure, flow.losses) = (Some(class), flow.losses + 1);
                 let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
                 self.meter.counters(cell).disconnects.count(class);
                 self.abandon(index, false, now);

@@ -109,6 +109,7 @@ impl<R: Ring> Worker<R> {
             if leaving && flow.unanswered.is_empty() {
                 return;
             }
+            flow.received += received.len() as u64;
             if !flow.answered && !terminal {
                 flow.answered = true;
                 let from = if flow.first_sent == Time::NEVER { opened_at } else { flow.first_sent };
@@ -279,7 +280,7 @@ impl<R: Ring> Worker<R> {
         if !in_order && !echo {
             meter.counters(timeline.cell_now(flow.target)).payload_open += flow.connection_bytes;
         }
-        flow.connection_bytes = 0;
+        flow.end_connection();
         while let Some(message) = flow.abandon(pool) {
             let cell = timeline.cell(message.due, flow.target);
             let counters = meter.counters(cell);

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use scale_ring::{RingCounters, Time};
 
 use crate::load::{Endpoint, Group, MessageSize};
+use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::stream::meter::Cell;
 
@@ -126,11 +127,16 @@ pub struct Snapshot {
     pub ring: RingCounters,
     /// Source ports that were taken by others.
     pub ports_in_use: u64,
+    /// Streams opened so far, by address; the first [`ADDRESSES_MAX`].
+    pub opened: Vec<(SocketAddr, u64)>,
     /// Present at the end: every stream's own figures.
     pub finished: Option<Vec<StreamResult>>,
 }
 
-/// One stream's own figures, to rank streams by.
+/// Addresses that are told apart in [`Snapshot::opened`].
+pub const ADDRESSES_MAX: usize = 64;
+
+/// One stream's own figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamResult {
     /// Index of its group.
@@ -145,4 +151,12 @@ pub struct StreamResult {
     pub bytes: u64,
     /// Ticks missed by back-pressure.
     pub stalls: u32,
+    /// Payload bytes that went, over the whole run.
+    pub sent: u64,
+    /// Payload bytes that came, over the whole run.
+    pub received: u64,
+    /// Open connections lost.
+    pub losses: u32,
+    /// Why it last failed to open, or was lost.
+    pub failure: Option<Class>,
 }

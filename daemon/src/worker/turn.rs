@@ -13,6 +13,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
 use hdrhistogram::Histogram;
@@ -26,7 +27,7 @@ use crate::stream::unanswered::Pool;
 
 use super::inbox::Inbox;
 use super::ports::Ports;
-use super::share::{Command, GroupGauges, GroupPhase, Share, Snapshot, StreamResult};
+use super::share::{ADDRESSES_MAX, Command, GroupGauges, GroupPhase, Share, Snapshot, StreamResult};
 use super::timeline::{Step, Timeline};
 use super::wheel::Wheel;
 
@@ -95,6 +96,8 @@ pub struct Worker<R> {
     pub(super) pool: Pool,
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
+    /// Streams opened, by address.
+    pub(super) opened: Vec<(SocketAddr, u64)>,
     pub(super) random: Random,
     completions: Vec<Completion>,
     pub(super) fired: Vec<(u32, Time)>,
@@ -131,6 +134,7 @@ impl<R: Ring> Worker<R> {
             pool: Pool::new(Pool::MAX),
             ports: Ports::new(share.ports, share.ports_reserved.clone(), seed),
             ports_in_use: 0,
+            opened: Vec::with_capacity(ADDRESSES_MAX),
             random: Random::new(seed),
             completions: Vec::with_capacity(DRAIN_BATCH),
             fired: Vec::with_capacity(SEND_BATCH),
@@ -336,6 +340,10 @@ impl<R: Ring> Worker<R> {
                 response_p99_ns: stream.responses.p99_ns(),
                 bytes: stream.bytes,
                 stalls: stream.stalls,
+                sent: stream.former_bytes + stream.connection_bytes,
+                received: stream.received,
+                losses: stream.losses,
+                failure: stream.failure,
             };
             self.streams.iter().map(result).collect()
         });
@@ -349,6 +357,7 @@ impl<R: Ring> Worker<R> {
             turns: std::mem::replace(&mut self.turns, Self::turns()),
             ring: self.ring.counters(),
             ports_in_use: self.ports_in_use,
+            opened: self.opened.clone(),
             finished,
         };
         // Control has gone only when the daemon ends; then nobody wants the figures.

@@ -1,11 +1,13 @@
 //! `workspace-traffic` against the stand-in: real shells, emulated terminals, apps, and what goes wrong.
 
+use std::time::Duration;
+
 use scale_api::report::Report;
 use scale_api::typed::Form;
 use scale_tests::Daemon;
 use serde_json::Value;
 
-use super::{Standin, create};
+use super::{Standin, create, outcome};
 
 const LOAD: [&str; 9] = [
     "workspace-traffic",
@@ -19,10 +21,11 @@ const LOAD: [&str; 9] = [
     "0",
 ];
 
+const BRISK: &str = "build_time = '50ms'\nbuild_jitter = '50ms'\nagent_time = '50ms'\n";
+
 /// A deployment with as many workspaces.
 fn with_workspaces(settings: &str, faults: &str, count: &str) -> (Standin, Daemon) {
-    let brisk = "build_time = '50ms'\nbuild_jitter = '50ms'\nagent_time = '50ms'\n";
-    let (standin, daemon) = (Standin::start(&format!("{brisk}{settings}"), faults), Daemon::start());
+    let (standin, daemon) = (Standin::start(&format!("{BRISK}{settings}"), faults), Daemon::start());
     let (code, report) = standin.flow(&daemon, &create(count, &["--no-cleanup"]));
     assert_eq!(code, 0, "{:?}", report.verdict);
     (standin, daemon)
@@ -100,11 +103,49 @@ fn an_agent_that_cannot_be_reached_and_a_server_that_resets_have_their_classes()
                   [[fault]]\nkind = 'reset'\non = 'GET /api/v2/workspaceagents/*/pty'\nafter = '1s'\nworkspace = 'scaletest-*-2'\n";
     let (standin, daemon) = with_workspaces("terminals = 'emulated'\n", faults, "4");
     let (code, report) = drive(&standin, &daemon, &[]);
+    let coder = outcome(&report);
+    assert_eq!((coder.requested, coder.succeeded, coder.failed), (4, 2, 2), "{coder:?}");
+    let named = |class: &str| {
+        let failed: Vec<_> = coder.failed_things.iter().filter(|thing| thing.class == class).collect();
+        assert_eq!((failed.len(), coder.failures[class].count), (1, 1), "{coder:?}");
+        failed[0].name.clone()
+    };
+    assert!(named("agent_unreachable").ends_with("-1") && named("reset").ends_with("-2"), "{coder:?}");
+    assert_eq!(coder.things.iter().filter(|thing| thing.error.is_none()).count(), 2, "{coder:?}");
     let load = &report.load;
     assert_eq!((code, load.streams_opened), (99, 3), "{load:?}");
     assert_eq!(load.connect_failures.get("agent_unreachable"), Some(&1), "{load:?}");
     assert_eq!(load.disconnects.values().sum::<u64>(), 1, "{load:?}");
     assert_eq!(load.disconnects.get("reset"), Some(&1), "{load:?}");
+    standin.end();
+}
+
+#[test]
+fn the_report_says_where_the_traffic_went_and_that_a_limiter_was_in_the_way() {
+    let refused = "[[fault]]\nkind = 'too_many_requests'\non = 'GET /api/v2/workspaceagents/*/pty'\ntimes = 1\n\
+                   [[fault]]\nkind = 'agent_never'\nworkspace = 'scaletest-*-3'\n";
+    let (standin, daemon) =
+        (Standin::start(&format!("{BRISK}terminals = 'emulated'\n"), refused), Daemon::start());
+    let (code, report) = standin.flow(&daemon, &create("4", &["--no-cleanup", "--no-wait-for-agents"]));
+    assert_eq!(code, 0, "{:?}", report.verdict);
+    std::thread::sleep(Duration::from_millis(500));
+    let (code, report) = drive(&standin, &daemon, &["--streams-per-workspace", "2"]);
+    assert_eq!((code, report.load.streams_opened), (99, 5), "{:?}", report.load);
+    let coder = outcome(&report);
+    let traffic = coder.traffic.as_ref().expect("traffic");
+    assert_eq!((coder.requested, coder.failed, traffic.streams, traffic.skipped), (3, 1, 6, 1), "{coder:?}");
+    let skipped = &traffic.skipped_workspaces[0];
+    assert!(skipped.name.ends_with("-3") && skipped.why.contains("agent"), "{skipped:?}");
+    assert_eq!(coder.replicas, [(standin.sink.address.clone(), 5)].into(), "{coder:?}");
+    assert!(coder.warnings[0].contains("CODER_DANGEROUS_DISABLE_RATE_LIMITS=true"), "{coder:?}");
+    assert_eq!((coder.site.username.as_str(), coder.ended.as_str()), ("admin", "done"), "{coder:?}");
+    let (read, written) = coder.things.iter().fold((0, 0), |(read, written), thing| {
+        (read + thing.bytes_read.unwrap_or(0), written + thing.bytes_written.unwrap_or(0))
+    });
+    assert_eq!((read, written), (report.total.payload_bytes_received, report.total.payload_bytes_sent));
+    let (_, text, _) = standin.scalectl(&daemon, &["report"]);
+    assert!(text.contains("workspaces:   3 on") && text.contains("1 could not be driven"), "{text}");
+    assert!(text.contains("http_429") && text.contains("steady state:"), "{text}");
     standin.end();
 }
 

@@ -16,7 +16,7 @@ use crate::ledger::{Kind, Ledger};
 use crate::names::Names;
 use crate::progress::State;
 use crate::secret::Token;
-use crate::time::between;
+use crate::time::{Timestamp, between};
 use crate::types::{Build, ParameterValue, User, Workspace};
 
 pub use super::wait::AgentRule;
@@ -97,6 +97,10 @@ pub struct WorkspaceResult {
     pub token: Option<Token>,
     /// Start builds, the first included.
     pub builds: u32,
+    /// When its turn came.
+    pub began: Option<Timestamp>,
+    /// Seconds from then until it was ready or had failed; `None` where it was cut off.
+    pub seconds: Option<f64>,
     /// How long it took; queue and build are the last build's.
     pub phases: Phases,
     /// Why it failed.
@@ -166,6 +170,8 @@ impl Flow<'_> {
                 agent: None,
                 token: None,
                 builds: 0,
+                began: None,
+                seconds: None,
                 phases: Phases::default(),
                 failure: None,
             })
@@ -190,7 +196,11 @@ impl Flow<'_> {
 
 impl Job<'_> {
     async fn run(self) {
+        let began = self.flow.clock.now();
+        self.note(|result| result.began = Some(began));
         let done = tokio::time::timeout(self.flow.job_timeout, self.make()).await;
+        let seconds = between(began, self.flow.clock.now()).as_secs_f64();
+        self.note(|result| result.seconds = Some(seconds));
         let failure = match done {
             Ok(Ok(())) => return self.flow.progress.set(self.index as usize, State::Ready),
             Ok(Err(failure)) => failure,

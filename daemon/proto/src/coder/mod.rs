@@ -73,8 +73,8 @@ pub use close::Outcome;
 pub use decoder::{DATA_BYTES_MAX, DEPTH_MAX, Decoder, Malformed, Said, Size};
 pub use echo::Echo;
 pub use json::{
-    INTERRUPT, INTERRUPT_AND_END, INTERRUPT_ECHO, PIECE_BYTES_MAX, RESIZE_BYTES_MAX, encode, encode_resize, encoded_bytes,
-    pieces,
+    INTERRUPT, INTERRUPT_AND_END, INTERRUPT_ECHO, PIECE_BYTES_MAX, RESIZE_BYTES_MAX, encode, encode_resize,
+    encoded_bytes, pieces,
 };
 pub use request::{Backend, RequestError, TerminalRequest, Uuid};
 pub use terminal::{Command, Ending, LINE_BYTES_MAX, Refused, Terminal};

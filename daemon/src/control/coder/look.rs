@@ -106,12 +106,17 @@ impl Ready {
 
     /// The deployment, for reports.
     pub fn wire_site(&self) -> wire::Site {
-        wire::Site {
-            host: self.client.host(),
-            version: self.site.version_text.clone(),
-            deployment_id: self.site.deployment.clone(),
-            username: self.site.me.username.clone(),
-        }
+        wire_site(&self.client, &self.site)
+    }
+}
+
+/// A deployment, for reports.
+pub fn wire_site(client: &Client, site: &Site) -> wire::Site {
+    wire::Site {
+        host: client.host(),
+        version: site.version_text.clone(),
+        deployment_id: site.deployment.clone(),
+        username: site.me.username.clone(),
     }
 }
 

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use scale_api::coder::{ClassFailures, Cleaned, FailedThing, Outcome, Phases, Requests, THINGS_LISTED_MAX};
+use scale_api::coder::{
+    ClassFailures, Cleaned, FailedThing, Outcome, Phases, Ran, Requests, THINGS_LISTED_MAX,
+};
 use scale_api::report::{Exit, Figure, Outcome as How, Verdict};
 use scale_api::units::thousands;
 use scale_coder::class::Failure;
 use scale_coder::client::Client;
 use scale_coder::flows::cleanup;
-use scale_coder::flows::create::{CreatedWorkspaces, Phases as Took};
+use scale_coder::flows::create::{CreatedWorkspaces, Phases as Took, WorkspaceResult};
 use scale_coder::flows::users::CreatedUsers;
 use scale_coder::ledger;
+use scale_coder::time::{Timestamp, between};
 
 use super::look::kind;
 
@@ -75,6 +78,7 @@ pub fn note_users(outcome: &mut Outcome, created: &CreatedUsers) {
 pub fn note_workspaces(outcome: &mut Outcome, created: &CreatedWorkspaces) {
     let rows = created.workspaces.iter().map(|one| (one.name.as_str(), one.failure.as_ref()));
     note_failures(outcome, "workspace", rows);
+    outcome.things = created.workspaces.iter().filter_map(ran).take(THINGS_LISTED_MAX).collect();
     let phase = |of: fn(&Took) -> Option<f64>| {
         figure(created.workspaces.iter().filter_map(|workspace| of(&workspace.phases)).collect())
     };
@@ -84,6 +88,20 @@ pub fn note_workspaces(outcome: &mut Outcome, created: &CreatedWorkspaces) {
         build: phase(|took| took.build),
         agent: phase(|took| took.agent),
     };
+}
+
+/// A workspace's own result; `None`: its turn never came.
+fn ran(workspace: &WorkspaceResult) -> Option<Ran> {
+    let began = workspace.began?;
+    Some(Ran {
+        name: workspace.name.clone(),
+        owner: workspace.owner.clone(),
+        agent: workspace.agent.as_ref().map(|agent| agent.name.clone()),
+        error: workspace.failure.as_ref().map(|failure| failure.class.name().to_owned()),
+        started_at: between(Timestamp::UNIX_EPOCH, began).as_secs_f64(),
+        seconds: workspace.seconds.unwrap_or_else(|| between(began, super::wall_now()).as_secs_f64()),
+        ..Ran::default()
+    })
 }
 
 /// Things were deleted.

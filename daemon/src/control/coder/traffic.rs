@@ -7,21 +7,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use scale_api::coder::{Backend, PREFLIGHT_TIME_MAX, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use scale_api::coder::{
+    Backend, PREFLIGHT_TIME_MAX, Skipped, TrafficBegun, TrafficRequest, WorkspaceTraffic,
+};
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::spec::{self, File, GroupSpec, Spec};
 use scale_api::typed::{Form, Kind, Profile, Typed};
 use scale_coder::client::Client;
 use scale_coder::config::Config;
-use scale_coder::flows::find::{FoundWorkspace, Query, find_workspaces, parse_range};
+use scale_coder::flows::find::{FoundWorkspace, FoundWorkspaces, Query, find_workspaces, parse_range};
 use scale_coder::preflight::{self, Ask};
 use scale_coder::secret::Token;
 use scale_coder::version::Version;
 use scale_proto::coder::{self as proto, RAW_COMMAND, SHELL_COMMAND, TerminalRequest, Uuid};
 
-use super::look::{PACE, many};
+use super::look::{PACE, many, wire_site};
 use super::{invalid, reach, wall_now};
 use crate::control::state::State;
+use crate::run::fleet::{Driven, Fleet, Workspace};
 use crate::run::targets::Action;
 
 /// Tokens minted at once, where each owner needs one.
@@ -45,7 +48,7 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
         let config = Config { pace: PACE, ..config };
         let mut client = Client::new(config, token).map_err(|error| invalid(error.to_string()))?;
         let ask = Ask { now: wall_now(), planned: length(&spec), deployment: None };
-        let site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
+        let mut site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
         targets
             .check_deployment(&client.host(), site.deployment.as_deref(), &[Action::Traffic])
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
@@ -56,7 +59,8 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
         spec.environment.insert("coder_host".into(), client.host());
         spec.environment.insert("coder_version".into(), site.version_text.clone());
         said.lines[0] += &format!(" on {} ({version})", client.host());
-        said.warnings.splice(0..0, site.warnings);
+        said.warnings.splice(0..0, std::mem::take(&mut site.warnings));
+        said.fleet.site = wire_site(&client, &site);
         Ok::<_, Problem>(said)
     };
     let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
@@ -70,6 +74,9 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
     (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
     let (spec, plan) = crate::control::resolve::plan(spec, host, targets).await?;
     let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
+    if let (Some(_), Some(run)) = (&started.id, state.borrow_mut().run()) {
+        run.set_fleet(said.fleet);
+    }
     started.plan.lines.splice(0..0, said.lines);
     started.plan.warnings.splice(0..0, said.warnings);
     Ok(started)
@@ -91,6 +98,8 @@ fn length(spec: &Spec) -> Duration {
 struct Said {
     lines: Vec<String>,
     warnings: Vec<String>,
+    /// Whose streams they are.
+    fleet: Fleet,
 }
 
 struct Traffic<'a> {
@@ -153,6 +162,7 @@ impl Traffic<'_> {
                 ),
             ],
             warnings,
+            fleet: fleet(found, conns),
         })
     }
 
@@ -258,6 +268,19 @@ impl Traffic<'_> {
             Backend::Screen => proto::Backend::Screen,
         };
         Ok(request.path().trim_start_matches('/').to_owned())
+    }
+}
+
+/// What the run's report says of `found`, which the streams of its one group take in turn.
+fn fleet(found: FoundWorkspaces, conns: u64) -> Fleet {
+    let workspaces = found.workspaces.into_iter().take(conns as usize);
+    let workspace =
+        |found: FoundWorkspace| Workspace { name: found.name, owner: found.owner, agent: found.agent.name };
+    let skipped = found.skipped.into_iter();
+    Fleet {
+        driven: vec![Driven { group: 0, workspaces: workspaces.map(workspace).collect(), streams: conns }],
+        skipped: skipped.map(|one| Skipped { name: one.name, owner: one.owner, why: one.why }).collect(),
+        ..Fleet::default()
     }
 }
 
