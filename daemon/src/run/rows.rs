@@ -45,16 +45,17 @@ impl Rows {
 pub struct Words<'a>(Option<&'a Rows>);
 
 impl<'a> Words<'a> {
-    /// For `texts`, in whose paths nothing may be left that looks like a column and is none.
+    /// For `texts`, in whose hosts and paths nothing may be left that looks like a column and is none.
     ///
     /// # Errors
-    /// A path names no column, or a column is named nowhere.
+    /// A host or path names no column, or a column is named nowhere.
     pub fn new(rows: Option<&'a Rows>, texts: &[Endpoint]) -> Result<Self, Problem> {
         let columns = rows.map_or(&[][..], |rows| &rows.columns);
         let known = |name: &str| name == "n" || columns.iter().any(|column| column == name);
         let there = || [&["n".to_owned()], columns].concat().join("}, {");
         for endpoint in texts {
-            if let Some(name) = places(&endpoint.path).find(|name| !known(name)) {
+            let mut named = places(&endpoint.host).chain(places(&endpoint.path));
+            if let Some(name) = named.find(|name| !known(name)) {
                 return Err(invalid(format!(
                     "{{{name}}} in a target is no column of --rows; there are {{{}}}",
                     there()
@@ -62,9 +63,12 @@ impl<'a> Words<'a> {
             }
         }
         let named = |name: &str| {
-            texts
-                .iter()
-                .any(|text| places(&text.path).chain(places(&text.headers)).any(|place| place == name))
+            texts.iter().any(|text| {
+                [&text.host, &text.path, &text.headers]
+                    .into_iter()
+                    .flat_map(|text| places(text))
+                    .any(|it| it == name)
+            })
         };
         if !columns.is_empty() && !columns.iter().any(|column| named(column)) {
             return Err(invalid(format!(

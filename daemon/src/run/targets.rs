@@ -75,7 +75,7 @@ struct Rule {
 
 impl Rule {
     fn allows(&self, host: &str, address: SocketAddr) -> bool {
-        self.host.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(host))
+        self.host.as_deref().is_none_or(|name| is_named(name, host))
             && self.addresses.iter().any(|net| net.contains(&address.ip()))
             && (self.ports.is_empty() || self.ports.contains(&address.port()))
     }
@@ -92,6 +92,17 @@ impl Rule {
         }
         text
     }
+}
+
+/// Whether `name`, which may begin with `*.`, means `host`.
+fn is_named(name: &str, host: &str) -> bool {
+    let Some(parent) = name.strip_prefix('*').filter(|rest| rest.starts_with('.')) else {
+        return name.eq_ignore_ascii_case(host);
+    };
+    let Some((first, rest)) = host.split_at_checked(host.len().saturating_sub(parent.len())) else {
+        return false;
+    };
+    !first.is_empty() && rest.eq_ignore_ascii_case(parent)
 }
 
 impl Targets {
@@ -236,10 +247,27 @@ mod tests {
         assert!(allowed("gw", "10.9.9.9:443", 100));
         assert!(!allowed("gw", "10.9.9.9:443", 101) && !allowed("gw", "10.9.9.9:80", 1));
         assert!(
-            !allowed("other", "10.9.9.9:443", 1)
+            !allowed("x.gw", "10.9.9.9:443", 1)
+                && !allowed("other", "10.9.9.9:443", 1)
                 && !allowed("gw", "11.0.0.1:443", 1)
                 && !allowed("l", "127.0.0.1:1", 1)
         );
+    }
+
+    #[test]
+    fn a_rule_may_be_for_all_names_below_one() {
+        for (host, is_named) in [
+            ("a.apps.example.com", true),
+            ("wsec--main--w--u.Apps.example.com", true),
+            (".apps.example.com", false),
+            ("apps.example.com", false),
+            ("example.com", false),
+            ("a.apps.example.com.evil", false),
+            ("é", false),
+        ] {
+            assert_eq!(super::is_named("*.apps.example.com", host), is_named, "{host}");
+        }
+        assert!(!super::is_named("*", "a"));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::load::{
 use crate::run::rows::{Rows, Words};
 use crate::run::targets::Targets;
 
+/// The longest host name (RFC 1035 §2.3.4).
+const HOST_BYTES_MAX: usize = 253;
 /// Socket buffers, where they are not given: so many messages, within these bounds.
 const SOCKET_BUFFER_TICKS: u64 = 4;
 const SOCKET_BUFFER_MIN: u64 = 16 << 10;
@@ -141,14 +143,21 @@ impl Tables {
         };
         let parsed: Vec<Target> =
             group.target.iter().map(|t| Target::parse(t).map_err(invalid)).collect::<Result<_, _>>()?;
-        let filled =
-            rows.is_some() || headers.contains("{n}") || parsed.iter().any(|t| t.path.contains("{n}"));
+        let filled = rows.is_some()
+            || headers.contains("{n}")
+            || parsed.iter().any(|t| t.path.contains("{n}") || t.host.contains("{n}"));
         let total_weight: u64 = parsed.iter().map(|t| u64::from(t.weight)).sum();
         let mut tls_config = None;
         let mut bases = Vec::new();
         for (number, target) in parsed.iter().enumerate() {
             let streams = (u64::from(conns) * u64::from(target.weight)).div_ceil(total_weight);
+            let has_column = target.host.contains('{');
             let (host, port) = match &group.connect_to {
+                None if has_column => {
+                    return Err(invalid(format!(
+                        "the host of {target} is another one for each stream; say where all of them are: --connect-to HOST:PORT"
+                    )));
+                }
                 None => (target.host.clone(), target.port),
                 Some(to) => spec::connect_to(to).expect("checked by the spec"),
             };
@@ -169,9 +178,10 @@ impl Tables {
                 if tls_config.is_none() {
                     tls_config = Some(self.tls(group)?);
                 }
-                let name = ServerName::try_from(target.host.clone())
-                    .map_err(|_| invalid(format!("`{}` is no name for TLS", target.host)))?;
-                Some(Arc::new(TlsName { name, config: tls_config.clone().expect("just made") }))
+                let config = tls_config.clone().expect("just made");
+                // Rows fill in a name of their own.
+                let host = if has_column { "rows" } else { &target.host };
+                Some(Arc::new(TlsName { name: tls_name(host)?, config }))
             } else {
                 None
             };
@@ -210,6 +220,10 @@ impl Tables {
                 return Err(invalid("a value of --rows puts a space into the path; write %20"));
             }
             endpoint.headers = words.fill(&endpoint.headers, number)?.into();
+            let target = &parsed[usize::from(endpoint.target)];
+            if target.host.contains('{') {
+                fill_host(&mut endpoint, &words.fill(&target.host, number)?, target)?;
+            }
             self.endpoints.push(endpoint);
         }
         // A stream takes the row at its number modulo theirs, wherever the numbers begin.
@@ -266,6 +280,27 @@ impl Tables {
         };
         scale_proto::tls::client_config(&settings).map_err(|error| invalid(error.to_string()))
     }
+}
+
+fn tls_name(host: &str) -> Result<ServerName<'static>, Problem> {
+    ServerName::try_from(host.to_owned()).map_err(|_| invalid(format!("`{host}` is no name for TLS")))
+}
+
+/// A stream's own host name, for the request and for TLS.
+fn fill_host(endpoint: &mut Endpoint, host: &str, target: &Target) -> Result<(), Problem> {
+    let is_name =
+        |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || !is_name(host) {
+        return Err(invalid(format!(
+            "--rows makes the host of {target} to `{}`, which is no host name: letters, digits, `.`, `-` and `_`, at most {HOST_BYTES_MAX}",
+            host.chars().take(HOST_BYTES_MAX).collect::<String>()
+        )));
+    }
+    endpoint.host = Target { host: host.to_owned(), ..target.clone() }.authority().into();
+    if let Some(tls) = &endpoint.tls {
+        endpoint.tls = Some(Arc::new(TlsName { name: tls_name(host)?, config: tls.config.clone() }));
+    }
+    Ok(())
 }
 
 /// What is typed, and what comes back of it.

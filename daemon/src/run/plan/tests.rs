@@ -96,6 +96,36 @@ fn a_row_smuggles_neither_headers_nor_words_into_the_request() {
 }
 
 #[test]
+fn a_column_may_be_the_host_where_it_is_said_where_all_of_them_are() {
+    let hosts = |rows: &[u8], to: Option<&str>| {
+        let made = plan(|group| {
+            group.conns = Some(2);
+            group.target = vec!["wss://{host}.example:3000/".into()];
+            group.connect_to = to.map(str::to_owned);
+            group.rows = Some(spec::File { path: "r".into(), content: Some(rows.to_vec()) });
+        });
+        made.map(|plan| {
+            let row = |row: &Endpoint| {
+                let tls = row.tls.as_ref().expect("wss").name.to_str().into_owned();
+                (row.host.to_string(), tls, plan.addresses[row.addresses as usize].len())
+            };
+            plan.endpoints.iter().map(row).collect::<Vec<_>>()
+        })
+    };
+    let two = hosts(b"host\na--b\nc\n", Some("two:7")).map_err(|problem| problem.detail);
+    let row = |host: &str| (format!("{host}.example:3000"), format!("{host}.example"), 2);
+    assert_eq!(two, Ok(vec![row("a--b"), row("c")]));
+    let why = |rows, to| hosts(rows, to).unwrap_err().detail;
+    assert!(why(b"host\na\n", None).contains("--connect-to HOST:PORT"));
+    for bad in [&b"host\na/b\n"[..], b"host\na b\n", b"host\na:1\n", b"host\n[::1]\n"] {
+        assert!(why(bad, Some("two:7")).contains("no host name"), "{}", why(bad, Some("two:7")));
+    }
+    assert!(why(b"hots\na\n", Some("two:7")).contains("there are {n}, {hots}"));
+    let refused = hosts(b"host\na\n", Some("far:7")).unwrap_err();
+    assert_eq!(refused.code, ProblemCode::TargetRefused);
+}
+
+#[test]
 fn rows_stand_where_the_streams_of_a_part_of_a_run_look_for_them() {
     let group = GroupSpec {
         name: "main".into(),
