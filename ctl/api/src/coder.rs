@@ -123,6 +123,8 @@ pub struct WorkspaceTraffic {
     pub app: Option<String>,
     /// A workspace proxy's URL, instead of the deployment's.
     pub workspace_proxy_url: Option<String>,
+    /// Where streams connect to, `host:port`, instead of what their URL's host resolves to.
+    pub connect_to: Option<String>,
     /// How terminals are driven.
     pub profile: Profile,
     /// What is typed; absent: what the original types to a server of that version.

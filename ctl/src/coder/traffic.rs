@@ -46,6 +46,9 @@ pub struct WorkspaceTrafficFlags {
     /// A workspace proxy's URL, instead of the deployment's.
     #[arg(long, value_name = "URL")]
     pub workspace_proxy_url: Option<String>,
+    /// Connect streams here; host name and TLS name stay the URL's.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub connect_to: Option<String>,
     /// paced: the original's bytes, on time; exact: late ticks as the original has them; raw: an exact echo.
     #[arg(long, value_name = "WORD", default_value = "paced")]
     pub profile: ProfileWord,
@@ -187,6 +190,7 @@ impl WorkspaceTrafficFlags {
                 concurrency: self.concurrency,
                 app: self.app.clone(),
                 workspace_proxy_url: self.workspace_proxy_url.clone(),
+                connect_to: self.connect_to.clone(),
                 profile: match self.profile {
                     ProfileWord::Paced => Profile::Paced,
                     ProfileWord::Exact => Profile::Exact,

@@ -18,6 +18,7 @@ use scale_coder::config::Config;
 use scale_coder::flows::find::{FoundWorkspace, FoundWorkspaces, Query, find_workspaces, parse_range};
 use scale_coder::preflight::{self, Ask};
 use scale_coder::secret::Token;
+use scale_coder::types::App;
 use scale_coder::version::Version;
 use scale_proto::coder::{self as proto, RAW_COMMAND, SHELL_COMMAND, TerminalRequest, Uuid};
 
@@ -53,7 +54,7 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
             .check_deployment(&client.host(), site.deployment.as_deref(), &[Action::Traffic])
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
         let lifetime = length(&spec) + TOKEN_MARGIN;
-        let place = Traffic { client: &client, ask: &traffic, url: &deployment.url, lifetime };
+        let place = Traffic { client: &client, ask: &traffic, url: &deployment.url, lifetime, dry_run };
         let mut said = place.fill(&mut spec).await?;
         let version = site.version.map_or_else(|| site.version_text.clone(), |v| v.to_string());
         spec.environment.insert("coder_host".into(), client.host());
@@ -108,6 +109,8 @@ struct Traffic<'a> {
     url: &'a str,
     /// Of tokens that are minted.
     lifetime: Duration,
+    /// Nothing is to be made on the deployment.
+    dry_run: bool,
 }
 
 impl Traffic<'_> {
@@ -176,16 +179,21 @@ impl Traffic<'_> {
     ) -> Result<(), Problem> {
         let ask = self.ask;
         let base = ask.workspace_proxy_url.as_deref().unwrap_or(self.url).trim().trim_end_matches('/');
-        let base = match base.split_once("://") {
-            Some(("http", rest)) => format!("ws://{rest}"),
-            Some(("https", rest)) => format!("wss://{rest}"),
+        let (scheme, place) = match base.split_once("://") {
+            Some(("http", rest)) => ("ws", rest),
+            Some(("https", rest)) => ("wss", rest),
             _ => return Err(invalid(format!("`{base}` is no URL of http:// or https://"))),
         };
         let tokens = self.tokens(workspaces).await?;
-        let mut rows = String::from(if tokens.is_some() { "path,token\n" } else { "path\n" });
+        let app_host = self.app_host(workspaces).await?;
+        let column = if app_host.is_some() { "host" } else { "path" };
+        let mut rows = format!("{column}{}\n", if tokens.is_some() { ",token" } else { "" });
         let streams = workspaces.iter().enumerate().cycle().take(conns as usize);
         for (number, workspace) in streams {
-            rows += &self.path(workspace, bytes)?;
+            rows += &match &app_host {
+                Some(_) => self.app(workspace)?.subdomain_name.clone(),
+                None => self.path(workspace, bytes)?,
+            };
             if let Some(tokens) = &tokens {
                 write!(rows, ",{}", tokens[number].expose()).expect("a string takes all");
             }
@@ -195,7 +203,18 @@ impl Traffic<'_> {
         let file = |name: &str, text: String| File { content: Some(text.into_bytes()), ..File::new(name) };
         group.rows = Some(file("workspaces", rows));
         group.header_file = Some(file("token", format!("Coder-Session-Token: {token}\n")));
-        (group.target, group.conns) = (vec![format!("{base}/{{path}}")], Some(conns));
+        let target = match &app_host {
+            Some(parent) => format!("{scheme}://{{host}}{parent}/"),
+            None => format!("{scheme}://{place}/{{path}}"),
+        };
+        group.connect_to = ask.connect_to.clone();
+        if let (Some(parent), None) = (&app_host, &group.connect_to) {
+            // A wildcard is one record: all of its names are where the first one is.
+            let first = format!("{}{parent}", self.app(&workspaces[0])?.subdomain_name);
+            let port = if scheme == "ws" { 80 } else { 443 };
+            group.connect_to = Some(if parent.contains(':') { first } else { format!("{first}:{port}") });
+        }
+        (group.target, group.conns) = (vec![target], Some(conns));
         let kind = if ask.app.is_some() { Kind::App } else { Kind::Terminal };
         let profile =
             if kind == Kind::App && ask.profile == Profile::Raw { Profile::Paced } else { ask.profile };
@@ -218,7 +237,8 @@ impl Traffic<'_> {
     /// the workspaces of others.
     async fn tokens(&self, workspaces: &[FoundWorkspace]) -> Result<Option<Vec<Token>>, Problem> {
         let is_disabled = self.client.owner_exec_is_disabled().await.unwrap_or(false);
-        if !is_disabled || self.ask.app.is_some() {
+        // A plan is the same with any token.
+        if !is_disabled || self.ask.app.is_some() || self.dry_run {
             return Ok(None);
         }
         let mints =
@@ -230,22 +250,52 @@ impl Traffic<'_> {
             .map_err(|error| invalid(format!("cannot get tokens of the workspaces' owners: {error}")))
     }
 
+    /// The app that was asked for.
+    fn app<'w>(&self, workspace: &'w FoundWorkspace) -> Result<&'w App, Problem> {
+        let slug = self.ask.app.as_deref().unwrap_or_default();
+        let app = workspace.apps.iter().find(|app| app.slug == slug && !app.external);
+        app.ok_or_else(|| {
+            let known: Vec<_> = workspace.apps.iter().map(|app| format!("`{}`", app.slug)).collect();
+            invalid(format!(
+                "workspace {} has no app `{slug}`; its template's apps are {}",
+                workspace.name,
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ))
+        })
+    }
+
+    /// Of an app on host names of its own: what stands behind each workspace's part, `.apps.example.com`.
+    async fn app_host(&self, workspaces: &[FoundWorkspace]) -> Result<Option<String>, Problem> {
+        if self.ask.app.is_none() || !self.app(&workspaces[0])?.subdomain {
+            return Ok(None);
+        }
+        if self.ask.workspace_proxy_url.is_some() {
+            return Err(invalid(
+                "through a workspace proxy only apps that have a path can be reached; this one has a host name of its own",
+            ));
+        }
+        let host = self.client.app_host().await.map_err(|error| invalid(error.to_string()))?;
+        let parent = host.as_deref().and_then(|host| host.strip_prefix('*'));
+        let parent = parent.ok_or_else(|| {
+            invalid("the app has a host name of its own, and the deployment has none for it; set CODER_WILDCARD_ACCESS_URL on the server")
+        })?;
+        if let Some(other) = workspaces.iter().find(|one| self.app(one).is_ok_and(|app| !app.subdomain)) {
+            return Err(invalid(format!(
+                "the app of {} has a path, and those of others have host names of their own; take workspaces of one template (--template)",
+                other.name
+            )));
+        }
+        Ok(Some(parent.to_owned()))
+    }
+
     /// Path and query of one stream, without the first slash.
     fn path(&self, workspace: &FoundWorkspace, bytes: u32) -> Result<String, Problem> {
         let ask = self.ask;
         if let Some(slug) = &ask.app {
-            let app = workspace.apps.iter().find(|app| app.slug == *slug && !app.external);
-            let app = app.ok_or_else(|| {
-                let known: Vec<_> = workspace.apps.iter().map(|app| format!("`{}`", app.slug)).collect();
-                invalid(format!(
-                    "workspace {} has no app `{slug}`; its template's apps are {}",
-                    workspace.name,
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-                ))
-            })?;
-            if app.subdomain {
+            if self.app(workspace)?.subdomain {
                 return Err(invalid(format!(
-                    "the app `{slug}` is served on a host name of its own (subdomain = true in the template); traffic goes to apps that have a path"
+                    "the app `{slug}` of {} has a host name of its own, and those of others have a path; take workspaces of one template (--template)",
+                    workspace.name
                 )));
             }
             let FoundWorkspace { owner, name, agent, .. } = workspace;
