@@ -6,6 +6,7 @@ mod commands;
 mod render;
 
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -196,13 +197,28 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
 
 /// Shows what was planned, and follows the run that began, if one did.
 fn begun(cli: &Cli, client: &Client, started: &Started, dry_run: bool, detach: bool) -> Result<u8, Failure> {
+    match announce(cli, started, dry_run, detach, false) {
+        ControlFlow::Break(code) => Ok(code),
+        ControlFlow::Continue(id) => follow(cli, client, id, false),
+    }
+}
+
+/// Says what was planned, and what has begun: the id of what is to be followed, or the exit code if that is all.
+/// `quiet`: stdout is kept for the result.
+fn announce<'a>(
+    cli: &Cli,
+    started: &'a Started,
+    dry_run: bool,
+    detach: bool,
+    quiet: bool,
+) -> ControlFlow<u8, &'a str> {
     let plan = &started.plan;
     for warning in &plan.warnings {
         eprintln!("scalectl: warning: {warning}");
     }
     let detached = detach && started.id.is_some();
-    if detached {
-        // Its output is the id, for `RUN=$(scalectl start --detach …)`.
+    if detached || (quiet && !dry_run) {
+        // With --detach its output is the id, for `RUN=$(scalectl start --detach …)`.
         plan.lines.iter().for_each(|line| eprintln!("{line}"));
     } else if !cli.json || dry_run {
         let mut lines = plan.lines.clone();
@@ -218,13 +234,13 @@ fn begun(cli: &Cli, client: &Client, started: &Started, dry_run: bool, detach: b
         show(cli.json, plan, || lines.join("\n"));
     }
     let Some(id) = &started.id else {
-        return Ok(if plan.cannot.is_empty() { 0 } else { Exit::HostCannotCarry as u8 });
+        return ControlFlow::Break(if plan.cannot.is_empty() { 0 } else { Exit::HostCannotCarry as u8 });
     };
     if detached {
         show(cli.json, &json!({ "id": id }), || id.clone());
-        return Ok(0);
+        return ControlFlow::Break(0);
     }
-    follow(cli, client, id, false)
+    ControlFlow::Continue(id)
 }
 
 /// Follows a run to its end, and shows the report.

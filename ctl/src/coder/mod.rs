@@ -1,6 +1,7 @@
 //! The Coder flows: show what would be done, ask, begin, follow, say what came of it.
 
 mod flags;
+mod original;
 mod parameters;
 pub mod render;
 mod traffic;
@@ -72,7 +73,7 @@ fn run(
     for warning in &looked.warnings {
         eprintln!("scalectl: warning: {warning}");
     }
-    let is_quiet = cli.json || common.output.iter().any(|output| output.json && output.file.is_none());
+    let is_quiet = cli.json || is_json_on_stdout(&common.output);
     match (cli.json, common.dry_run) {
         (true, true) => crate::say(&serde_json::to_string(&looked).expect("plain values")),
         (_, false) if is_quiet || common.detach => eprintln!("{}", render::preflight(&looked)),
@@ -121,13 +122,20 @@ fn is_meant(looked: &Preflight, word: &Word) -> Result<bool, Failure> {
     Ok(typed == wanted || (wanted == "y" && typed.eq_ignore_ascii_case("yes")))
 }
 
+/// Nothing else may stand there then.
+fn is_json_on_stdout(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| output.json && output.file.is_none())
+}
+
 fn write_outputs(cli: &Cli, outputs: &[Output], report: &Report) -> Result<(), Failure> {
-    let json = serde_json::to_string(report).expect("plain values");
     if cli.json {
-        crate::say(&json);
+        crate::say(&serde_json::to_string(report).expect("plain values"));
     }
     for output in outputs {
-        let text = if output.json { json.clone() } else { crate::render::report(report) };
+        let text = match output.json {
+            true => original::with_results(report).to_string(),
+            false => crate::render::report(report),
+        };
         match &output.file {
             // With --json the report is there already.
             None if cli.json => {}

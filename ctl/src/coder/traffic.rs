@@ -1,5 +1,6 @@
 //! `workspace-traffic`: which workspaces, which load; then it is a run like any other.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
 use scale_api::typed::{Form, Profile};
 use scale_api::units::{Bytes, PerSecond, Span};
 
-use super::flags::deployment;
+use super::flags::{Output, deployment};
 use crate::client::{Client, Failure};
 use crate::commands::{Cli, OffsetWord, ReconnectWord, labels};
 
@@ -118,6 +119,15 @@ pub struct WorkspaceTrafficFlags {
     /// Kept in the report, k=v.
     #[arg(long, value_name = "K=V")]
     pub label: Vec<String>,
+    /// The result, again where there are several: text or json on stdout or into a file.
+    #[arg(
+        long,
+        env = "CODER_SCALETEST_OUTPUTS",
+        value_name = "text|json[:FILE]",
+        default_value = "text",
+        value_delimiter = ','
+    )]
+    pub output: Vec<Output>,
     /// Find the workspaces, print the plan and start nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -230,5 +240,13 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
     }
     let begun: TrafficBegun =
         client.send_within("POST", CODER_TRAFFIC, &flags.request()?, super::look_time_max())?;
-    crate::begun(cli, client, &begun, flags.dry_run, flags.detach)
+    let is_quiet = super::is_json_on_stdout(&flags.output);
+    match crate::announce(cli, &begun, flags.dry_run, flags.detach, is_quiet) {
+        ControlFlow::Break(code) => Ok(code),
+        ControlFlow::Continue(id) => {
+            let report = crate::follow_to_report(cli, client, id, is_quiet && !cli.json)?;
+            super::write_outputs(cli, &flags.output, &report)?;
+            Ok(report.verdict.exit_code)
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use scale_api::report::Report;
 use scale_api::typed::Form;
 use scale_tests::Daemon;
+use scale_tests::host::Folder;
 use serde_json::Value;
 
 use super::{Standin, create, outcome};
@@ -98,6 +99,26 @@ fn every_version_gets_what_the_original_of_its_time_types() {
 }
 
 #[test]
+fn apps_on_host_names_of_their_own_are_reached_by_their_names() {
+    let settings = "terminals = 'emulated'\napp_host = '*.apps.localhost'\n";
+    let (standin, daemon) = with_workspaces(settings, "", "3");
+    let address = standin.sink.address.clone();
+    let app = ["--verify", "--app", "wsec", "--streams-per-workspace", "2", "--connect-to", &address];
+    let (code, report) = drive(&standin, &daemon, &app);
+    assert_eq!(code, 0, "{:?}", report.verdict);
+    assert_all_echoed(&report, 6, 0);
+    assert_eq!(report.spec.group[0].target, ["ws://{host}.apps.localhost/"]);
+    // Without a wildcard record: the first app's own name is what is asked for.
+    let (code, _, error) = standin.scalectl(&daemon, &[&LOAD[..], &["--app", "wsec"]].concat());
+    assert!(code == 2 && error.contains("wsec--") && error.contains("does not resolve"), "{error}");
+    let proxy = ["--app", "wsec", "--workspace-proxy-url", "http://127.0.0.1:1"];
+    let (code, _, error) = standin.scalectl(&daemon, &[&LOAD[..], &proxy].concat());
+    assert!(code == 2 && error.contains("through a workspace proxy"), "{error}");
+    let counts = standin.end();
+    assert_eq!(counts["sockets"]["apps"], 6, "{counts}");
+}
+
+#[test]
 fn an_agent_that_cannot_be_reached_and_a_server_that_resets_have_their_classes() {
     let faults = "[[fault]]\nkind = 'dial'\nafter = '100ms'\nworkspace = 'scaletest-*-1'\n\
                   [[fault]]\nkind = 'reset'\non = 'GET /api/v2/workspaceagents/*/pty'\nafter = '1s'\nworkspace = 'scaletest-*-2'\n";
@@ -146,6 +167,38 @@ fn the_report_says_where_the_traffic_went_and_that_a_limiter_was_in_the_way() {
     let (_, text, _) = standin.scalectl(&daemon, &["report"]);
     assert!(text.contains("workspaces:   3 on") && text.contains("1 could not be driven"), "{text}");
     assert!(text.contains("http_429") && text.contains("steady state:"), "{text}");
+    standin.end();
+}
+
+#[test]
+fn the_originals_result_stands_beside_ours() {
+    let faults = "[[fault]]\nkind = 'build_fails'\nworkspace = 'scaletest-*-2'\n";
+    let (standin, daemon) =
+        (Standin::start(&format!("{BRISK}terminals = 'emulated'\n"), faults), Daemon::start());
+    let folder = Folder::new();
+    let file = |name: &str| format!("json:{}", folder.path(name).display());
+    let (make, run) = (file("make.json"), file("run.json"));
+    let (code, out, error) = standin
+        .scalectl(&daemon, &create("3", &["--no-cleanup", "--yes", "--output", &make, "--output", "text"]));
+    assert!(code == 99 && out.contains("2 of 3 workspaces succeeded"), "{out}{error}");
+    let (code, out, error) =
+        standin.scalectl(&daemon, &[&LOAD[..], &["--output", &run, "--output", "json"]].concat());
+    assert_eq!(code, 0, "{error}");
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.path(name)).expect("a file")).expect("JSON")
+    };
+    let (made, ran) = (read("make.json"), read("run.json"));
+    assert_eq!(serde_json::from_str::<Value>(&out).expect("one object"), ran);
+    assert_eq!([&made["total_runs"], &made["total_pass"], &made["total_fail"]], [3, 2, 1]);
+    let failed = &made["runs"]["create-workspaces/2"];
+    assert_eq!((&failed["error"], &failed["id"]), (&"build_failed".into(), &"2".into()), "{failed}");
+    assert!(failed["duration_ms"].as_u64() > Some(0) && failed["started_at"].as_str().is_some(), "{failed}");
+    assert_eq!([&ran["total_runs"], &ran["total_pass"], &ran["total_fail"]], [2, 2, 0]);
+    let written: u64 = ["workspace-traffic/0", "workspace-traffic/1"]
+        .map(|run| ran["runs"][run]["metrics"]["bytes_written"].as_u64().expect("bytes"))
+        .iter()
+        .sum();
+    assert_eq!(ran["total"]["payload_bytes_sent"], written, "{ran}");
     standin.end();
 }
 
