@@ -85,6 +85,8 @@ pub enum Command {
     CreateWorkspaces(Box<CreateWorkspacesFlags>),
     /// Coder: drive web terminals or apps of test workspaces.
     WorkspaceTraffic(Box<crate::coder::WorkspaceTrafficFlags>),
+    /// Coder: make, measure, drive and clean up, as a file says, in one run.
+    Scenario(Box<crate::coder::ScenarioFlags>),
     /// Coder: list what this host's runs made there, ask, delete it.
     Cleanup(Box<CleanupFlags>),
     /// Shell completions.
@@ -145,7 +147,7 @@ words!(ReconnectWord => spec::Reconnect { Never, Backoff, Client });
 words!(OpcodeWord => spec::Opcode { Binary, Text });
 
 /// Files of a run, all together: they travel in one request, and the daemon has its own limit.
-const FILES_BYTES_MAX: u64 = 30 << 20;
+pub const FILES_BYTES_MAX: u64 = 30 << 20;
 
 /// Reads a file with the caller's own rights, and no more of it than `most` bytes.
 ///
@@ -174,15 +176,24 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
+    read_files(spec.group.iter_mut(), folder)?;
+    Ok(spec)
+}
+
+/// Reads the files that groups name, from `folder`.
+///
+/// # Errors
+/// One cannot be read, or they are too long together.
+pub fn read_files<'a>(groups: impl Iterator<Item = &'a mut GroupSpec>, folder: &Path) -> Result<(), Failure> {
     let mut room = FILES_BYTES_MAX;
-    for group in &mut spec.group {
+    for group in groups {
         for (word, file) in group.files_mut() {
             let content = read(&folder.join(&file.path), &format!("--{word}"), room)?;
             room -= content.len() as u64;
             file.content = Some(content);
         }
     }
-    Ok(spec)
+    Ok(())
 }
 
 /// The run that a file describes, its files read.

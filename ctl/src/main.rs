@@ -61,6 +61,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::CreateUsers(flags) => return coder::create_users(cli, &client, flags),
         Command::CreateWorkspaces(flags) => return coder::create_workspaces(cli, &client, flags),
         Command::WorkspaceTraffic(flags) => return coder::workspace_traffic(cli, &client, flags),
+        Command::Scenario(flags) => return coder::scenario(cli, &client, flags),
         Command::Cleanup(flags) => return coder::cleanup(cli, &client, flags),
         Command::Watch { run } => return follow(cli, &client, run.as_deref().unwrap_or("current"), false),
         Command::Status => {

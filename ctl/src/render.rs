@@ -217,8 +217,12 @@ pub fn report(report: &Report) -> String {
             String::new()
         }
     ));
-    if let Some(outcome) = &report.coder {
-        lines.extend(crate::coder::render::traffic(outcome));
+    match &report.coder {
+        Some(outcome) if outcome.flow == "scenario" => {
+            lines.extend(crate::coder::render::scenario(report, outcome));
+        }
+        Some(outcome) => lines.extend(crate::coder::render::traffic(outcome)),
+        None => {}
     }
     let busy: Vec<String> = report
         .generator

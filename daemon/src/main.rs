@@ -106,6 +106,7 @@ async fn serve(
     if let Some(listener) = metrics {
         tokio::task::spawn_local(server::metrics(state.clone(), listener));
     }
+    tokio::task::spawn_local(scaled::control::coder::scenario::owed::pay(state.clone()));
     // Absent outside systemd, and then nothing to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;

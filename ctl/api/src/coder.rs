@@ -271,6 +271,8 @@ parts! {
         workspaces: u64,
         /// People at work there just now; a dry run of what makes something counts them.
         active_users: Option<u64>,
+        /// There is nothing to do.
+        is_nothing: bool,
         /// What a clean-up would delete, one by one; at most [`THINGS_LISTED_MAX`].
         things: Vec<Thing>,
         /// Users and workspaces that bear the prefix and stay, since no ledger of this host has them.
@@ -349,6 +351,10 @@ parts! {
         things: Vec<Ran>,
         /// What was deleted; absent where nothing was to be.
         cleanup: Option<Cleaned>,
+        /// Of a scenario: its steps, as they came.
+        steps: Vec<Step>,
+        /// Of a scenario: what a request to the API took, once a second, by step.
+        api: BTreeMap<String, Figure>,
         /// Requests and their answers.
         requests: Requests,
         /// Answers by the address that gave them.
@@ -359,6 +365,15 @@ parts! {
         owned: u64,
         /// What should be known.
         warnings: Vec<String>,
+    }
+    /// A step of a scenario.
+    Step {
+        /// `create`, `baseline`, `traffic` or `clean up`.
+        name: String,
+        /// From the run's start, in seconds.
+        at: f64,
+        /// How long it took, in seconds.
+        seconds: f64,
     }
     /// What traffic reaches.
     Traffic {

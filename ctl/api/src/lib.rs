@@ -7,13 +7,17 @@
 //! - [`threshold`]: what a run is judged by.
 //! - [`typed`]: terminals and apps of Coder as load.
 //! - [`coder`]: what Coder's flows are asked and what they answer.
+//! - [`scenario`]: workspaces, a quiet time, groups of traffic and clean-up as one run.
+//! - [`token`]: where a deployment's token comes from.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
 pub mod coder;
 pub mod http;
 pub mod report;
+pub mod scenario;
 pub mod spec;
 pub mod target;
 pub mod threshold;
+pub mod token;
 pub mod typed;
 pub mod units;

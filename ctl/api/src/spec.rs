@@ -341,10 +341,7 @@ impl Spec {
     /// # Errors
     /// File, line, column and what is wrong there.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, String> {
-        let mut spec: Self = toml::from_str(text).map_err(|error| {
-            let (line, column) = error.span().map_or((1, 1), |span| position(text, span.start));
-            format!("{file}:{line}:{column}: {}", error.message())
-        })?;
+        let mut spec: Self = toml::from_str(text).map_err(|error| toml_error(text, file, &error))?;
         spec.name_groups();
         Ok(spec)
     }
@@ -423,6 +420,17 @@ impl Spec {
         }
         spec
     }
+}
+
+/// What is wrong in a file, and where.
+fn toml_error(text: &str, file: &str, error: &toml::de::Error) -> String {
+    placed(text, file, error.span().map_or(0, |span| span.start), error.message())
+}
+
+/// A sentence behind the place that it is about.
+pub(crate) fn placed(text: &str, file: &str, at: usize, message: &str) -> String {
+    let (line, column) = position(text, at);
+    format!("{file}:{line}:{column}: {message}")
 }
 
 fn position(text: &str, at: usize) -> (usize, usize) {

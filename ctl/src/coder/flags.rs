@@ -1,7 +1,6 @@
 //! The words of the Coder flows, as `coder exp scaletest` has them, and its variables.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -210,38 +209,15 @@ pub fn deployment(
 }
 
 const CA_BYTES_MAX: u64 = 4 << 20;
-const TOKEN_BYTES_MAX: u64 = 4096;
 const PARAMETERS_BYTES_MAX: u64 = 1 << 20;
 
 /// The token, from where it may be. What it is stands in no message.
 fn token() -> Result<Secret, Failure> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let credential = variable("CREDENTIALS_DIRECTORY")
-        .map(|folder| Path::new(&folder).join("coder-token"))
-        .filter(|path| path.exists());
-    let file = variable("CODER_SESSION_TOKEN_FILE").map(PathBuf::from).or(credential);
-    let text = match (file, variable("CODER_SESSION_TOKEN")) {
-        (Some(path), _) => {
-            let wrong = |why: String| {
-                Failure::usage(format!("cannot read the token's file {}: {why}", path.display()))
-            };
-            let file = std::fs::File::open(&path).map_err(|error| wrong(error.to_string()))?;
-            let mut text = String::new();
-            file.take(TOKEN_BYTES_MAX)
-                .read_to_string(&mut text)
-                .map_err(|_| wrong("it is no text".into()))?;
-            text
-        }
-        (None, Some(value)) => {
-            value.into_string().map_err(|_| Failure::usage("CODER_SESSION_TOKEN is no text"))?
-        }
-        (None, None) => {
-            return Err(Failure::usage(
-                "there is no token; write what `coder tokens create --lifetime 24h` prints into a file, and export CODER_SESSION_TOKEN_FILE=/path/to/it",
-            ));
-        }
-    };
-    Ok(Secret::new(text.trim()))
+    scale_api::token::from_environment().map_err(Failure::usage)?.ok_or_else(|| {
+        Failure::usage(
+            "there is no token; write what `coder tokens create --lifetime 24h` prints into a file, and export CODER_SESSION_TOKEN_FILE=/path/to/it",
+        )
+    })
 }
 
 impl CreateUsersFlags {

@@ -4,6 +4,7 @@ mod flags;
 mod original;
 mod parameters;
 pub mod render;
+mod scenario;
 mod traffic;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -17,6 +18,7 @@ use crate::client::{Client, Failure};
 use crate::commands::Cli;
 pub use flags::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
 use flags::{Common, Output};
+pub use scenario::{ScenarioFlags, scenario};
 pub use traffic::{WorkspaceTrafficFlags, workspace_traffic};
 
 /// What a look may take beyond the daemon's own limit, for names and sockets.
@@ -66,37 +68,57 @@ fn run(
     mut request: FlowRequest,
     word: &Word,
 ) -> Result<u8, Failure> {
-    let begin = |request: &FlowRequest| -> Result<Begun, Failure> {
-        client.send_within("POST", CODER, request, look_time_max())
-    };
-    let looked = begin(&request)?.preflight;
+    let how =
+        How { output: &common.output, dry_run: common.dry_run, yes: common.yes, detach: common.detach, word };
+    begin_and_follow(cli, client, &how, |dry_run| {
+        request.dry_run = dry_run;
+        client.send_within("POST", CODER, &request, look_time_max())
+    })
+}
+
+/// How a flow is begun and followed.
+struct How<'a> {
+    output: &'a [Output],
+    dry_run: bool,
+    yes: bool,
+    detach: bool,
+    word: &'a Word,
+}
+
+/// Looks, asks, begins and follows. `begin`: a dry run first.
+fn begin_and_follow(
+    cli: &Cli,
+    client: &Client,
+    how: &How<'_>,
+    mut begin: impl FnMut(bool) -> Result<Begun, Failure>,
+) -> Result<u8, Failure> {
+    let looked = begin(true)?.preflight;
     for warning in &looked.warnings {
         eprintln!("scalectl: warning: {warning}");
     }
-    let is_quiet = cli.json || is_json_on_stdout(&common.output);
-    match (cli.json, common.dry_run) {
+    let is_quiet = cli.json || is_json_on_stdout(how.output);
+    match (cli.json, how.dry_run) {
         (true, true) => crate::say(&serde_json::to_string(&looked).expect("plain values")),
-        (_, false) if is_quiet || common.detach => eprintln!("{}", render::preflight(&looked)),
+        (_, false) if is_quiet || how.detach => eprintln!("{}", render::preflight(&looked)),
         _ => crate::say(&render::preflight(&looked)),
     }
-    if common.dry_run || looked.users + looked.workspaces == 0 {
+    if how.dry_run || looked.is_nothing {
         return Ok(0);
     }
-    if !common.yes && !is_meant(&looked, word)? {
+    if !how.yes && !is_meant(&looked, how.word)? {
         eprintln!("scalectl: nothing was done");
         return Ok(Exit::Usage as u8);
     }
-    request.dry_run = false;
-    let Some(id) = begin(&request)?.id else {
+    let Some(id) = begin(false)?.id else {
         crate::say("there is nothing left to do");
         return Ok(0);
     };
-    if common.detach {
+    if how.detach {
         crate::show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
     let report = crate::follow_to_report(cli, client, &id, is_quiet && !cli.json)?;
-    write_outputs(cli, &common.output, &report)?;
+    write_outputs(cli, how.output, &report)?;
     Ok(report.verdict.exit_code)
 }
 

@@ -1,6 +1,6 @@
 //! What people read of a Coder flow: what it would do, a line a second, and the result.
 
-use scale_api::coder::{ClassFailures, Cleaned, Outcome, Preflight, Progress, STATES};
+use scale_api::coder::{ClassFailures, Cleaned, Outcome, Preflight, Progress, STATES, Step};
 use scale_api::report::{Event, Figure, Report};
 use scale_api::units::thousands;
 
@@ -130,7 +130,7 @@ fn class(outcome: &Outcome, name: &str, failures: &ClassFailures) -> Vec<String>
 fn phase(name: &str, figure: Option<&Figure>) -> Option<String> {
     let f = figure?;
     Some(format!(
-        "  {name:<11} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "  {name:<12} {:>10} {:>10} {:>10} {:>10} {:>12}",
         seconds(f.p50),
         seconds(f.p90),
         seconds(f.p99),
@@ -190,9 +190,37 @@ pub fn report(report: &Report, outcome: &Outcome) -> String {
     let site = &outcome.site;
     let mut lines =
         vec![format!("\nrun {} {} on {} ({})", report.run.id, outcome.flow, site.host, site.version)];
-    if outcome.of != "things" {
+    if outcome.of != "things" && !outcome.of.is_empty() {
         lines.push(summary(outcome));
         lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
+    }
+    lines.extend(made_and_deleted(report, outcome));
+    lines.push(
+        format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
+            .to_lowercase(),
+    );
+    lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
+    lines.join("\n")
+}
+
+/// Of a scenario with traffic: what stands beside the traffic's own figures.
+pub fn scenario(report: &Report, outcome: &Outcome) -> Vec<String> {
+    let mut lines = Vec::new();
+    if outcome.phases != scale_api::coder::Phases::default() {
+        let site = &outcome.site;
+        lines.push(format!("workspaces:   on {} ({}): {}", site.host, site.version, summary(outcome)));
+        lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
+    }
+    lines.extend(made_and_deleted(report, outcome));
+    lines
+}
+
+fn made_and_deleted(report: &Report, outcome: &Outcome) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !outcome.steps.is_empty() {
+        let step = |step: &Step| format!("{} {}", step.name, seconds(step.seconds));
+        lines
+            .push(format!("steps:        {}", outcome.steps.iter().map(step).collect::<Vec<_>>().join(", ")));
     }
     let phases = [
         ("create", &outcome.phases.create),
@@ -200,10 +228,12 @@ pub fn report(report: &Report, outcome: &Outcome) -> String {
         ("build", &outcome.phases.build),
         ("agent", &outcome.phases.agent),
     ];
-    let rows: Vec<String> = phases.iter().filter_map(|(name, figure)| phase(name, figure.as_ref())).collect();
+    let phases = phases.iter().filter_map(|(name, figure)| phase(name, figure.as_ref()));
+    let api = outcome.api.iter().filter_map(|(step, figure)| phase(&format!("API {step}"), Some(figure)));
+    let rows: Vec<String> = phases.chain(api).collect();
     if !rows.is_empty() {
         lines.push(format!(
-            "  {:<11} {:>10} {:>10} {:>10} {:>10} {:>12}",
+            "  {:<12} {:>10} {:>10} {:>10} {:>10} {:>12}",
             "", "p50", "p90", "p99", "max", "count"
         ));
         lines.extend(rows);
@@ -217,22 +247,19 @@ pub fn report(report: &Report, outcome: &Outcome) -> String {
         ));
     }
     let requests = &outcome.requests;
-    lines.push(format!(
-        "requests:     {}, {} tried again, {} refused by the rate limiter, {} answered 5xx, {} not answered; {} addresses answered",
-        thousands(requests.sent),
-        thousands(requests.retries),
-        thousands(requests.rate_limited),
-        thousands(requests.server_errors),
-        thousands(requests.unanswered),
-        outcome.replicas.len()
-    ));
+    if requests.sent > 0 {
+        lines.push(format!(
+            "requests:     {}, {} tried again, {} refused by the rate limiter, {} answered 5xx, {} not answered; {} addresses answered",
+            thousands(requests.sent),
+            thousands(requests.retries),
+            thousands(requests.rate_limited),
+            thousands(requests.server_errors),
+            thousands(requests.unanswered),
+            outcome.replicas.len()
+        ));
+    }
     lines.extend(outcome.warnings.iter().map(|warning| format!("! {warning}")));
-    lines.push(
-        format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
-            .to_lowercase(),
-    );
-    lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
-    lines.join("\n")
+    lines
 }
 
 #[cfg(test)]

@@ -29,8 +29,13 @@ impl Stop {
         Self(None)
     }
 
+    /// Whether it is stopped.
+    pub fn is_heard(&self) -> bool {
+        self.0.as_ref().is_some_and(|receiver| *receiver.borrow())
+    }
+
     /// Returns once it is stopped.
-    pub(crate) async fn heard(&self) {
+    pub async fn heard(&self) {
         if let Some(receiver) = &self.0
             && receiver.clone().wait_for(|&stopped| stopped).await.is_ok()
         {

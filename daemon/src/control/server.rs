@@ -15,6 +15,7 @@ use scale_api::coder::{FlowRequest, TrafficRequest};
 use scale_api::http::{
     DoctorRequest, MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest,
 };
+use scale_api::scenario::ScenarioRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
@@ -180,6 +181,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             let flow: FlowRequest = read(&body)?;
             json(&super::coder::begin(&state, flow).await?)
         }
+        (&Method::POST, ["v1", "coder", "scenario"]) => {
+            let scenario: ScenarioRequest = read(&body)?;
+            json(&super::coder::scenario::begin(&state, scenario).await?)
+        }
         (&Method::POST, ["v1", "coder", "traffic"]) => {
             let traffic: TrafficRequest = read(&body)?;
             json(&super::coder::traffic::begin(&state, traffic).await?)
@@ -202,7 +207,11 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
             let stop: StopRequest = read(&body)?;
-            if let Some(answer) = end_flow(&state, id, "ended by `scalectl stop`", stop.now) {
+            const WHY: &str = "ended by `scalectl stop`";
+            if let Some(answer) = end_scenario(&state, id, WHY, stop.now, false) {
+                return answer;
+            }
+            if let Some(answer) = end_flow(&state, id, WHY, stop.now) {
                 return answer;
             }
             going(&state, id, |run| {
@@ -212,6 +221,9 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         }
         (&Method::POST, ["v1", "runs", id, "abort"]) => {
             const WHY: &str = "interrupted (Ctrl-C)";
+            if let Some(answer) = end_scenario(&state, id, WHY, false, true) {
+                return answer;
+            }
             if let Some(answer) = end_flow(&state, id, WHY, false) {
                 return answer;
             }
@@ -243,6 +255,12 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             format!("there is no {method} {path}; see docs/control.md"),
         )),
     }
+}
+
+/// Ends the scenario that is going, if it is run `id`. `is_abort`: traffic that is ended so has not passed.
+fn end_scenario(state: &Shared, id: &str, why: &str, now: bool, is_abort: bool) -> Option<Answer> {
+    let id = state.borrow_mut().end_scenario(id, why, now, is_abort)?;
+    Some(json(&serde_json::json!({ "id": id })))
 }
 
 /// Ends the Coder flow that is going, if it is run `id`.

@@ -1,6 +1,7 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -12,6 +13,7 @@ use scale_ring::host::{self, Facts};
 use tokio::sync::broadcast;
 
 use super::coder::going::Going;
+use super::coder::scenario::course::Course;
 use crate::run::plan::{Host, Plan};
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
@@ -34,6 +36,8 @@ pub struct State {
     engine: Engine,
     run: Option<Supervisor>,
     flow: Option<Going>,
+    /// What the run or the flow is a step of.
+    scenario: Option<Rc<Course>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
     metrics: Arc<str>,
@@ -55,6 +59,7 @@ impl State {
             engine,
             run: None,
             flow: None,
+            scenario: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
             metrics: crate::metrics::render(None).into(),
@@ -83,8 +88,11 @@ impl State {
         self.flow.as_mut().filter(|flow| flow.id == id || id == "current")
     }
 
-    /// The id of the run that is going, load or flow.
+    /// The id of the run that is going: load, flow or scenario.
     fn going(&self) -> Option<&str> {
+        if let Some(scenario) = &self.scenario {
+            return Some(&scenario.id);
+        }
         let load = self.run.as_ref().map(|run| run.id.as_str());
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
     }
@@ -104,12 +112,84 @@ impl State {
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(super::doctor::this_host(&self.settings.cores));
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
+        self.last_line = self.line(flow.event());
+        self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
-        if let Err(error) = self.store.write(&flow.report(), false) {
+        self.keep_checkpoint();
+    }
+
+    /// Takes a scenario that begins; its steps come one by one.
+    pub fn begin_scenario(&mut self, course: Rc<Course>) {
+        course.set_host(super::doctor::this_host(&self.settings.cores));
+        tracing::info!(run = %course.id, "scenario began");
+        self.last_line = line(&course.event());
+        self.scenario = Some(course);
+        self.keep_checkpoint();
+    }
+
+    /// Ends the scenario that is going, if it is run `id`: its step, and with `now` all of it. `is_abort`: traffic
+    /// that is ended so has not passed.
+    pub fn end_scenario(&mut self, id: &str, why: &str, now: bool, is_abort: bool) -> Option<String> {
+        let course = self.scenario.clone().filter(|course| course.id == id || id == "current")?;
+        course.stop(why, now);
+        if let Some(flow) = &mut self.flow {
+            flow.stop(why, now);
+        }
+        match &mut self.run {
+            Some(run) if is_abort || now => run.abort(why, now),
+            Some(run) => run.stop(false),
+            None => {}
+        }
+        Some(course.id.clone())
+    }
+
+    /// The report of what is going, so far.
+    fn report_now(&self) -> Option<Report> {
+        let step = self.flow.as_ref().map(Going::report);
+        let step = step.or_else(|| self.run.as_ref().map(Supervisor::report));
+        match &self.scenario {
+            Some(course) => Some(course.report(step)),
+            None => step,
+        }
+    }
+
+    fn keep_checkpoint(&self) {
+        let Some(report) = self.report_now() else { return };
+        if let Err(error) = self.store.write(&report, false) {
             tracing::warn!("cannot keep the run's checkpoint: {error}");
         }
-        self.last_line = line(flow.event());
-        self.flow = Some(flow);
+    }
+
+    /// The line of an event: of a scenario's step it is the scenario's.
+    fn line(&self, event: &Event) -> Arc<str> {
+        match &self.scenario {
+            Some(course) => line(&course.dress(event)),
+            None => line(event),
+        }
+    }
+
+    /// What is said of what is going.
+    fn event_now(&self) -> Option<Event> {
+        let step = self.run.as_ref().map(Supervisor::event);
+        let step = step.or_else(|| self.flow.as_ref().map(Going::event));
+        match &self.scenario {
+            Some(course) => Some(step.map_or_else(|| course.event(), |event| course.dress(event))),
+            None => step.cloned(),
+        }
+    }
+
+    /// A run is over: its report is kept and said, or is a step's of the scenario.
+    fn conclude(&mut self, report: Report) {
+        if let Some(course) = &self.scenario {
+            course.hand_over(report);
+            return;
+        }
+        if let Err(error) = self.store.write(&report, true) {
+            tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
+        }
+        tracing::info!(run = %report.run.id, exit_code = report.verdict.exit_code, "run ended");
+        self.last_line = serde_json::json!({ "report": report }).to_string().into();
+        let _ = self.events.send(self.last_line.clone());
     }
 
     /// What a plan is to be made for.
@@ -120,6 +200,11 @@ impl State {
         if !dry_run {
             self.is_free()?;
         }
+        Ok(self.place())
+    }
+
+    /// This host and its list, for a plan.
+    pub fn place(&self) -> (Host, Targets) {
         let facts = Facts::read(std::path::Path::new("/"));
         let rings = Features::probe().is_ok_and(|features| features.direct_descriptors);
         let host = Host {
@@ -130,7 +215,7 @@ impl State {
             direct_descriptors: rings && self.engine.features.direct_descriptors,
             has_address: host::has_address,
         };
-        Ok((host, self.targets.clone()))
+        (host, self.targets.clone())
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -148,30 +233,41 @@ impl State {
             return Err(Problem::new(ProblemCode::HostCannotCarry, summary.cannot.join("\n")));
         }
         let id = self.store.new_id(wall_seconds() as u64);
-        let doctor = super::doctor::this_host(&self.settings.cores);
-        let run = Supervisor::start(id.clone(), plan, spec, self.engine, doctor)
-            .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
-        self.last_line = line(run.event());
-        self.run = Some(run);
+        self.launch(id.clone(), spec, plan)?;
         Ok(Started { id: Some(id), plan: summary })
+    }
+
+    /// Starts a plan as run `id`.
+    ///
+    /// # Errors
+    /// A thread or a ring cannot be had.
+    pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
+        let doctor = super::doctor::this_host(&self.settings.cores);
+        let run = Supervisor::start(id, plan, spec, self.engine, doctor)
+            .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
+        self.last_line = self.line(run.event());
+        self.run = Some(run);
+        Ok(())
     }
 
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
         self.tick_flow();
+        self.tick_run();
+        self.tick_scenario();
+    }
+
+    fn tick_run(&mut self) {
         let Some(run) = &mut self.run else { return };
         if run.poll() {
             self.seconds += 1;
-            self.last_line = line(run.event());
-            let _ = self.events.send(self.last_line.clone());
             self.metrics = crate::metrics::render(Some(run)).into();
-            if let Err(error) = self.store.write(&run.report(), false) {
-                tracing::warn!("cannot keep the run's checkpoint: {error}");
-            }
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
                 self.resolving = resolve_again(run, &self.targets);
             }
+            self.close_second();
         }
+        let Some(run) = &mut self.run else { return };
         if let Some(fresh) = self.resolving.as_ref().and_then(|answer| answer.try_recv().ok()) {
             self.resolving = None;
             if fresh != *run.plan().addresses {
@@ -183,24 +279,34 @@ impl State {
         }
     }
 
+    /// Says and keeps how far everything is.
+    fn close_second(&mut self) {
+        if let Some(event) = self.event_now() {
+            self.last_line = line(&event);
+            let _ = self.events.send(self.last_line.clone());
+        }
+        self.keep_checkpoint();
+    }
+
     fn tick_flow(&mut self) {
         let Some(flow) = &mut self.flow else { return };
+        let is_finished = flow.is_finished();
         if flow.poll() {
-            self.last_line = line(flow.event());
-            let _ = self.events.send(self.last_line.clone());
-            if let Err(error) = self.store.write(&flow.report(), false) {
-                tracing::warn!("cannot keep the run's checkpoint: {error}");
-            }
+            self.close_second();
         }
-        if flow.is_finished() {
-            let report = flow.report();
-            if let Err(error) = self.store.write(&report, true) {
-                tracing::error!("cannot keep the report of run {}: {error}", flow.id);
-            }
-            tracing::info!(run = %flow.id, exit_code = report.verdict.exit_code, "run ended");
-            self.flow = None;
-            self.last_line = serde_json::json!({ "report": report }).to_string().into();
-            let _ = self.events.send(self.last_line.clone());
+        if is_finished && let Some(flow) = self.flow.take() {
+            self.conclude(flow.report());
+        }
+    }
+
+    fn tick_scenario(&mut self) {
+        let Some(course) = self.scenario.clone() else { return };
+        if course.is_over() {
+            let report = course.report(None);
+            self.scenario = None;
+            self.conclude(report);
+        } else if self.run.is_none() && self.flow.is_none() && course.poll() {
+            self.close_second();
         }
     }
 
@@ -208,21 +314,21 @@ impl State {
         let Some(run) = self.run.take() else { return };
         let report = run.report();
         self.metrics = crate::metrics::render(Some(&run)).into();
-        if let Err(error) = self.store.write(&report, true) {
-            tracing::error!("cannot keep the report of run {}: {error}", run.id);
-        }
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
         if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
             tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
         }
         self.resolving = None;
-        tracing::info!(run = %run.id, exit_code = report.verdict.exit_code, "run ended");
-        self.last_line = serde_json::json!({ "report": report }).to_string().into();
-        let _ = self.events.send(self.last_line.clone());
+        self.conclude(report);
     }
 
     /// Ends the going run at once and keeps its report, when the daemon is told to end.
     pub fn shut_down(&mut self, why: &str) {
+        if let Some(course) = &self.scenario {
+            course.shut_down();
+            self.end_scenario("current", why, true, true);
+            return;
+        }
         if let Some(run) = &mut self.run {
             run.abort(why, true);
         }
@@ -233,7 +339,7 @@ impl State {
 
     /// Whether a run is going.
     pub const fn is_busy(&self) -> bool {
-        self.run.is_some() || self.flow.is_some()
+        self.run.is_some() || self.flow.is_some() || self.scenario.is_some()
     }
 
     /// The lines of a run: of the going one, or the one line of an ended one's report.
@@ -262,12 +368,8 @@ impl State {
     /// # Errors
     /// No such run.
     pub fn report(&self, id: &str) -> Result<Vec<u8>, Problem> {
-        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.id == id || id == "current") {
-            return serde_json::to_vec(&flow.report())
-                .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
-        }
-        if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
-            return serde_json::to_vec(&run.report())
+        if let Some(report) = self.report_now().filter(|report| report.run.id == id || id == "current") {
+            return serde_json::to_vec(&report)
                 .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
         }
         let wanted = if id == "last" || id == "current" { None } else { Some(id) };
@@ -312,8 +414,10 @@ impl State {
     /// Every run, oldest first.
     pub fn runs(&self) -> Vec<RunSummary> {
         let mut runs = self.store.list();
-        let load = self.run.as_ref().map(Supervisor::event);
-        runs.extend(load.or_else(|| self.flow.as_ref().map(Going::event)).map(|event| RunSummary {
+        let going = self.event_now();
+        // One that goes on after a restart has a report already.
+        runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
+        runs.extend(going.map(|event| RunSummary {
             id: event.run.clone(),
             name: event.name.clone(),
             started_at: wall_seconds() - event.elapsed,
@@ -336,11 +440,7 @@ impl State {
     pub fn status(&self) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            run: self
-                .run
-                .as_ref()
-                .map(|run| run.event().clone())
-                .or_else(|| Some(self.flow.as_ref()?.event().clone())),
+            run: self.event_now(),
             last: self.store.list().pop(),
         }
     }

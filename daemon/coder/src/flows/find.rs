@@ -18,6 +18,8 @@ pub struct Query {
     pub template: Option<String>,
     /// Only of the user of this name.
     pub owner: Option<String>,
+    /// Only those whose names begin so, as a run's do.
+    pub stem: Option<String>,
     /// Only these, by their place in the server's order (running first, then owner, then name), counted from 0.
     pub range: Option<Range<u32>>,
 }
@@ -102,10 +104,11 @@ pub fn parse_range(text: &str) -> Result<Range<u32>, FindError> {
 /// # Errors
 /// None fits, the range reaches beyond them, a call failed.
 pub async fn find_workspaces(client: &Client, query: &Query) -> Result<FoundWorkspaces, FindError> {
-    let terms = search(PREFIX, query.template.as_deref(), query.owner.as_deref());
+    let stem = query.stem.as_deref().unwrap_or(PREFIX);
+    let terms = search(stem, query.template.as_deref(), query.owner.as_deref());
     let mut all = client.workspaces(&terms).await?;
     // The search finds parts of names, whatever their case.
-    all.retain(|workspace| bears_prefix(&workspace.name));
+    all.retain(|workspace| bears_prefix(&workspace.name) && workspace.name.starts_with(stem));
     if all.is_empty() {
         let template = query.template.as_ref().map(|name| format!(" with the template `{name}`"));
         let owner = query.owner.as_ref().map(|name| format!(" and the owner `{name}`"));

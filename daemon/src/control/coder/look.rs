@@ -124,7 +124,8 @@ fn refused(why: Refusal) -> Problem {
     invalid(why.to_string())
 }
 
-/// Looks at everything. `id` is the run's, if it begins.
+/// Looks at everything. `id` is the run's, if it begins; `planned` is how long the token is needed, where the flow is
+/// not all that there is.
 ///
 /// # Errors
 /// The first reason why it cannot.
@@ -134,6 +135,7 @@ pub async fn look(
     targets: &Targets,
     state: &Path,
     id: String,
+    planned: Option<Duration>,
 ) -> Result<(Ready, Preflight), Problem> {
     let FlowRequest { deployment, flow, timeout, job_timeout, max_failures, dry_run } = request;
     let span = |given: Option<Span>, default: Span| Duration::from_nanos(given.unwrap_or(default).ns());
@@ -149,7 +151,8 @@ pub async fn look(
     let mut client = Client::new(config, token).map_err(no_client)?;
     let actions = actions(&flow);
     let phases = actions.len() as u32; // create and delete have the time for all each
-    let ask = Ask { now: wall_now(), planned: timeout.saturating_mul(phases), deployment: None };
+    let planned = planned.unwrap_or_else(|| timeout.saturating_mul(phases));
+    let ask = Ask { now: wall_now(), planned, deployment: None };
     let site = preflight::site(&mut brisk, &ask).await.map_err(refused)?;
     targets
         .check_deployment(&brisk.host(), site.deployment.as_deref(), &actions)
@@ -178,6 +181,7 @@ pub async fn look(
     let warnings = answer.warnings.clone();
     let ready = Ready { id, client, site, todo, timeout, job_timeout, max_failures, warnings };
     answer.site = ready.wire_site();
+    answer.is_nothing = ready.is_nothing();
     Ok((ready, answer))
 }
 

@@ -5,6 +5,7 @@
 //! - [`work`]: the flow's own task, on the control thread: make, then delete.
 //! - [`going`]: a flow while it goes: its events, its report, its end.
 //! - [`traffic`]: workspaces as the streams of a run.
+//! - [`scenario`]: all of it as one run, and what is owed after a restart.
 //! - [`outcome`]: what came of it, in the words of reports.
 //!
 //! Holds always: nothing is made before its look has passed; a caller that goes away changes nothing of a flow that
@@ -14,6 +15,7 @@ pub mod going;
 mod look;
 mod outcome;
 mod reach;
+pub mod scenario;
 pub mod traffic;
 mod work;
 
@@ -55,7 +57,7 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: FlowRequest) -> Result<B
     let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
     let config = reach::config(&request.deployment, targets.clone()).await?;
     let id = store.new_id(crate::run::supervisor::wall_seconds() as u64);
-    let looked = look::look(request, config, &targets, store.root(), id);
+    let looked = look::look(request, config, &targets, store.root(), id, None);
     let (ready, preflight) = tokio::time::timeout(most, looked).await.map_err(|_| {
         invalid(format!(
             "the deployment did not answer all questions within {} s; look at its health and its rate limits",
@@ -73,36 +75,38 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: FlowRequest) -> Result<B
 
 /// Begins the ledger of a flow that makes something, and the flow.
 async fn start(state: Rc<RefCell<State>>, ready: Ready) -> Result<String, Problem> {
-    let folder = state.borrow().store.folder(&ready.id);
-    if folder.exists() {
-        return Err(Problem::new(ProblemCode::RunInProgress, "another run began just now; try again"));
-    }
-    let ledger = match ready.makes() {
-        false => None,
-        true => {
-            let head = Head {
-                run: ready.id.clone(),
-                at: wall_now(),
-                url: ready.client.url().to_owned(),
-                deployment: ready.site.deployment.clone(),
-                mark: scale_coder::random::word(MARK_LENGTH),
-            };
-            let folder = folder.clone();
-            let made = tokio::task::spawn_blocking(move || Ledger::create(&folder, head)).await;
-            let made = made.map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
-            Some(made.map_err(|error| Problem::new(ProblemCode::HostCannotCarry, error.to_string()))?)
-        }
-    };
+    let ledger = begin_ledger(&state, &ready).await?;
     let mut state = state.borrow_mut();
     if let Err(why) = state.is_free() {
         // Another run began meanwhile; nothing was made, the ledger is empty.
-        let _ = std::fs::remove_dir_all(folder);
+        let _ = std::fs::remove_dir_all(state.store.folder(&ready.id));
         return Err(why);
     }
     let id = ready.id.clone();
     let root = state.store.root().to_owned();
     state.begin_flow(Going::start(ready, ledger, root));
     Ok(id)
+}
+
+/// The ledger of what is to be made, if anything is.
+async fn begin_ledger(state: &Rc<RefCell<State>>, ready: &Ready) -> Result<Option<Ledger>, Problem> {
+    let folder = state.borrow().store.folder(&ready.id);
+    if folder.exists() {
+        return Err(Problem::new(ProblemCode::RunInProgress, "another run began just now; try again"));
+    }
+    if !ready.makes() {
+        return Ok(None);
+    }
+    let head = Head {
+        run: ready.id.clone(),
+        at: wall_now(),
+        url: ready.client.url().to_owned(),
+        deployment: ready.site.deployment.clone(),
+        mark: scale_coder::random::word(MARK_LENGTH),
+    };
+    let made = tokio::task::spawn_blocking(move || Ledger::create(&folder, head)).await;
+    let made = made.map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
+    made.map(Some).map_err(|error| Problem::new(ProblemCode::HostCannotCarry, error.to_string()))
 }
 
 /// Characters of the random word by which a run's users are known as its own.

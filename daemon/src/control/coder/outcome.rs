@@ -125,7 +125,7 @@ pub fn note_cleaned(outcome: &mut Outcome, cleaned: &cleanup::Cleaned, seconds: 
 }
 
 /// A distribution of exact values, each quantile one of them.
-fn figure(mut values: Vec<f64>) -> Option<Figure> {
+pub fn figure(mut values: Vec<f64>) -> Option<Figure> {
     values.sort_by(f64::total_cmp);
     let (min, max) = (*values.first()?, *values.last()?);
     let at = |quantile: f64| {

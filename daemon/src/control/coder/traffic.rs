@@ -55,7 +55,11 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
         let lifetime = length(&spec) + TOKEN_MARGIN;
         let place = Traffic { client: &client, ask: &traffic, url: &deployment.url, lifetime, dry_run };
-        let mut said = place.fill(&mut spec).await?;
+        let [group] = &mut spec.group[..] else {
+            return Err(invalid("workspace traffic is a run of one group"));
+        };
+        let found = place.find().await?;
+        let mut said = place.fill(group, 0, found).await?;
         let version = site.version.map_or_else(|| site.version_text.clone(), |v| v.to_string());
         spec.environment.insert("coder_host".into(), client.host());
         spec.environment.insert("coder_version".into(), site.version_text.clone());
@@ -84,46 +88,62 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
 }
 
 /// From now until the run's last byte, as far as it has an end.
-fn length(spec: &Spec) -> Duration {
-    let Some(group) = spec.group.first() else { return Duration::ZERO };
-    let steady = match group.duration {
-        Some(spec::Duration::For(span)) => span,
-        Some(spec::Duration::Forever) => return Duration::ZERO,
-        None => spec::DEFAULT_DURATION,
+pub fn length(spec: &Spec) -> Duration {
+    let of = |group: &GroupSpec| {
+        let steady = match group.duration {
+            Some(spec::Duration::For(span)) => span,
+            Some(spec::Duration::Forever) => return 0,
+            None => spec::DEFAULT_DURATION,
+        };
+        let parts = [group.start, group.ramp, group.warm_up, group.drain].into_iter().flatten();
+        parts.map(|span| span.ns()).fold(steady.ns(), u64::saturating_add)
     };
-    let parts = [group.ramp, group.warm_up, group.drain].into_iter().flatten().map(|span| span.ns());
-    Duration::from_nanos(parts.fold(steady.ns(), u64::saturating_add))
+    Duration::from_nanos(spec.group.iter().map(of).max().unwrap_or(0))
 }
 
 /// What is to be said of it.
-struct Said {
-    lines: Vec<String>,
-    warnings: Vec<String>,
+pub struct Said {
+    /// What goes where.
+    pub lines: Vec<String>,
+    /// What does not.
+    pub warnings: Vec<String>,
     /// Whose streams they are.
-    fleet: Fleet,
+    pub fleet: Fleet,
 }
 
-struct Traffic<'a> {
-    client: &'a Client,
-    ask: &'a WorkspaceTraffic,
-    url: &'a str,
+/// Traffic of one group.
+pub struct Traffic<'a> {
+    /// The owner's client.
+    pub client: &'a Client,
+    /// What is asked for.
+    pub ask: &'a WorkspaceTraffic,
+    /// The deployment's.
+    pub url: &'a str,
     /// Of tokens that are minted.
-    lifetime: Duration,
+    pub lifetime: Duration,
     /// Nothing is to be made on the deployment.
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl Traffic<'_> {
-    /// Finds the workspaces and writes them into the run's one group.
-    async fn fill(&self, spec: &mut Spec) -> Result<Said, Problem> {
-        let [group] = &mut spec.group[..] else {
-            return Err(invalid("workspace traffic is a run of one group"));
-        };
+    /// Finds the workspaces.
+    pub async fn find(&self) -> Result<FoundWorkspaces, Problem> {
         let ask = self.ask;
         let range = ask.target_workspaces.as_deref().map(parse_range).transpose();
         let range = range.map_err(|error| invalid(error.to_string()))?;
-        let query = Query { template: ask.template.clone(), owner: ask.owner.clone(), range };
-        let found = find_workspaces(self.client, &query).await.map_err(|error| invalid(error.to_string()))?;
+        let query =
+            Query { template: ask.template.clone(), owner: ask.owner.clone(), range, ..Query::default() };
+        find_workspaces(self.client, &query).await.map_err(|error| invalid(error.to_string()))
+    }
+
+    /// Writes what was found into group number `index` of a run.
+    pub async fn fill(
+        &self,
+        group: &mut GroupSpec,
+        index: u8,
+        found: FoundWorkspaces,
+    ) -> Result<Said, Problem> {
+        let ask = self.ask;
         let mut warnings = Vec::new();
         if !found.skipped.is_empty() {
             let named: Vec<String> = found.skipped[..found.skipped.len().min(SKIPPED_NAMED_MAX)]
@@ -165,7 +185,7 @@ impl Traffic<'_> {
                 ),
             ],
             warnings,
-            fleet: fleet(found, conns),
+            fleet: fleet(found, index, conns),
         })
     }
 
@@ -321,14 +341,14 @@ impl Traffic<'_> {
     }
 }
 
-/// What the run's report says of `found`, which the streams of its one group take in turn.
-fn fleet(found: FoundWorkspaces, conns: u64) -> Fleet {
+/// What the run's report says of `found`, which the streams of a group take in turn.
+fn fleet(found: FoundWorkspaces, group: u8, conns: u64) -> Fleet {
     let workspaces = found.workspaces.into_iter().take(conns as usize);
     let workspace =
         |found: FoundWorkspace| Workspace { name: found.name, owner: found.owner, agent: found.agent.name };
     let skipped = found.skipped.into_iter();
     Fleet {
-        driven: vec![Driven { group: 0, workspaces: workspaces.map(workspace).collect(), streams: conns }],
+        driven: vec![Driven { group, workspaces: workspaces.map(workspace).collect(), streams: conns }],
         skipped: skipped.map(|one| Skipped { name: one.name, owner: one.owner, why: one.why }).collect(),
         ..Fleet::default()
     }

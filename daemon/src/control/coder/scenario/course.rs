@@ -1,0 +1,363 @@
+//! A scenario while it goes, as the state keeps it: which step it is at, what came of those before, what is said of all
+//! of it. Its task moves it on; the state hands it the report of each step that is over.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use scale_api::coder::{Outcome, Step};
+use scale_api::http::DoctorEntry;
+use scale_api::report::{self, Event, Exit, Outcome as How, Report, SeriesRow, Verdict};
+use scale_coder::stop::{Stop, Stopper};
+use scale_ring::{Time, host};
+use tokio::sync::Notify;
+
+use super::probe::Samples;
+use crate::control::coder::outcome;
+use crate::run::supervisor::wall_seconds;
+
+/// The step that makes workspaces.
+pub const CREATE: &str = "create";
+/// The quiet one.
+pub const BASELINE: &str = "baseline";
+/// The step of the groups.
+pub const TRAFFIC: &str = "traffic";
+/// The last one.
+pub const CLEAN_UP: &str = "clean up";
+
+/// A going scenario.
+pub struct Course {
+    /// The run's id.
+    pub id: String,
+    /// What requests to the API took, by step.
+    pub samples: Samples,
+    name: Option<String>,
+    started: Time,
+    started_at: f64,
+    ledger: PathBuf,
+    kept: RefCell<Kept>,
+    step_is_over: Notify,
+    stopper: Stopper,
+    stop: Stop,
+    /// Ended with all that would come yet.
+    is_cut_off: Cell<bool>,
+    /// By the daemon's own end: what is owed stays owed.
+    is_shut_down: Cell<bool>,
+    is_over: Cell<bool>,
+}
+
+/// What has come of it so far.
+#[derive(Default)]
+struct Kept {
+    host: Vec<DoctorEntry>,
+    /// From the run's start until now, as last said.
+    second: f64,
+    steps: Vec<Step>,
+    /// Of a daemon that was lost.
+    before: Option<Report>,
+    create: Option<Report>,
+    traffic: Option<Report>,
+    cleanup: Option<Report>,
+    /// Of the step that is over, until its task takes it.
+    handed: Option<Report>,
+    /// What went wrong between the steps.
+    troubles: Vec<(Exit, String)>,
+    warnings: Vec<String>,
+}
+
+impl Course {
+    /// One that begins now. `ledger`: of what it makes.
+    pub fn new(id: String, name: Option<String>, ledger: PathBuf, warnings: Vec<String>) -> Self {
+        let (stopper, stop) = Stopper::new();
+        Self {
+            id,
+            samples: Samples::default(),
+            name,
+            started: host::monotonic_now(),
+            started_at: wall_seconds(),
+            ledger,
+            kept: RefCell::new(Kept { warnings, ..Kept::default() }),
+            step_is_over: Notify::new(),
+            stopper,
+            stop,
+            is_cut_off: Cell::new(false),
+            is_shut_down: Cell::new(false),
+            is_over: Cell::new(false),
+        }
+    }
+
+    /// One that a lost daemon has begun, and has reported so far.
+    pub fn resumed(before: Report, ledger: PathBuf) -> Self {
+        let mut course = Self::new(before.run.id.clone(), before.run.name.clone(), ledger, Vec::new());
+        course.started_at = before.run.started_at;
+        course.kept.get_mut().before = Some(before);
+        course
+    }
+
+    /// What `doctor` saw when it began.
+    pub fn set_host(&self, host: Vec<DoctorEntry>) {
+        self.kept.borrow_mut().host = host;
+    }
+
+    fn elapsed(&self) -> f64 {
+        host::monotonic_now().since(self.started).as_secs_f64()
+    }
+
+    /// Goes on to the next step.
+    pub fn enter(&self, step: &'static str) {
+        let at = self.elapsed();
+        self.leave();
+        self.kept.borrow_mut().steps.push(Step { name: step.into(), at, seconds: 0.0 });
+        tracing::info!(run = %self.id, step, "scenario goes on");
+    }
+
+    fn leave(&self) {
+        let now = self.elapsed();
+        if let Some(step) = self.kept.borrow_mut().steps.last_mut().filter(|step| step.seconds == 0.0) {
+            step.seconds = now - step.at;
+        }
+    }
+
+    /// The report of the step that is over.
+    pub fn hand_over(&self, report: Report) {
+        self.kept.borrow_mut().handed = Some(report);
+        self.step_is_over.notify_one();
+    }
+
+    /// Waits for the step's end, and keeps what came of it.
+    pub async fn step_over(&self) {
+        let report = loop {
+            if let Some(report) = self.kept.borrow_mut().handed.take() {
+                break report;
+            }
+            self.step_is_over.notified().await;
+        };
+        let mut kept = self.kept.borrow_mut();
+        let step = kept.steps.last().map(|step| step.name.clone());
+        match step.as_deref() {
+            Some(CREATE) => kept.create = Some(report),
+            Some(TRAFFIC) => kept.traffic = Some(report),
+            _ => kept.cleanup = Some(report),
+        }
+    }
+
+    /// Waits, unless it is stopped before.
+    pub async fn wait(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.stop.heard() => {}
+        }
+    }
+
+    /// Something that went wrong between the steps, and what it makes of the verdict.
+    pub fn trouble(&self, exit: Exit, why: impl Into<String>) {
+        self.kept.borrow_mut().troubles.push((exit, why.into()));
+    }
+
+    /// Something that is not as it was asked for.
+    pub fn warn(&self, why: impl IntoIterator<Item = String>) {
+        self.kept.borrow_mut().warnings.extend(why);
+    }
+
+    /// Ends the step that is going, whatever else is said to it; `now`, or once more: all of it.
+    pub fn stop(&self, why: &str, now: bool) {
+        let step = self.kept.borrow().steps.last().map(|step| step.name.clone());
+        if now {
+            self.is_cut_off.set(true);
+        }
+        // A step of its own kind says by its verdict whether it was aborted.
+        if now || step.as_deref() == Some(BASELINE) {
+            self.trouble(Exit::Aborted, why);
+        }
+        self.stopper.stop();
+    }
+
+    /// Whether the next step may begin.
+    pub fn goes_on(&self) -> bool {
+        !self.stop.is_heard() && self.verdict(&self.kept.borrow(), None).outcome == How::Passed
+    }
+
+    /// Whether everything so far has passed.
+    pub fn has_passed(&self) -> bool {
+        self.verdict(&self.kept.borrow(), None).outcome == How::Passed
+    }
+
+    /// Whether nothing more may be begun, clean-up included.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off.get()
+    }
+
+    /// The daemon ends.
+    pub fn shut_down(&self) {
+        self.is_shut_down.set(true);
+    }
+
+    /// Whether the daemon ends.
+    pub fn is_shut_down(&self) -> bool {
+        self.is_shut_down.get()
+    }
+
+    /// It is over.
+    pub fn end(&self) {
+        self.leave();
+        self.is_over.set(true);
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// Between steps of other kinds: `true` when a second is complete.
+    pub fn poll(&self) -> bool {
+        let second = self.elapsed().floor();
+        let is_new = second > self.kept.borrow().second;
+        self.kept.borrow_mut().second = second;
+        is_new
+    }
+
+    /// How far it is, where no run or flow says it.
+    pub fn event(&self) -> Event {
+        let kept = self.kept.borrow();
+        let state = kept.steps.last().map_or_else(|| "starting".to_owned(), |step| step.name.clone());
+        Event {
+            run: self.id.clone(),
+            name: self.name.clone(),
+            elapsed: self.elapsed().floor(),
+            now: SeriesRow { at: self.elapsed().floor(), stage: state.clone(), ..SeriesRow::default() },
+            warnings: kept.warnings.clone(),
+            state,
+            ..Event::default()
+        }
+    }
+
+    /// A step's event as the scenario's: by its name and its clock.
+    pub fn dress(&self, event: &Event) -> Event {
+        let at = self.kept.borrow().steps.last().map_or(0.0, |step| step.at);
+        Event { name: self.name.clone(), elapsed: event.elapsed + at.floor(), ..event.clone() }
+    }
+
+    /// The report so far, with what the step that is going says, or at the end.
+    pub fn report(&self, step: Option<Report>) -> Report {
+        let kept = self.kept.borrow();
+        let now = kept.steps.last().map(|step| step.name.as_str());
+        let of = |name: &str, done: &Option<Report>| {
+            done.clone().or_else(|| step.clone().filter(|_| now == Some(name)))
+        };
+        let (create, traffic, cleanup) =
+            (of(CREATE, &kept.create), of(TRAFFIC, &kept.traffic), of(CLEAN_UP, &kept.cleanup));
+        let base = traffic.clone().or_else(|| kept.before.clone());
+        let mut report = base.unwrap_or_else(|| Report { schema: report::SCHEMA, ..Report::default() });
+        report.run = report::Run {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            started_at: self.started_at,
+            ended_at: wall_seconds(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+            ..report.run
+        };
+        report.host.clone_from(&kept.host);
+        report.verdict = self.verdict(&kept, traffic.map(|traffic| traffic.verdict));
+        let before = kept.before.as_ref().and_then(|before| before.coder.clone());
+        let mut coder = before.unwrap_or_default();
+        let parts = [create, kept.traffic.clone().or(step.filter(|_| now == Some(TRAFFIC))), cleanup];
+        parts.into_iter().flatten().filter_map(|part| part.coder).for_each(|part| add(&mut coder, part));
+        coder.flow = "scenario".into();
+        coder.ended = if self.is_over() { "done" } else { "going" }.into();
+        coder.owned = outcome::owned(&self.ledger);
+        coder.warnings.extend(kept.warnings.iter().cloned());
+        coder.steps.extend(kept.steps.iter().cloned());
+        for (step, samples) in self.samples.borrow().iter() {
+            coder.api.extend(outcome::figure(samples.clone()).map(|figure| ((*step).to_owned(), figure)));
+        }
+        report.coder = Some(coder);
+        report
+    }
+
+    /// All verdicts in one: of those that are not good the first one of this order wins.
+    fn verdict(&self, kept: &Kept, going: Option<Verdict>) -> Verdict {
+        const ORDER: [Exit; 7] = [
+            Exit::Aborted,
+            Exit::Internal,
+            Exit::TargetRefused,
+            Exit::HostCannotCarry,
+            Exit::Incomplete,
+            Exit::Failed,
+            Exit::Left,
+        ];
+        let mut verdict = Verdict { outcome: How::Passed, ..Verdict::default() };
+        let mut codes: Vec<u8> = kept.troubles.iter().map(|(exit, _)| *exit as u8).collect();
+        let done = [&kept.before, &kept.create, &kept.traffic, &kept.cleanup];
+        let steps = ["", CREATE, TRAFFIC, CLEAN_UP];
+        for (report, step) in done.into_iter().zip(steps) {
+            let Some(of_it) = report.as_ref().map(|report| &report.verdict) else { continue };
+            codes.push(of_it.exit_code);
+            let prefix = if step.is_empty() { String::new() } else { format!("{step}: ") };
+            verdict.reasons.extend(of_it.reasons.iter().map(|reason| format!("{prefix}{reason}")));
+            verdict.thresholds.extend(of_it.thresholds.iter().cloned());
+        }
+        if kept.traffic.is_none()
+            && let Some(going) = going
+        {
+            verdict.thresholds = going.thresholds;
+        }
+        verdict.reasons.extend(kept.troubles.iter().map(|(_, why)| why.clone()));
+        verdict.reasons.dedup();
+        let exit = ORDER.into_iter().find(|exit| codes.contains(&(*exit as u8)));
+        verdict.exit_code = exit.unwrap_or(Exit::Passed) as u8;
+        verdict.outcome = match exit {
+            None => How::Passed,
+            Some(Exit::Aborted | Exit::Internal) => How::Aborted,
+            Some(Exit::Incomplete) => How::Incomplete,
+            Some(_) => How::Failed,
+        };
+        verdict
+    }
+}
+
+/// Adds what came of a step to what came of those before.
+fn add(sum: &mut Outcome, step: Outcome) {
+    if sum.of.is_empty() {
+        (sum.of, sum.requested, sum.succeeded) = (step.of.clone(), step.requested, step.succeeded);
+        (sum.failed, sum.max_failures) = (step.failed, step.max_failures);
+    }
+    if !step.site.host.is_empty() {
+        sum.site = step.site;
+    }
+    // What a clean-up could not delete stands in its own list.
+    if step.of != "things" {
+        sum.failures.extend(step.failures);
+        sum.failed_things.extend(step.failed_things);
+    }
+    if step.phases != Default::default() {
+        sum.phases = step.phases;
+    }
+    sum.traffic = step.traffic.or(sum.traffic.take());
+    if !step.things.is_empty() {
+        sum.things = step.things;
+    }
+    sum.cleanup = step.cleanup.or(sum.cleanup.take());
+    // The client's own counts go on from step to step; traffic has none.
+    if step.requests.sent > sum.requests.sent {
+        sum.requests = step.requests;
+    }
+    for (address, count) in step.replicas {
+        let seen = sum.replicas.entry(address).or_default();
+        *seen = (*seen).max(count);
+    }
+    for version in step.versions {
+        if !sum.versions.contains(&version) {
+            sum.versions.push(version);
+        }
+    }
+    for warning in step.warnings {
+        if !sum.warnings.contains(&warning) {
+            sum.warnings.push(warning);
+        }
+    }
+}
+
+/// One that several hold.
+pub type Shared = Rc<Course>;
