@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
-use scale_api::coder::{Backend, CODER_TRAFFIC, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use clap::builder::FalseyValueParser;
+use scale_api::coder::{Backend, CODER_TRAFFIC, Deployment, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
 use scale_api::typed::{Form, Profile};
 use scale_api::units::{Bytes, PerSecond, Span};
@@ -26,6 +27,9 @@ pub struct WorkspaceTrafficFlags {
     /// Accept any certificate.
     #[arg(long)]
     pub insecure: bool,
+    /// Look for the workspaces over one pool of connections, HTTP/2 where it is offered. Streams have one each.
+    #[arg(long, env = "CODER_SCALETEST_POOL_CONNECTIONS", value_parser = FalseyValueParser::new())]
+    pub pool_connections: bool,
     /// Only workspaces of this template.
     #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
     pub template: Option<String>,
@@ -62,6 +66,9 @@ pub struct WorkspaceTrafficFlags {
     /// Leave terminals without Ctrl-C; their commands stay on the agents for a while.
     #[arg(long)]
     pub fast_close: bool,
+    /// Counters `coderd_scaletest_*` by user, workspace and agent, as the original has them.
+    #[arg(long, env = "CODER_SCALETEST_PER_WORKSPACE_METRICS", value_parser = FalseyValueParser::new())]
+    pub per_workspace_metrics: bool,
     /// Payload a tick and stream.
     #[arg(
         long,
@@ -89,6 +96,9 @@ pub struct WorkspaceTrafficFlags {
     /// Steady state (default 1m), or `forever`.
     #[arg(long)]
     pub duration: Option<spec::Duration>,
+    /// The original's word for --duration, which wins.
+    #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
+    pub timeout: Option<Span>,
     /// Longest wait for answers after the end (default 10s).
     #[arg(long)]
     pub drain: Option<Span>,
@@ -177,7 +187,7 @@ impl WorkspaceTrafficFlags {
             ramp: self.ramp,
             connect_rate: self.connect_rate,
             warm_up: self.warm_up,
-            duration: self.duration,
+            duration: self.duration.or(self.timeout.map(spec::Duration::For)),
             drain: self.drain,
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
@@ -190,8 +200,9 @@ impl WorkspaceTrafficFlags {
 
     fn request(&self) -> Result<TrafficRequest, Failure> {
         let threshold = |expression: &String| ThresholdSpec { expression: expression.clone() };
+        let deployment = deployment(self.url.as_ref(), self.ca.as_deref(), self.insecure)?;
         Ok(TrafficRequest {
-            deployment: deployment(self.url.as_ref(), None, self.ca.as_deref(), self.insecure)?,
+            deployment: Deployment { pool_connections: self.pool_connections, ..deployment },
             traffic: WorkspaceTraffic {
                 template: self.template.clone(),
                 owner: self.owner.clone(),
@@ -216,6 +227,7 @@ impl WorkspaceTrafficFlags {
                     BackendWord::Screen => Backend::Screen,
                 },
                 fast_close: self.fast_close,
+                per_workspace_metrics: self.per_workspace_metrics,
             },
             spec: Spec {
                 name: self.name.clone(),

@@ -55,6 +55,20 @@ fn workspaces_are_made_kept_listed_and_deleted_and_nothing_else_is_touched() {
 }
 
 #[test]
+fn each_simulated_user_has_a_connection_of_its_own_unless_they_are_pooled() {
+    for (flag, is_pooled) in [(None, false), (Some("--pool-connections"), true)] {
+        let (standin, daemon) = (Standin::brisk(), Daemon::start());
+        let at_once = ["--concurrency", "2", "--cleanup-concurrency", "2"];
+        let make = [&["create-workspaces", "--template", "minimal", "--count", "20"], &at_once[..]].concat();
+        let (code, report) = standin.flow(&daemon, &[&make[..], flag.as_slice()].concat());
+        assert_eq!(code, 0, "{:?}", report.verdict);
+        let counts = standin.end();
+        let connections = counts["replicas"][0]["connections"].as_u64().expect("a count");
+        assert!(if is_pooled { connections < 10 } else { connections >= 20 }, "{connections}: {counts}");
+    }
+}
+
+#[test]
 fn without_no_cleanup_everything_made_is_deleted_at_the_end() {
     let (standin, daemon) = (Standin::brisk(), Daemon::start());
     let (code, report) = standin.flow(&daemon, &["create-users", "--count", "10"]);
