@@ -341,7 +341,7 @@ impl State {
                 .as_ref()
                 .map(|run| run.event().clone())
                 .or_else(|| Some(self.flow.as_ref()?.event().clone())),
-            last: self.store.list().pop(),
+            last: self.store.last(),
         }
     }
 
