@@ -119,7 +119,7 @@ pub struct CreateWorkspacesFlags {
     /// Template, name or id.
     #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
     pub template: String,
-    /// A parameter of the template.
+    /// A parameter of the template; without any, those of CODER_RICH_PARAMETER, with commas between.
     #[arg(long, value_name = "K=V")]
     pub parameter: Vec<String>,
     /// File with parameters, a `name: value` a line or JSON; --parameter wins.
@@ -310,7 +310,11 @@ impl CreateWorkspacesFlags {
                 parameters::parse(&text).map_err(wrong)?
             }
         };
-        for text in &self.parameter {
+        let given = match std::env::var("CODER_RICH_PARAMETER") {
+            Ok(text) if self.parameter.is_empty() => parameters::fields(&text),
+            _ => self.parameter.clone(),
+        };
+        for text in &given {
             let (name, value) = text
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())

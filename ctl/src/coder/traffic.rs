@@ -99,6 +99,12 @@ pub struct WorkspaceTrafficFlags {
     /// The original's word for --duration, which wins.
     #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
     pub timeout: Option<Span>,
+    /// As --timeout; of both the shorter holds, as in the original.
+    #[arg(long, env = "CODER_SCALETEST_JOB_TIMEOUT", value_name = "D")]
+    pub job_timeout: Option<Span>,
+    /// Nothing is asked here; taken, as the other flows take it.
+    #[arg(short, long)]
+    pub yes: bool,
     /// Longest wait for answers after the end (default 10s).
     #[arg(long)]
     pub drain: Option<Span>,
@@ -178,6 +184,11 @@ pub enum BackendWord {
 }
 
 impl WorkspaceTrafficFlags {
+    fn duration(&self) -> Option<spec::Duration> {
+        let shorter = [self.timeout, self.job_timeout].into_iter().flatten().min();
+        self.duration.or(shorter.map(spec::Duration::For))
+    }
+
     fn group(&self) -> GroupSpec {
         GroupSpec {
             name: "workspaces".into(),
@@ -187,7 +198,7 @@ impl WorkspaceTrafficFlags {
             ramp: self.ramp,
             connect_rate: self.connect_rate,
             warm_up: self.warm_up,
-            duration: self.duration.or(self.timeout.map(spec::Duration::For)),
+            duration: self.duration(),
             drain: self.drain,
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
@@ -260,5 +271,29 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
             super::write_outputs(cli, &flags.output, &report)?;
             Ok(report.verdict.exit_code)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::commands::Command;
+
+    #[test]
+    fn the_originals_timeouts_are_a_duration_and_ours_wins() {
+        let duration = |flags: &[&str]| {
+            let words = [&["scalectl", "workspace-traffic"], flags].concat();
+            let Command::WorkspaceTraffic(flags) = Cli::parse_from(words).command else { panic!("it is") };
+            flags.group().duration.map(|duration| match duration {
+                spec::Duration::For(span) => span.ns() / 1_000_000_000,
+                spec::Duration::Forever => u64::MAX,
+            })
+        };
+        assert_eq!(duration(&[]), None);
+        assert_eq!(duration(&["--timeout", "30m"]), Some(1800));
+        assert_eq!(duration(&["--timeout", "30m", "--job-timeout", "5m"]), Some(300));
+        assert_eq!(duration(&["--job-timeout", "5m", "--duration", "10m", "--yes"]), Some(600));
     }
 }

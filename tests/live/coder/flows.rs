@@ -3,7 +3,7 @@
 use scale_api::http::RunSummary;
 use scale_tests::Daemon;
 
-use super::{Standin, create, outcome};
+use super::{Standin, create, outcome, texts};
 
 fn runs(daemon: &Daemon) -> Vec<RunSummary> {
     serde_json::from_slice(&daemon.scalectl(&["--json", "runs"]).stdout).expect("a list")
@@ -52,6 +52,21 @@ fn workspaces_are_made_kept_listed_and_deleted_and_nothing_else_is_touched() {
     assert!(daemon.scalectl(&["runs", "rm", &run.id]).status.success());
     let counts = standin.end();
     assert_eq!((&counts["workspaces"]["deleted"], &counts["users"]["deleted"]), (&20.into(), &20.into()));
+}
+
+#[test]
+fn parameters_come_from_the_environment_where_no_flag_gives_any() {
+    let (standin, daemon) = (Standin::brisk(), Daemon::start());
+    let make = ["create-workspaces", "--template", "kubernetes", "--count", "1", "--dry-run"];
+    let run = |variable: &str, more: &[&str]| {
+        let mut command = standin.command(&daemon, &[&make[..], more].concat());
+        texts(&command.env("CODER_RICH_PARAMETER", variable).output().expect("scalectl runs"))
+    };
+    assert_eq!(run("home_disk_size=10,cpu=2", &[]).0, 0);
+    let (code, _, error) = run("home_disk_size=10,nosuch=2", &[]);
+    assert!(code == 2 && error.contains("nosuch"), "{error}");
+    assert_eq!(run("nosuch=2", &["--parameter", "home_disk_size=10"]).0, 0);
+    standin.end();
 }
 
 #[test]
