@@ -49,6 +49,7 @@ impl Alone {
             ports: (2000, 60_000),
             ports_reserved: [].into(),
             streams_max: self.streams as usize,
+            stream_by_stream: false,
         }
     }
 

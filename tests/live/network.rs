@@ -173,6 +173,30 @@ fn connect_to_goes_elsewhere_and_host_and_certificate_stay_the_targets() {
 }
 
 #[test]
+fn a_column_as_the_host_gives_each_stream_its_own_name_in_the_request_and_for_tls() {
+    let seen = Seen::default();
+    let address = seeing(&seen);
+    let (daemon, folder) = (Daemon::start(), Folder::new());
+    let rows = folder.write("rows.csv", "host\na--b\nc\n");
+    let to = ["--conns", "2", "--rows", &rows, "--connect-to", &address];
+    let (code, report) =
+        daemon.run(&with(&[&to[..], &["--target", "ws://{host}.gw.example.com:8080/x"]].concat()));
+    assert_ended_with(0, (code, &report));
+    let hosts: BTreeSet<String> =
+        heads(&seen).iter().filter_map(|head| value(head, "host").map(str::to_owned)).collect();
+    let named = ["a--b", "c"].map(|host| format!("{host}.gw.example.com:8080"));
+    assert_eq!(hosts, BTreeSet::from(named));
+    let ca = folder.path("ca.pem").display().to_string();
+    let sink = Sink::start(&["--protocol", "wss", "--ca-out", &ca]);
+    // The sink's certificate is for localhost.
+    let rows = folder.write("names.csv", "host\nlocalhost\nlocalhorst\n");
+    let to = ["--conns", "4", "--rows", &rows, "--ca", &ca, "--connect-to", &sink.address];
+    let (code, report) = daemon.run(&with(&[&to[..], &["--target", "wss://{host}/"]].concat()));
+    assert_eq!((code, report.load.streams_opened), (99, 2), "{:?}", report.load);
+    assert_eq!(report.load.connect_failures.get("tls_certificate"), Some(&2));
+}
+
+#[test]
 fn insecure_takes_any_certificate_and_says_so_everywhere() {
     let sink = Sink::start(&["--protocol", "wss"]);
     let target = format!("wss://{}/", sink.address);

@@ -148,6 +148,7 @@ fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
             ports: ((2000 + width * number) as u16, (1999 + width * (number + 1)) as u16),
             ports_reserved: [].into(),
             streams_max: scenario.streams_max,
+            stream_by_stream: false,
         };
         let (inbox, (out, snapshots), handle) = (Inbox::default(), channel(), ring.handle());
         let worker = Box::new(Worker::new(ring, share, inbox.clone(), out));
@@ -227,7 +228,7 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
                 ran.workers.push(WorkerRan {
                     cells,
                     groups: last.groups,
-                    streams: last.finished.expect("the last snapshot has the streams"),
+                    streams: last.streams.expect("the last snapshot has the streams"),
                     leaks,
                     ring: last.ring,
                     ports_in_use: last.ports_in_use,

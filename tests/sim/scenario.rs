@@ -316,17 +316,13 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     }
     let text = dice.chance(20);
     let typed = !text && protocol != Protocol::Tcp && dice.chance(30);
-    let terminal = (typed && traffic == Traffic::Echo && dice.chance(70)).then(|| Terminal {
-        echo: dice.of(&[Echo::Cooked, Echo::Raw]),
-        comment: false,
-        fast_close: dice.chance(30),
+    let form = if typed { dice.of(&[Form::Line, Form::Line, Form::Comment]) } else { Form::Line };
+    let terminal = (typed && traffic == Traffic::Echo && dice.chance(70)).then(|| {
+        let echo = dice.of(&[Echo::Cooked, Echo::Raw]);
+        let comment = form == Form::Comment && echo == Echo::Cooked;
+        Terminal { echo, comment, fast_close: dice.chance(30) }
     });
     let endpoint = endpoint(number, protocol, (traffic, terminal), dice, *weather, tables);
-    let form = if typed { dice.of(&[Form::Line, Form::Line, Form::Comment]) } else { Form::Line };
-    let terminal = terminal.map(|terminal| Terminal {
-        comment: form == Form::Comment && terminal.echo == Echo::Cooked,
-        ..terminal
-    });
     let payload = if typed {
         match terminal {
             Some(Terminal { echo, .. }) => Payload::typed(seed, form, Route::Terminal, echo),
@@ -389,10 +385,12 @@ fn endpoint(
             Protocol::Wss => sink::Protocol::Wss,
         },
         traffic: match traffic {
-            Traffic::Echo if terminal.is_some() => {
-                sink::Traffic::Terminal { raw: terminal.is_some_and(|terminal| terminal.echo == Echo::Raw) }
-            }
-            Traffic::Echo => sink::Traffic::Echo,
+            Traffic::Echo => match terminal {
+                Some(Terminal { echo, comment, .. }) => {
+                    sink::Traffic::Terminal { raw: echo == Echo::Raw, comment }
+                }
+                None => sink::Traffic::Echo,
+            },
             Traffic::Discard => sink::Traffic::Discard,
             Traffic::Receive => {
                 let tick_ns = dice.between(5, 200) * MS;

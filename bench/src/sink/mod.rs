@@ -50,6 +50,8 @@ pub enum Traffic {
     Terminal {
         /// `stty raw -echo isig; exec cat` instead of `dd of=/dev/null`.
         raw: bool,
+        /// All that is typed is one comment, the marker too: nothing ends in LF.
+        comment: bool,
     },
 }
 
@@ -616,13 +618,13 @@ fn upper(
     loop {
         match session.receive(&mut plain, &mut || [0; 4]) {
             Ok(Some(ws::Event::Data { bytes, mask, .. }))
-                if let Traffic::Terminal { raw } = settings.traffic =>
+                if let Traffic::Terminal { raw, comment } = settings.traffic =>
             {
                 if !session.outbox().is_empty() {
                     connection.out.extend_from_slice(session.outbox());
                     session.clear_outbox();
                 }
-                let typing = connection.typing.get_or_insert_with(|| Box::new(Typing::new(raw)));
+                let typing = connection.typing.get_or_insert_with(|| Box::new(Typing::new(raw, comment)));
                 let mask = mask.unwrap_or_default();
                 if !settings.stall && !typing.take(bytes, mask, &mut connection.out, counts) {
                     session.close(NORMAL, &mut || [0; 4]);

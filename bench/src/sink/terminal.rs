@@ -8,7 +8,8 @@ use scale_proto::ws;
 
 use super::{Counts, frame};
 
-const CONTROL_C: u8 = 0x03;
+/// Ctrl-C and Ctrl-D: what is typed at the end.
+const GOODBYE: [u8; 2] = [0x03, 0x04];
 
 /// One connection's terminal.
 pub(super) struct Typing {
@@ -22,18 +23,19 @@ pub(super) struct Typing {
 }
 
 impl Typing {
-    /// Which echoes as the kernel does, or gives back what is typed.
-    pub fn new(raw: bool) -> Self {
+    /// Which echoes as the kernel does, or gives back what is typed; `comment`: no marker ends in LF.
+    pub fn new(raw: bool, comment: bool) -> Self {
         let (terminal, line_end) =
             if raw { (Terminal::raw_with_signals(), 1) } else { (Terminal::new(Command::Discard), 2) };
-        let marker = u64::from(Marker::BYTES);
+        let text = u64::from(Marker::BYTES) - 1;
+        let (typed, echo) = if comment { (text, text) } else { (text + 1, text + line_end) };
         Self {
             decoder: Decoder::new(),
             terminal,
             raw,
             json: Vec::new(),
-            marker_typed: marker,
-            marker_echo: marker - 1 + line_end,
+            marker_typed: typed,
+            marker_echo: echo,
         }
     }
 
@@ -45,12 +47,12 @@ impl Typing {
         let (mut json, mut printed) = (&self.json[..], Vec::new());
         while let Some(said) = self.decoder.receive(&mut json).expect("our client's JSON is right") {
             let typed = said.typed.as_bytes();
-            let load = typed.iter().filter(|&&byte| byte != CONTROL_C).count() as u64;
+            let load = typed.iter().filter(|&&byte| !GOODBYE.contains(&byte)).count() as u64;
             let marker = load.min(self.marker_typed);
             self.marker_typed -= marker;
             counts.payload_bytes_received += load - marker;
             let lines = typed.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            counts.messages_received += lines - u64::from(marker > 0 && self.marker_typed == 0);
+            counts.messages_received += lines.saturating_sub(u64::from(marker > 0 && self.marker_typed == 0));
             self.terminal.input(&mut &typed[..], &mut printed).expect("a load has no such keys");
         }
         if !printed.is_empty() {

@@ -63,6 +63,8 @@ pub struct Deployment {
     pub ca: Option<File>,
     /// Accept any certificate.
     pub insecure: bool,
+    /// One pool of connections for all requests, HTTP/2 where the server offers it; else one a simulated user.
+    pub pool_connections: bool,
 }
 
 /// Starts a flow, or only looks at what it would do.
@@ -79,6 +81,12 @@ pub struct FlowRequest {
     /// How long one user or workspace may take; default [`JOB_TIMEOUT`].
     #[serde(default)]
     pub job_timeout: Option<Span>,
+    /// How long all of the clean-up may take; default: as `timeout`.
+    #[serde(default)]
+    pub cleanup_timeout: Option<Span>,
+    /// How long one delete may take; default: as `job_timeout`.
+    #[serde(default)]
+    pub cleanup_job_timeout: Option<Span>,
     /// Failures that still pass.
     #[serde(default)]
     pub max_failures: u64,
@@ -133,6 +141,8 @@ pub struct WorkspaceTraffic {
     pub backend: Backend,
     /// Terminals are left without Ctrl-C.
     pub fast_close: bool,
+    /// The `coderd_scaletest_*` counters are by workspace.
+    pub per_workspace_metrics: bool,
 }
 
 /// What keeps a terminal on the agent while nobody is attached.
@@ -513,6 +523,8 @@ mod tests {
             flow: Flow::Cleanup(Cleanup::default()),
             timeout: None,
             job_timeout: Some(JOB_TIMEOUT),
+            cleanup_timeout: None,
+            cleanup_job_timeout: None,
             max_failures: 0,
             dry_run: true,
         };

@@ -225,6 +225,7 @@ impl Group {
             form: self.form,
             backend: self.backend,
             fast_close: self.fast_close,
+            per_workspace_metrics: false,
         })
     }
 

@@ -32,7 +32,11 @@ pub struct Common {
     /// Accept any certificate.
     #[arg(long)]
     pub insecure: bool,
-    /// For all; clean-up at the end has as much again (default 30m).
+    /// One pool of connections for all requests, HTTP/2 where it is offered, instead of one a simulated user: behind a
+    /// balancer they may all come to one replica.
+    #[arg(long, env = "CODER_SCALETEST_POOL_CONNECTIONS", value_parser = FalseyValueParser::new())]
+    pub pool_connections: bool,
+    /// For all; clean-up at the end has as much again, unless --cleanup-timeout says otherwise (default 30m).
     #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
     pub timeout: Option<Span>,
     /// For each user or workspace (default 5m).
@@ -73,15 +77,28 @@ pub struct CreateUsersFlags {
     pub making: Making,
 }
 
+/// How a clean-up goes, at a flow's end or as a flow.
+#[derive(Debug, Args)]
+pub struct Deleting {
+    /// How many are deleted at once; 0: all (`coder` deletes one by default).
+    #[arg(long, env = "CODER_SCALETEST_CLEANUP_CONCURRENCY", value_name = "N", default_value_t = 10)]
+    pub cleanup_concurrency: u32,
+    /// For all of the clean-up (default: as --timeout).
+    #[arg(long, env = "CODER_SCALETEST_CLEANUP_TIMEOUT", value_name = "D")]
+    pub cleanup_timeout: Option<Span>,
+    /// For each delete (default: as --job-timeout).
+    #[arg(long, env = "CODER_SCALETEST_CLEANUP_JOB_TIMEOUT", value_name = "D")]
+    pub cleanup_job_timeout: Option<Span>,
+}
+
 /// What flows that make something have.
 #[derive(Debug, Args)]
 pub struct Making {
     /// How many are made at once; 0: all (`coder` makes one by default).
     #[arg(long, env = "CODER_SCALETEST_CONCURRENCY", value_name = "N", default_value_t = 10)]
     pub concurrency: u32,
-    /// How many are deleted at once; 0: all (`coder` deletes one by default).
-    #[arg(long, env = "CODER_SCALETEST_CLEANUP_CONCURRENCY", value_name = "N", default_value_t = 10)]
-    pub cleanup_concurrency: u32,
+    #[command(flatten)]
+    pub deleting: Deleting,
     /// Failures that still pass.
     #[arg(long, env = "CODER_SCALETEST_MAX_FAILURES", value_name = "N", default_value_t = 0)]
     pub max_failures: u64,
@@ -101,7 +118,7 @@ pub struct CreateWorkspacesFlags {
     /// Template, name or id.
     #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
     pub template: String,
-    /// A parameter of the template.
+    /// A parameter of the template; without any, those of CODER_RICH_PARAMETER, with commas between.
     #[arg(long, value_name = "K=V")]
     pub parameter: Vec<String>,
     /// File with parameters, a `name: value` a line or JSON; --parameter wins.
@@ -145,9 +162,8 @@ pub struct CleanupFlags {
     /// With --all-prefixed: also what was used in the last 10 minutes.
     #[arg(long, requires = "all_prefixed")]
     pub force: bool,
-    /// How many are deleted at once; 0: all (`coder` deletes one by default).
-    #[arg(long, env = "CODER_SCALETEST_CLEANUP_CONCURRENCY", value_name = "N", default_value_t = 10)]
-    pub cleanup_concurrency: u32,
+    #[command(flatten)]
+    pub deleting: Deleting,
 }
 
 /// Where a result goes.
@@ -175,13 +191,16 @@ impl FromStr for Output {
 }
 
 impl Common {
-    fn request(&self, flow: Flow, max_failures: u64) -> Result<FlowRequest, Failure> {
+    fn request(&self, flow: Flow, deleting: &Deleting, max_failures: u64) -> Result<FlowRequest, Failure> {
+        let deployment = deployment(self.url.as_ref(), self.ca.as_deref(), self.insecure)?;
         let organization = self.organization.clone();
         Ok(FlowRequest {
-            deployment: deployment(self.url.as_ref(), organization, self.ca.as_deref(), self.insecure)?,
+            deployment: Deployment { organization, pool_connections: self.pool_connections, ..deployment },
             flow,
             timeout: self.timeout,
             job_timeout: self.job_timeout,
+            cleanup_timeout: deleting.cleanup_timeout,
+            cleanup_job_timeout: deleting.cleanup_job_timeout,
             max_failures,
             dry_run: true,
         })
@@ -192,12 +211,7 @@ impl Common {
 ///
 /// # Errors
 /// What is not there, or cannot be read.
-pub fn deployment(
-    url: Option<&String>,
-    organization: Option<String>,
-    ca: Option<&Path>,
-    insecure: bool,
-) -> Result<Deployment, Failure> {
+pub fn deployment(url: Option<&String>, ca: Option<&Path>, insecure: bool) -> Result<Deployment, Failure> {
     let url = url.filter(|url| !url.trim().is_empty()).ok_or_else(|| {
         Failure::usage("which deployment? export CODER_URL=https://coder.example.com, or give --url")
     })?;
@@ -205,7 +219,7 @@ pub fn deployment(
         None => None,
         Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
     };
-    Ok(Deployment { url: url.clone(), token: token()?, organization, ca, insecure })
+    Ok(Deployment { url: url.clone(), token: token()?, ca, insecure, ..Deployment::default() })
 }
 
 const CA_BYTES_MAX: u64 = 4 << 20;
@@ -230,10 +244,10 @@ impl CreateUsersFlags {
             count: self.count,
             username_infix: self.username_infix.clone(),
             concurrency: self.making.concurrency,
-            cleanup_concurrency: self.making.cleanup_concurrency,
+            cleanup_concurrency: self.making.deleting.cleanup_concurrency,
             no_cleanup: self.making.no_cleanup,
         });
-        self.common.request(flow, self.making.max_failures)
+        self.common.request(flow, &self.making.deleting, self.making.max_failures)
     }
 }
 
@@ -253,13 +267,13 @@ impl CreateWorkspacesFlags {
             template: self.template.clone(),
             parameters: self.parameters()?,
             concurrency: self.making.concurrency,
-            cleanup_concurrency: self.making.cleanup_concurrency,
+            cleanup_concurrency: self.making.deleting.cleanup_concurrency,
             retry: self.retry,
             owners,
             no_wait_for_agents: self.no_wait_for_agents,
             no_cleanup: self.making.no_cleanup,
         });
-        self.common.request(flow, self.making.max_failures)
+        self.common.request(flow, &self.making.deleting, self.making.max_failures)
     }
 
     fn parameters(&self) -> Result<BTreeMap<String, String>, Failure> {
@@ -272,7 +286,11 @@ impl CreateWorkspacesFlags {
                 parameters::parse(&text).map_err(wrong)?
             }
         };
-        for text in &self.parameter {
+        let given = match std::env::var("CODER_RICH_PARAMETER") {
+            Ok(text) if self.parameter.is_empty() => parameters::fields(&text),
+            _ => self.parameter.clone(),
+        };
+        for text in &given {
             let (name, value) = text
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
@@ -294,15 +312,66 @@ impl CleanupFlags {
             older_than: self.older_than,
             all_prefixed: self.all_prefixed,
             force: self.force,
-            cleanup_concurrency: self.cleanup_concurrency,
+            cleanup_concurrency: self.deleting.cleanup_concurrency,
         });
-        self.common.request(flow, 0)
+        self.common.request(flow, &self.deleting, 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    /// Flags of the Coder flows that can come from the environment.
+    const VARIABLES: [(&str, &str); 22] = [
+        ("bytes-per-tick", "CODER_SCALETEST_WORKSPACE_TRAFFIC_BYTES_PER_TICK"),
+        ("cleanup-concurrency", "CODER_SCALETEST_CLEANUP_CONCURRENCY"),
+        ("cleanup-job-timeout", "CODER_SCALETEST_CLEANUP_JOB_TIMEOUT"),
+        ("cleanup-timeout", "CODER_SCALETEST_CLEANUP_TIMEOUT"),
+        ("concurrency", "CODER_SCALETEST_CONCURRENCY"),
+        ("count", "CODER_SCALETEST_COUNT"),
+        ("job-timeout", "CODER_SCALETEST_JOB_TIMEOUT"),
+        ("max-failures", "CODER_SCALETEST_MAX_FAILURES"),
+        ("no-cleanup", "CODER_SCALETEST_NO_CLEANUP"),
+        ("no-wait-for-agents", "CODER_SCALETEST_NO_WAIT_FOR_AGENTS"),
+        ("organization", "CODER_ORGANIZATION"),
+        ("output", "CODER_SCALETEST_OUTPUTS"),
+        ("per-workspace-metrics", "CODER_SCALETEST_PER_WORKSPACE_METRICS"),
+        ("pool-connections", "CODER_SCALETEST_POOL_CONNECTIONS"),
+        ("retry", "CODER_SCALETEST_RETRY"),
+        ("rich-parameter-file", "CODER_RICH_PARAMETER_FILE"),
+        ("socket", "SCALED_SOCKET"),
+        ("template", "CODER_SCALETEST_TEMPLATE"),
+        ("tick-interval", "CODER_SCALETEST_WORKSPACE_TRAFFIC_TICK_INTERVAL"),
+        ("timeout", "CODER_SCALETEST_TIMEOUT"),
+        ("url", "CODER_URL"),
+        ("use-host-login", "CODER_SCALETEST_USE_HOST_LOGIN"),
+    ];
+
+    #[test]
+    fn a_flag_has_the_same_variable_in_every_flow_and_the_documentation_lists_them() {
+        let mut program = crate::commands::Cli::command();
+        program.build();
+        let mut found = BTreeMap::<String, String>::new();
+        for flow in ["create-users", "create-workspaces", "workspace-traffic", "cleanup"] {
+            let command = program.find_subcommand(flow).expect(flow);
+            for flag in command.get_arguments() {
+                let (Some(long), Some(variable)) = (flag.get_long(), flag.get_env()) else { continue };
+                let variable = variable.to_str().expect("text").to_owned();
+                let before = found.insert(long.to_owned(), variable.clone());
+                assert!(before.is_none_or(|before| before == variable), "--{long} of {flow}: {variable}");
+            }
+        }
+        let listed = VARIABLES.map(|(flag, variable)| (flag.to_owned(), variable.to_owned()));
+        assert_eq!(found, BTreeMap::from(listed));
+        let page = include_str!("../../../docs/coder/flows.md");
+        for variable in found.values().filter(|name| name.starts_with("CODER_SCALETEST_")) {
+            let name = variable.trim_start_matches("CODER_SCALETEST_");
+            assert!(page.contains(&format!("`{name}`")), "docs/coder/flows.md does not list {variable}");
+        }
+    }
 
     #[test]
     fn outputs_are_forms_with_files_or_without() {

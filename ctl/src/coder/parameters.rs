@@ -37,6 +37,23 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(parameters)
 }
 
+/// The fields of a line of CSV (RFC 4180 §2): with commas between, in double quotes where they have a comma.
+pub fn fields(line: &str) -> Vec<String> {
+    let (mut fields, mut field, mut is_quoted) = (Vec::new(), String::new(), false);
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' if is_quoted && rest.peek() == Some(&'"') => field.extend(rest.next()),
+            '"' if is_quoted || field.is_empty() => is_quoted = !is_quoted,
+            ',' if !is_quoted => fields.push(std::mem::take(&mut field)),
+            other => field.push(other),
+        }
+    }
+    fields.push(field);
+    fields.retain(|field| !field.is_empty());
+    fields
+}
+
 /// A text in quotes, or a plain one.
 fn scalar(text: &str) -> Result<String, &'static str> {
     if text.starts_with('"') {
@@ -85,6 +102,19 @@ mod tests {
         let json = r#"{"home_disk_size":10,"region":"eu1","tools":["go"],"empty":"","url":"http://x/#a","it":"it's"}"#;
         assert_eq!(parsed(yaml), parsed(json));
         assert_eq!(parsed("a: b: c".replace(": c", ":c").as_str()), [("a".to_owned(), "b:c".to_owned())]);
+    }
+
+    #[test]
+    fn fields_have_commas_between_and_quotes_around_what_has_one() {
+        for (line, expected) in [
+            ("", &[][..]),
+            ("a=1", &["a=1"]),
+            ("a=1,b=2", &["a=1", "b=2"]),
+            (r#"a=1,"b=[""x"",""y""]",c="#, &["a=1", r#"b=["x","y"]"#, "c="]),
+            (r#"a=5" disk"#, &[r#"a=5" disk"#]),
+        ] {
+            assert_eq!(fields(line), expected, "{line}");
+        }
     }
 
     #[test]

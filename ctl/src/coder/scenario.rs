@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
+use scale_api::coder::Deployment;
 use scale_api::scenario::{CODER_SCENARIO, Scenario, ScenarioRequest};
 
 use super::flags::{Output, deployment};
@@ -29,6 +31,9 @@ pub struct ScenarioFlags {
     /// Accept any certificate.
     #[arg(long)]
     pub insecure: bool,
+    /// One pool of connections for all requests; without it each simulated user has one of its own.
+    #[arg(long, env = "CODER_SCALETEST_POOL_CONNECTIONS", value_parser = FalseyValueParser::new())]
+    pub pool_connections: bool,
     /// The result, again where there are several: text or json on stdout or into a file.
     #[arg(
         long,
@@ -68,10 +73,14 @@ impl ScenarioFlags {
 /// # Errors
 /// Why it cannot be.
 pub fn scenario(cli: &Cli, client: &Client, flags: &ScenarioFlags) -> Result<u8, Failure> {
-    let organization = flags.organization.clone();
+    let deployment = deployment(flags.url.as_ref(), flags.ca.as_deref(), flags.insecure)?;
     let mut request = ScenarioRequest {
         scenario: flags.scenario()?,
-        deployment: deployment(flags.url.as_ref(), organization, flags.ca.as_deref(), flags.insecure)?,
+        deployment: Deployment {
+            organization: flags.organization.clone(),
+            pool_connections: flags.pool_connections,
+            ..deployment
+        },
         dry_run: true,
     };
     let how = How {

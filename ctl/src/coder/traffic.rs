@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
-use scale_api::coder::{Backend, CODER_TRAFFIC, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use clap::builder::FalseyValueParser;
+use scale_api::coder::{Backend, CODER_TRAFFIC, Deployment, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
 use scale_api::typed::{Form, Profile};
 use scale_api::units::{Bytes, PerSecond, Span};
@@ -26,6 +27,9 @@ pub struct WorkspaceTrafficFlags {
     /// Accept any certificate.
     #[arg(long)]
     pub insecure: bool,
+    /// Look for the workspaces over one pool of connections, HTTP/2 where it is offered. Streams have one each.
+    #[arg(long, env = "CODER_SCALETEST_POOL_CONNECTIONS", value_parser = FalseyValueParser::new())]
+    pub pool_connections: bool,
     /// Only workspaces of this template.
     #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
     pub template: Option<String>,
@@ -62,6 +66,9 @@ pub struct WorkspaceTrafficFlags {
     /// Leave terminals without Ctrl-C; their commands stay on the agents for a while.
     #[arg(long)]
     pub fast_close: bool,
+    /// Counters `coderd_scaletest_*` by user, workspace and agent, as the original has them.
+    #[arg(long, env = "CODER_SCALETEST_PER_WORKSPACE_METRICS", value_parser = FalseyValueParser::new())]
+    pub per_workspace_metrics: bool,
     /// Payload a tick and stream.
     #[arg(
         long,
@@ -89,6 +96,15 @@ pub struct WorkspaceTrafficFlags {
     /// Steady state (default 1m), or `forever`.
     #[arg(long)]
     pub duration: Option<spec::Duration>,
+    /// The original's word for --duration, which wins.
+    #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
+    pub timeout: Option<Span>,
+    /// As --timeout; of both the shorter holds, as in the original.
+    #[arg(long, env = "CODER_SCALETEST_JOB_TIMEOUT", value_name = "D")]
+    pub job_timeout: Option<Span>,
+    /// Nothing is asked here; taken, as the other flows take it.
+    #[arg(short, long)]
+    pub yes: bool,
     /// Longest wait for answers after the end (default 10s).
     #[arg(long)]
     pub drain: Option<Span>,
@@ -168,6 +184,11 @@ pub enum BackendWord {
 }
 
 impl WorkspaceTrafficFlags {
+    fn duration(&self) -> Option<spec::Duration> {
+        let shorter = [self.timeout, self.job_timeout].into_iter().flatten().min();
+        self.duration.or(shorter.map(spec::Duration::For))
+    }
+
     fn group(&self) -> GroupSpec {
         GroupSpec {
             name: "workspaces".into(),
@@ -177,7 +198,7 @@ impl WorkspaceTrafficFlags {
             ramp: self.ramp,
             connect_rate: self.connect_rate,
             warm_up: self.warm_up,
-            duration: self.duration,
+            duration: self.duration(),
             drain: self.drain,
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
@@ -190,8 +211,9 @@ impl WorkspaceTrafficFlags {
 
     fn request(&self) -> Result<TrafficRequest, Failure> {
         let threshold = |expression: &String| ThresholdSpec { expression: expression.clone() };
+        let deployment = deployment(self.url.as_ref(), self.ca.as_deref(), self.insecure)?;
         Ok(TrafficRequest {
-            deployment: deployment(self.url.as_ref(), None, self.ca.as_deref(), self.insecure)?,
+            deployment: Deployment { pool_connections: self.pool_connections, ..deployment },
             traffic: WorkspaceTraffic {
                 template: self.template.clone(),
                 owner: self.owner.clone(),
@@ -216,6 +238,7 @@ impl WorkspaceTrafficFlags {
                     BackendWord::Screen => Backend::Screen,
                 },
                 fast_close: self.fast_close,
+                per_workspace_metrics: self.per_workspace_metrics,
             },
             spec: Spec {
                 name: self.name.clone(),
@@ -248,5 +271,29 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
             super::write_outputs(cli, &flags.output, &report)?;
             Ok(report.verdict.exit_code)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::commands::Command;
+
+    #[test]
+    fn the_originals_timeouts_are_a_duration_and_ours_wins() {
+        let duration = |flags: &[&str]| {
+            let words = [&["scalectl", "workspace-traffic"], flags].concat();
+            let Command::WorkspaceTraffic(flags) = Cli::parse_from(words).command else { panic!("it is") };
+            flags.group().duration.map(|duration| match duration {
+                spec::Duration::For(span) => span.ns() / 1_000_000_000,
+                spec::Duration::Forever => u64::MAX,
+            })
+        };
+        assert_eq!(duration(&[]), None);
+        assert_eq!(duration(&["--timeout", "30m"]), Some(1800));
+        assert_eq!(duration(&["--timeout", "30m", "--job-timeout", "5m"]), Some(300));
+        assert_eq!(duration(&["--job-timeout", "5m", "--duration", "10m", "--yes"]), Some(600));
     }
 }

@@ -441,7 +441,7 @@ impl State {
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             run: self.event_now(),
-            last: self.store.list().pop(),
+            last: self.store.last(),
         }
     }
 

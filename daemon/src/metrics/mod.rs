@@ -4,12 +4,14 @@
 //! Counters and gauges go through `metrics` and its exporter. Histograms are written here: they
 //! are merged already, and the exporter takes single samples only (docs/decisions).
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 use metrics::{Key, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
+use crate::run::fleet::{ByWorkspace, Workspace};
 use crate::run::supervisor::Supervisor;
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
@@ -137,18 +139,22 @@ pub fn render(run: Option<&Supervisor>) -> String {
     ] {
         count("scaled_ticks_missed_total", &[("cause", cause.into())], n);
     }
-    for name in ["scaled_payload_sent_bytes_total", "coderd_scaletest_bytes_written_total"] {
-        count(name, &[], sum.payload_sent);
-    }
-    for name in ["scaled_payload_received_bytes_total", "coderd_scaletest_bytes_read_total"] {
-        count(name, &[], sum.payload_received);
-    }
+    count("scaled_payload_sent_bytes_total", &[], sum.payload_sent);
+    count("scaled_payload_received_bytes_total", &[], sum.payload_received);
     count("scaled_messages_sent_total", &[], sum.messages_sent);
     count("scaled_messages_echoed_total", &[], sum.messages_echoed);
     count("scaled_verify_failures_total", &[], sum.verify_failures);
-    count("coderd_scaletest_read_errors_total", &[], sum.disconnects.sum());
-    count("coderd_scaletest_write_errors_total", &[], sum.missed_backpressure);
+    let by_workspace = run.and_then(Supervisor::by_workspace);
+    if by_workspace.is_none() {
+        count("coderd_scaletest_bytes_read_total", &[], sum.payload_received);
+        count("coderd_scaletest_bytes_written_total", &[], sum.payload_sent);
+        count("coderd_scaletest_read_errors_total", &[], sum.disconnects.sum());
+        count("coderd_scaletest_write_errors_total", &[], sum.missed_backpressure);
+    }
     let mut text = handle.render();
+    if let Some(workspaces) = by_workspace {
+        write_by_workspace(&mut text, &workspaces);
+    }
     for (name, help, figure) in HISTOGRAMS {
         let merged = groups.iter().filter_map(|(_, _, histograms, _)| histograms.figure(figure)).fold(
             None,
@@ -165,6 +171,43 @@ pub fn render(run: Option<&Supervisor>) -> String {
     turns(&mut text, run);
     process(&mut text);
     text
+}
+
+/// The original's four counters with the original's labels.
+fn write_by_workspace(text: &mut String, workspaces: &[ByWorkspace<'_>]) {
+    type Figure = fn(&ByWorkspace<'_>) -> u64;
+    let figures: [(&str, Figure); 4] = [
+        ("coderd_scaletest_bytes_read_total", |it| it.received),
+        ("coderd_scaletest_bytes_written_total", |it| it.sent),
+        ("coderd_scaletest_read_errors_total", |it| it.losses),
+        ("coderd_scaletest_write_errors_total", |it| it.stalls),
+    ];
+
+    let labels: Vec<(String, &ByWorkspace<'_>)> = workspaces
+        .iter()
+        .map(|it| {
+            let Workspace { owner, name, agent } = it.workspace;
+            let (owner, name, agent) = (escaped(owner), escaped(name), escaped(agent));
+            (format!("username=\"{owner}\",workspace_name=\"{name}\",agent_name=\"{agent}\""), it)
+        })
+        .collect();
+    for (name, figure) in figures {
+        let help = TABLE.iter().find(|(known, _)| *known == name).map_or("", |(_, help)| help);
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (labels, it) in &labels {
+            let _ = writeln!(text, "{name}{{{labels}}} {}", figure(it));
+        }
+        text.push('\n');
+    }
+}
+
+/// A label's value as the text format has it.
+fn escaped(value: &str) -> Cow<'_, str> {
+    // Names of Coder's are letters, digits and `-`.
+    match value.contains(['\\', '"', '\n']) {
+        true => value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").into(),
+        false => value.into(),
+    }
 }
 
 fn write_histogram(text: &mut String, name: &str, help: &str, histogram: Option<&Histogram<u64>>) {

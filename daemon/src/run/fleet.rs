@@ -43,6 +43,41 @@ pub struct Fleet {
     pub driven: Vec<Driven>,
     /// Those that get no traffic.
     pub skipped: Vec<Skipped>,
+    /// Metrics are to have each workspace's own figures.
+    pub has_metrics: bool,
+}
+
+/// Workspaces that metrics tell apart at most; docs/metrics.md says what they cost.
+pub const LABELLED_MAX: usize = 10_000;
+
+/// Whether metrics can tell so many workspaces apart.
+///
+/// # Errors
+/// They cannot; what to do instead.
+pub fn may_be_labelled(workspaces: usize) -> Result<(), String> {
+    if workspaces <= LABELLED_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "--per-workspace-metrics tells at most {} workspaces apart, and there are {}; leave it out, or take fewer (--target-workspaces)",
+        thousands(LABELLED_MAX as u64),
+        thousands(workspaces as u64)
+    ))
+}
+
+/// A workspace's figures over the whole run.
+#[derive(Debug, Clone, Copy)]
+pub struct ByWorkspace<'a> {
+    /// Whose.
+    pub workspace: &'a Workspace,
+    /// Payload bytes that came.
+    pub received: u64,
+    /// Payload bytes that went.
+    pub sent: u64,
+    /// Open streams lost.
+    pub losses: u64,
+    /// Ticks missed by back-pressure.
+    pub stalls: u64,
 }
 
 /// What a run has come to, as far as a fleet's report needs it.
@@ -67,6 +102,8 @@ pub struct Seen<'a> {
 struct Sum {
     sent: u64,
     received: u64,
+    losses: u64,
+    stalls: u64,
     failure: Option<Class>,
 }
 
@@ -112,6 +149,20 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// One for each workspace of each group.
+    pub fn by_workspace(&self, streams: &[StreamResult]) -> Vec<ByWorkspace<'_>> {
+        let figures = |(workspace, sum): (_, Sum)| {
+            let Sum { sent, received, losses, stalls, .. } = sum;
+            ByWorkspace { workspace, received, sent, losses, stalls }
+        };
+        self.driven
+            .iter()
+            .flat_map(|driven| driven.workspaces.iter().zip(driven.sums(streams)).map(figures))
+            .collect()
+    }
+}
+
 impl Driven {
     /// One for each workspace.
     fn sums(&self, streams: &[StreamResult]) -> Vec<Sum> {
@@ -120,6 +171,8 @@ impl Driven {
             let sum = &mut sums[stream.number as usize % self.workspaces.len()];
             sum.sent += stream.sent;
             sum.received += stream.received;
+            sum.losses += u64::from(stream.losses);
+            sum.stalls += u64::from(stream.stalls);
             sum.failure = sum.failure.or(stream.failure);
         }
         sums
@@ -174,6 +227,16 @@ mod tests {
             losses: u32::from(failure.is_some()),
             failure,
         }
+    }
+
+    #[test]
+    fn more_workspaces_than_labels_are_refused_with_what_to_do() {
+        assert_eq!(may_be_labelled(LABELLED_MAX), Ok(()));
+        let why = may_be_labelled(LABELLED_MAX + 1).unwrap_err();
+        assert!(
+            why.contains("10,000") && why.contains("10,001") && why.contains("--target-workspaces"),
+            "{why}"
+        );
     }
 
     #[test]

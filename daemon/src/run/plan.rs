@@ -44,6 +44,8 @@ pub struct Plan {
     pub receive_buffer_bytes: u32,
     /// Streams of all groups at their most.
     pub streams_max: u64,
+    /// Workers hand over each stream's own figures every second.
+    pub stream_by_stream: bool,
     /// The plan in figures.
     pub summary: PlanSummary,
     /// What it needs beside what the host has.
@@ -111,6 +113,7 @@ impl Plan {
             // A usual message and its headers in one receive; large ones come in pieces anyway.
             receive_buffer_bytes: (largest + 64).next_power_of_two().clamp(4096, 32 << 10),
             streams_max,
+            stream_by_stream: false,
             summary: PlanSummary { warnings: tables.warnings, ..PlanSummary::default() },
             groups: groups.into(),
             fit: Vec::new(),

@@ -9,8 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use scale_api::http::RunSummary;
-use scale_api::report::{Exit, Outcome, Report};
+use scale_api::report::{Exit, Outcome, Report, Run, Verdict};
 use scale_coder::ledger::{self, Contents, Kind};
+use serde::Deserialize;
 
 /// The state folder.
 #[derive(Debug, Clone)]
@@ -107,21 +108,30 @@ impl Store {
 
     /// Every run that has a report, oldest first.
     pub fn list(&self) -> Vec<RunSummary> {
-        let ids = self.ids().unwrap_or_default();
-        let summary = |id: String| {
-            let report: Report = serde_json::from_slice(&self.report(Some(&id))?).ok()?;
-            let state = format!("{:?}", report.verdict.outcome).to_lowercase();
-            let exit_code = Some(report.verdict.exit_code);
-            Some(RunSummary {
-                id,
-                name: report.run.name,
-                started_at: report.run.started_at,
-                state,
-                exit_code,
-                owned: 0,
-            })
-        };
-        ids.into_iter().filter_map(summary).collect()
+        self.ids().unwrap_or_default().into_iter().filter_map(|id| self.summary(id)).collect()
+    }
+
+    /// The last of them.
+    pub fn last(&self) -> Option<RunSummary> {
+        self.ids().ok()?.into_iter().rev().find_map(|id| self.summary(id))
+    }
+
+    fn summary(&self, id: String) -> Option<RunSummary> {
+        /// What is read of a report, which may list 10,000 workspaces.
+        #[derive(Deserialize)]
+        struct Head {
+            run: Run,
+            verdict: Verdict,
+        }
+        let Head { run, verdict } = serde_json::from_slice(&self.report(Some(&id))?).ok()?;
+        Some(RunSummary {
+            id,
+            name: run.name,
+            started_at: run.started_at,
+            state: format!("{:?}", verdict.outcome).to_lowercase(),
+            exit_code: Some(verdict.exit_code),
+            owned: 0,
+        })
     }
 
     /// Removes a run. False where there is none.

@@ -16,7 +16,7 @@ use crate::stream::meter::{Counters, Figure, Histograms};
 use crate::worker::share::{GroupPhase, StreamResult};
 use crate::worker::{Command, Snapshot};
 
-use super::fleet::{self, Fleet, Seen};
+use super::fleet::{self, ByWorkspace, Fleet, Seen};
 use super::histograms::{self, Serialised};
 use super::parts::{self, OpenAtEnd};
 use super::plan::{Plan, base_pace};
@@ -47,7 +47,6 @@ pub struct Supervisor {
     series: Vec<SeriesRow>,
     marks: Vec<Mark>,
     event: Event,
-    streams: Vec<StreamResult>,
     aborted: Option<String>,
     saturation: Saturation,
     open_at_end: OpenAtEnd,
@@ -104,7 +103,6 @@ impl Supervisor {
             before: Counters::default(),
             series: Vec::new(),
             marks: Vec::new(),
-            streams: Vec::new(),
             aborted: None,
             saturation: Saturation::default(),
             open_at_end: OpenAtEnd::new(),
@@ -126,6 +124,17 @@ impl Supervisor {
         self.fleet = Some(fleet);
     }
 
+    /// Every stream's own figures: at the end, or as of the last second where the plan asks for it.
+    fn streams(&self) -> Vec<StreamResult> {
+        self.workers.iter().flat_map(|worker| &worker.streams).copied().collect()
+    }
+
+    /// The figures of each workspace, where metrics are to have them.
+    pub fn by_workspace(&self) -> Option<Vec<ByWorkspace<'_>>> {
+        let fleet = self.fleet.as_ref().filter(|fleet| fleet.has_metrics)?;
+        Some(fleet.by_workspace(&self.streams()))
+    }
+
     /// The `coder` part of the report.
     fn coder(&self) -> Option<scale_api::coder::Outcome> {
         let fleet = self.fleet.as_ref()?;
@@ -134,7 +143,7 @@ impl Supervisor {
             *opened.entry(*address).or_default() += count;
         }
         Some(fleet.outcome(&Seen {
-            streams: &self.streams,
+            streams: &self.streams(),
             opened: &opened,
             limited: self.counters().failures.0[Class::Http429 as usize],
             started_at: self.started_at,
@@ -148,7 +157,7 @@ impl Supervisor {
         let ended: Vec<bool> = self.workers.iter().map(Hand::has_ended).collect();
         while let Ok(snapshot) = self.receiver.try_recv() {
             let worker = snapshot.worker as usize;
-            self.streams.extend(self.workers[worker].take(snapshot));
+            self.workers[worker].take(snapshot);
         }
         for (worker, _) in ended.into_iter().enumerate().filter(|(_, ended)| *ended) {
             if !std::mem::replace(&mut self.workers[worker].finished, true) {
@@ -498,7 +507,7 @@ impl Supervisor {
             groups: parts.groups,
             targets: parts.targets,
             stages: parts.stages,
-            fairness: result::fairness(groups, self.streams.clone()),
+            fairness: result::fairness(groups, if self.is_finished() { self.streams() } else { Vec::new() }),
             generator: report::Generator {
                 saturated: long,
                 saturated_seconds: self.saturation.seconds(),

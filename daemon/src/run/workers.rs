@@ -44,6 +44,8 @@ pub(super) struct Hand {
     pub ring: RingCounters,
     /// Streams opened, by address.
     pub opened: Vec<(SocketAddr, u64)>,
+    /// Its streams' own figures, as it last handed them over.
+    pub streams: Vec<StreamResult>,
     /// It has handed over everything, or is lost.
     pub finished: bool,
     /// Histograms since they were last taken.
@@ -77,6 +79,7 @@ pub(super) fn start(
             ports: plan.ports(number),
             ports_reserved: plan.ports_reserved.clone(),
             streams_max: streams as usize,
+            stream_by_stream: plan.stream_by_stream,
         };
         let config = KernelConfig {
             // Room for streams that `set` may add; beyond it ordinary descriptors serve.
@@ -135,6 +138,7 @@ impl Hand {
             second: 0,
             ring: RingCounters::default(),
             opened: Vec::new(),
+            streams: Vec::new(),
             finished: false,
             histograms: Vec::new(),
         }
@@ -145,8 +149,8 @@ impl Hand {
         self.inbox.push(command);
     }
 
-    /// Takes what it handed over; at its end that is every stream's result, too.
-    pub fn take(&mut self, snapshot: Snapshot) -> Vec<StreamResult> {
+    /// Takes what it handed over.
+    pub fn take(&mut self, snapshot: Snapshot) {
         if self.cells.is_empty() {
             self.cells = vec![Cell::default(); snapshot.cells.len()];
             self.histograms = vec![Histograms::default(); snapshot.cells.len()];
@@ -166,8 +170,10 @@ impl Hand {
         self.second = snapshot.second;
         self.ring = snapshot.ring;
         self.opened = snapshot.opened;
-        self.finished |= snapshot.finished.is_some();
-        snapshot.finished.unwrap_or_default()
+        self.finished |= snapshot.last;
+        if let Some(streams) = snapshot.streams {
+            self.streams = streams;
+        }
     }
 
     /// Its thread has ended before it handed over everything: a bug of ours. To be asked before its

@@ -34,6 +34,8 @@ pub struct Share {
     pub ports_reserved: Arc<[u16]>,
     /// Streams this worker may ever hold.
     pub streams_max: usize,
+    /// Every stream's own figures are handed over each second, not only at the end.
+    pub stream_by_stream: bool,
 }
 
 /// Addresses by row of the plan's address table.
@@ -129,8 +131,10 @@ pub struct Snapshot {
     pub ports_in_use: u64,
     /// Streams opened so far, by address; the first [`ADDRESSES_MAX`].
     pub opened: Vec<(SocketAddr, u64)>,
-    /// Present at the end: every stream's own figures.
-    pub finished: Option<Vec<StreamResult>>,
+    /// Every stream's own figures: at the end, and before it where they were asked for.
+    pub streams: Option<Vec<StreamResult>>,
+    /// It is the last.
+    pub last: bool,
 }
 
 /// Addresses that are told apart in [`Snapshot::opened`].

@@ -332,7 +332,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn report(&mut self, now: Time, last: bool) {
-        let finished = last.then(|| {
+        let streams = (last || self.share.stream_by_stream).then(|| {
             let result = |stream: &Stream| StreamResult {
                 group: stream.group,
                 number: stream.number,
@@ -358,7 +358,8 @@ impl<R: Ring> Worker<R> {
             ring: self.ring.counters(),
             ports_in_use: self.ports_in_use,
             opened: self.opened.clone(),
-            finished,
+            streams,
+            last,
         };
         // Control has gone only when the daemon ends; then nobody wants the figures.
         let _ = self.out.send(snapshot);

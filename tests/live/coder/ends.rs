@@ -53,6 +53,22 @@ fn ctrl_c_ends_a_flow_and_deletes_what_it_made() {
 }
 
 #[test]
+fn a_clean_up_has_times_of_its_own() {
+    // Every build takes a second, a delete's too.
+    let standin = Standin::start("build_time = '1s'\nbuild_jitter = '0s'\nagent_time = '50ms'\n", "");
+    let daemon = Daemon::start();
+    let (code, report) = standin.flow(&daemon, &create("2", &["--cleanup-job-timeout", "200ms"]));
+    let made = outcome(&report);
+    assert_eq!((code, made.succeeded, made.owned > 0), (7, 2, true), "{made:?}");
+    assert_eq!(made.cleanup.as_ref().map(|one| one.left > 0), Some(true), "{made:?}");
+    let (code, _, error) = standin.scalectl(&daemon, &create("1", &["--yes", "--cleanup-timeout", "0s"]));
+    assert!(code == 2 && error.contains("more than nothing"), "{error}");
+    assert_eq!(standin.flow(&daemon, &["cleanup", "--cleanup-concurrency", "0"]).0, 0);
+    assert_eq!(standin.there(), (Vec::new(), Vec::new()));
+    standin.end();
+}
+
+#[test]
 fn with_no_cleanup_an_interrupted_flow_leaves_its_ledger_to_clean_up() {
     let (standin, daemon) = (Standin::start(SLOW, ""), Daemon::start());
     standin.make_keepme();

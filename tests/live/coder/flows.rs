@@ -3,7 +3,7 @@
 use scale_api::http::RunSummary;
 use scale_tests::Daemon;
 
-use super::{Standin, create, outcome};
+use super::{Standin, create, outcome, texts};
 
 fn runs(daemon: &Daemon) -> Vec<RunSummary> {
     serde_json::from_slice(&daemon.scalectl(&["--json", "runs"]).stdout).expect("a list")
@@ -52,6 +52,35 @@ fn workspaces_are_made_kept_listed_and_deleted_and_nothing_else_is_touched() {
     assert!(daemon.scalectl(&["runs", "rm", &run.id]).status.success());
     let counts = standin.end();
     assert_eq!((&counts["workspaces"]["deleted"], &counts["users"]["deleted"]), (&20.into(), &20.into()));
+}
+
+#[test]
+fn parameters_come_from_the_environment_where_no_flag_gives_any() {
+    let (standin, daemon) = (Standin::brisk(), Daemon::start());
+    let make = ["create-workspaces", "--template", "kubernetes", "--count", "1", "--dry-run"];
+    let run = |variable: &str, more: &[&str]| {
+        let mut command = standin.command(&daemon, &[&make[..], more].concat());
+        texts(&command.env("CODER_RICH_PARAMETER", variable).output().expect("scalectl runs"))
+    };
+    assert_eq!(run("home_disk_size=10,cpu=2", &[]).0, 0);
+    let (code, _, error) = run("home_disk_size=10,nosuch=2", &[]);
+    assert!(code == 2 && error.contains("nosuch"), "{error}");
+    assert_eq!(run("nosuch=2", &["--parameter", "home_disk_size=10"]).0, 0);
+    standin.end();
+}
+
+#[test]
+fn each_simulated_user_has_a_connection_of_its_own_unless_they_are_pooled() {
+    for (flag, is_pooled) in [(None, false), (Some("--pool-connections"), true)] {
+        let (standin, daemon) = (Standin::brisk(), Daemon::start());
+        let at_once = ["--concurrency", "2", "--cleanup-concurrency", "2"];
+        let make = [&["create-workspaces", "--template", "minimal", "--count", "20"], &at_once[..]].concat();
+        let (code, report) = standin.flow(&daemon, &[&make[..], flag.as_slice()].concat());
+        assert_eq!(code, 0, "{:?}", report.verdict);
+        let counts = standin.end();
+        let connections = counts["replicas"][0]["connections"].as_u64().expect("a count");
+        assert!(if is_pooled { connections < 10 } else { connections >= 20 }, "{connections}: {counts}");
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `workspace-traffic` against the stand-in: real shells, emulated terminals, apps, and what goes wrong.
 
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use scale_api::report::Report;
 use scale_api::typed::Form;
 use scale_tests::Daemon;
-use scale_tests::host::Folder;
+use scale_tests::host::{Folder, until};
 use serde_json::Value;
 
 use super::{Standin, create, outcome};
@@ -167,6 +170,63 @@ fn the_report_says_where_the_traffic_went_and_that_a_limiter_was_in_the_way() {
     let (_, text, _) = standin.scalectl(&daemon, &["report"]);
     assert!(text.contains("workspaces:   3 on") && text.contains("1 could not be driven"), "{text}");
     assert!(text.contains("http_429") && text.contains("steady state:"), "{text}");
+    standin.end();
+}
+
+/// What a scrape says now: each line's name with its labels, and its value.
+fn scrape(daemon: &Daemon) -> BTreeMap<String, f64> {
+    let address = daemon.scraped.as_ref().expect("it is scraped");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(name, value)| Some((name.into(), value.parse().ok()?)))
+        .collect()
+}
+
+#[test]
+fn metrics_tell_workspaces_apart_where_that_is_asked_for() {
+    let faults = "[[fault]]\nkind = 'reset'\non = 'GET /api/v2/workspaceagents/*/pty'\nafter = '1s'\nworkspace = 'scaletest-*-1'\n";
+    let standin = Standin::start(&format!("{BRISK}terminals = 'emulated'\n"), faults);
+    let daemon = Daemon::start_scraped();
+    let (code, report) = standin.flow(&daemon, &create("3", &["--no-cleanup"]));
+    assert_eq!(code, 0, "{:?}", report.verdict);
+    let load = [&LOAD[..], &["--streams-per-workspace", "2", "--per-workspace-metrics", "--detach"]].concat();
+    let (code, id, error) = standin.scalectl(&daemon, &load);
+    assert_eq!(code, 0, "{error}");
+    let read = "coderd_scaletest_bytes_read_total{username=";
+    let going = until("a labelled second", || {
+        let now = scrape(&daemon);
+        now.iter().any(|(name, value)| name.starts_with(read) && *value > 0.0).then_some(now)
+    });
+    assert_eq!(going.keys().filter(|name| name.starts_with(read)).count(), 3, "{going:?}");
+    let watched = daemon.scalectl(&["watch", id.trim()]);
+    assert_eq!(watched.status.code(), Some(99), "two streams of six are lost");
+    let end = scrape(&daemon);
+    let of = |name: &str| -> Vec<(&String, f64)> {
+        let rows = end.range(name.to_owned()..).take_while(|(row, _)| row.starts_with(name));
+        rows.map(|(row, value)| (row, *value)).collect()
+    };
+    for (labelled, whole) in [
+        ("coderd_scaletest_bytes_read_total", "scaled_payload_received_bytes_total"),
+        ("coderd_scaletest_bytes_written_total", "scaled_payload_sent_bytes_total"),
+    ] {
+        let rows = of(labelled);
+        assert_eq!(
+            (rows.len(), rows.iter().map(|(_, value)| value).sum::<f64>()),
+            (3, end[whole]),
+            "{rows:?}"
+        );
+    }
+    let lost: Vec<_> =
+        of("coderd_scaletest_read_errors_total").into_iter().filter(|(_, n)| *n > 0.0).collect();
+    let [(row, count)] = lost[..] else { panic!("{lost:?}") };
+    assert!(row.contains("-1\",agent_name=\"main\"}") && count == 2.0, "{lost:?}");
+    assert_eq!(of("coderd_scaletest_write_errors_total").len(), 3);
     standin.end();
 }
 

@@ -211,6 +211,22 @@ fn a_screen_is_known_by_how_it_begins_and_by_an_escape_in_the_echo() {
 }
 
 #[test]
+fn a_marker_without_an_end_leaves_the_comment_open() {
+    let marker = Marker::from_random(MARKER).unended();
+    assert!(marker.line().starts_with('#') && !marker.line().contains('\n'));
+    let shown = format!("$ {}#next", marker.line());
+    for cut in 1..shown.len() {
+        let mut alignment = Alignment::new(&marker, Echo::Cooked);
+        let (state, used) = aligned(&mut alignment, shown.as_bytes(), cut);
+        assert_eq!(
+            (state, used, alignment.preamble_bytes()),
+            (State::Aligned, shown.len() - 5, 2),
+            "cut at {cut}"
+        );
+    }
+}
+
+#[test]
 fn a_preamble_without_end_is_given_up() {
     let mut alignment = Alignment::new(&Marker::from_random(MARKER), Echo::Cooked);
     let noise = vec![b'#'; PREAMBLE_BYTES_MAX as usize];

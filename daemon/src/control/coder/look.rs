@@ -33,6 +33,15 @@ pub const PACE: Pace = Pace {
 /// Open files that are not a simulated user's connection.
 const FILES_SPARE: u64 = 200;
 
+/// How long it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// All of it.
+    pub all: Duration,
+    /// One thing.
+    pub each: Duration,
+}
+
 /// A flow that may begin.
 pub struct Ready {
     /// The run's id.
@@ -43,10 +52,10 @@ pub struct Ready {
     pub site: Site,
     /// What.
     pub todo: Todo,
-    /// For all; clean-up at the end has as much again.
-    pub timeout: Duration,
-    /// For one thing.
-    pub job_timeout: Duration,
+    /// For making.
+    pub making: Times,
+    /// For deleting.
+    pub deleting: Times,
     /// Failures that still pass.
     pub max_failures: u64,
     /// What was said aloud.
@@ -137,21 +146,17 @@ pub async fn look(
     id: String,
     planned: Option<Duration>,
 ) -> Result<(Ready, Preflight), Problem> {
-    let FlowRequest { deployment, flow, timeout, job_timeout, max_failures, dry_run } = request;
-    let span = |given: Option<Span>, default: Span| Duration::from_nanos(given.unwrap_or(default).ns());
-    let (timeout, job_timeout) = (span(timeout, wire::TIMEOUT), span(job_timeout, wire::JOB_TIMEOUT));
-    if timeout.is_zero() || job_timeout.is_zero() {
-        return Err(invalid(
-            "--timeout and --job-timeout are more than nothing; leave them out for 30m and 5m",
-        ));
-    }
+    let (making, deleting) = times(&request)?;
+    let FlowRequest { deployment, flow, max_failures, dry_run, .. } = request;
     let token = Token::new(deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
     let no_client = |error: scale_coder::config::ConfigError| invalid(error.to_string());
     let mut brisk = Client::new(Config { pace: PACE, ..config.clone() }, token.clone()).map_err(no_client)?;
     let mut client = Client::new(config, token).map_err(no_client)?;
     let actions = actions(&flow);
-    let phases = actions.len() as u32; // create and delete have the time for all each
-    let planned = planned.unwrap_or_else(|| timeout.saturating_mul(phases));
+    let planned = planned.unwrap_or_else(|| {
+        let of = |action: &Action| if *action == Action::Delete { deleting.all } else { making.all };
+        actions.iter().map(of).fold(Duration::ZERO, Duration::saturating_add)
+    });
     let ask = Ask { now: wall_now(), planned, deployment: None };
     let site = preflight::site(&mut brisk, &ask).await.map_err(refused)?;
     targets
@@ -161,8 +166,13 @@ pub async fn look(
     if deployment.insecure {
         answer.warnings.push("CERTIFICATES ARE NOT VERIFIED (--insecure)".into());
     }
-    let place =
-        Place { brisk: &brisk, site: &site, organization: deployment.organization.as_deref(), id: &id };
+    let place = Place {
+        brisk: &brisk,
+        site: &site,
+        organization: deployment.organization.as_deref(),
+        pooled: deployment.pool_connections,
+        id: &id,
+    };
     let todo = match flow {
         Flow::CreateUsers(ask) => place.users(ask, &mut answer).await?,
         Flow::CreateWorkspaces(ask) => place.workspaces(ask, &mut answer).await?,
@@ -179,10 +189,28 @@ pub async fn look(
         answer.lines[0] += &format!("; {least}{} people active now", thousands(active.users));
     }
     let warnings = answer.warnings.clone();
-    let ready = Ready { id, client, site, todo, timeout, job_timeout, max_failures, warnings };
+    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings };
     answer.site = ready.wire_site();
     answer.is_nothing = ready.is_nothing();
     Ok((ready, answer))
+}
+
+/// How long making and deleting may take.
+fn times(request: &FlowRequest) -> Result<(Times, Times), Problem> {
+    let FlowRequest { timeout, job_timeout, cleanup_timeout, cleanup_job_timeout, .. } = request;
+    let (all, each) = (timeout.unwrap_or(wire::TIMEOUT), job_timeout.unwrap_or(wire::JOB_TIMEOUT));
+    let of = |all: Span, each: Span| Times {
+        all: Duration::from_nanos(all.ns()),
+        each: Duration::from_nanos(each.ns()),
+    };
+    let making = of(all, each);
+    let deleting = of(cleanup_timeout.unwrap_or(all), cleanup_job_timeout.unwrap_or(each));
+    if [making.all, making.each, deleting.all, deleting.each].iter().any(Duration::is_zero) {
+        return Err(invalid(
+            "--timeout, --job-timeout and those of --cleanup are more than nothing; leave them out for 30m and 5m",
+        ));
+    }
+    Ok((making, deleting))
 }
 
 /// What a flow does to the deployment.
@@ -205,6 +233,8 @@ struct Place<'a> {
     brisk: &'a Client,
     site: &'a Site,
     organization: Option<&'a str>,
+    /// Simulated users have no connections of their own.
+    pooled: bool,
     id: &'a str,
 }
 
@@ -263,9 +293,9 @@ impl Place<'_> {
         }
         let at_once = if ask.concurrency == 0 { ask.count } else { ask.count.min(ask.concurrency) };
         let (files, limit) = (u64::from(at_once) + FILES_SPARE, scale_ring::host::nofile_limit());
-        if ask.owners != wire::Owners::HostLogin && files > limit {
+        if ask.owners != wire::Owners::HostLogin && !self.pooled && files > limit {
             let why = format!(
-                "{} connections need {files} open files, {limit} are allowed; raise LimitNOFILE of scaled, or give --concurrency",
+                "{} connections need {files} open files, {limit} are allowed; raise LimitNOFILE of scaled, or give --concurrency or --pool-connections",
                 thousands(at_once.into())
             );
             return Err(Problem::new(ProblemCode::HostCannotCarry, why));

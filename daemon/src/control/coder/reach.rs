@@ -3,7 +3,7 @@
 
 use scale_api::coder::Deployment;
 use scale_api::http::{Problem, ProblemCode};
-use scale_coder::config::Config;
+use scale_coder::config::{Config, Connections};
 use scale_proto::tls::ClientSettings;
 
 use super::invalid;
@@ -16,11 +16,14 @@ use crate::run::targets::Targets;
 /// No URL, a name that does not resolve, an address that is not on the list, roots that cannot be used.
 pub async fn config(deployment: &Deployment, targets: Targets) -> Result<Config, Problem> {
     let (answer, made) = tokio::sync::oneshot::channel();
-    let Deployment { url, ca, insecure, .. } = deployment;
+    let Deployment { url, ca, insecure, pool_connections, .. } = deployment;
+    let pooled = *pool_connections;
     let (url, ca, insecure) = (url.clone(), ca.as_ref().and_then(|file| file.content.clone()), *insecure);
     spawn("reach", move || {
         // Nobody waits any more where it took too long.
-        let _ = answer.send(reach(url, ca.as_deref(), insecure, &targets));
+        let config = reach(url, ca.as_deref(), insecure, &targets);
+        let connections = if pooled { Connections::PooledHttp2 } else { Connections::PerUser };
+        let _ = answer.send(config.map(|config| Config { connections, ..config }));
     })?;
     match tokio::time::timeout(RESOLVE_TIME_MAX, made).await {
         Ok(Ok(config)) => config,

@@ -25,7 +25,7 @@ use scale_proto::coder::{self as proto, RAW_COMMAND, SHELL_COMMAND, TerminalRequ
 use super::look::{PACE, many, wire_site};
 use super::{invalid, reach, wall_now};
 use crate::control::state::State;
-use crate::run::fleet::{Driven, Fleet, Workspace};
+use crate::run::fleet::{Driven, Fleet, Workspace, may_be_labelled};
 use crate::run::targets::Action;
 
 /// Tokens minted at once, where each owner needs one.
@@ -77,7 +77,8 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
     })??;
     let group = &mut spec.group[0];
     (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
-    let (spec, plan) = crate::control::resolve::plan(spec, host, targets).await?;
+    let (spec, mut plan) = crate::control::resolve::plan(spec, host, targets).await?;
+    plan.stream_by_stream = said.fleet.has_metrics;
     let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
     if let (Some(_), Some(run)) = (&started.id, state.borrow_mut().run()) {
         run.set_fleet(said.fleet);
@@ -160,6 +161,9 @@ impl Traffic<'_> {
                 warnings.join("; ")
             )));
         }
+        if ask.per_workspace_metrics {
+            may_be_labelled(found.workspaces.len()).map_err(invalid)?;
+        }
         let all = found.workspaces.len() as u64 * u64::from(ask.streams_per_workspace.max(1));
         let conns = if ask.concurrency == 0 { all } else { all.min(ask.concurrency.into()) };
         if conns < all {
@@ -185,7 +189,7 @@ impl Traffic<'_> {
                 ),
             ],
             warnings,
-            fleet: fleet(found, index, conns),
+            fleet: Fleet { has_metrics: ask.per_workspace_metrics, ..fleet(found, index, conns) },
         })
     }
 
@@ -204,6 +208,7 @@ impl Traffic<'_> {
             Some(("https", rest)) => ("wss", rest),
             _ => return Err(invalid(format!("`{base}` is no URL of http:// or https://"))),
         };
+        let workspaces = &workspaces[..workspaces.len().min(conns as usize)];
         let tokens = self.tokens(workspaces).await?;
         let app_host = self.app_host(workspaces).await?;
         let column = if app_host.is_some() { "host" } else { "path" };

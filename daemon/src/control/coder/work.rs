@@ -16,7 +16,7 @@ use scale_coder::progress::Progress;
 use scale_coder::stop::Stop;
 use scale_coder::time::Clock;
 
-use super::look::{Ready, Todo};
+use super::look::{Ready, Times, Todo};
 use super::{outcome, wall_now};
 
 /// What a flow is at.
@@ -104,22 +104,22 @@ struct Work {
 }
 
 impl Work {
-    fn flow<'a>(&'a self, stop: &'a Stop, concurrency: u32) -> Flow<'a> {
+    fn flow<'a>(&'a self, stop: &'a Stop, times: Times, concurrency: u32) -> Flow<'a> {
         Flow {
             client: &self.ready.client,
             progress: &self.shared.progress,
             stop,
             clock: self.clock,
             concurrency,
-            job_timeout: self.ready.job_timeout,
-            timeout: self.ready.timeout,
+            job_timeout: times.each,
+            timeout: times.all,
         }
     }
 
     async fn make(&self, ledger: &Ledger) -> Ended {
         match &self.ready.todo {
             Todo::Users { ask, names, organization_id } => {
-                let flow = self.flow(&self.stops.making, ask.concurrency);
+                let flow = self.flow(&self.stops.making, self.ready.making, ask.concurrency);
                 let create = CreateUsers {
                     ledger,
                     names,
@@ -133,7 +133,7 @@ impl Work {
                 created.ended
             }
             Todo::Workspaces { ask, names, owners, chosen } => {
-                let flow = self.flow(&self.stops.making, ask.concurrency);
+                let flow = self.flow(&self.stops.making, self.ready.making, ask.concurrency);
                 let create = CreateWorkspaces {
                     ledger,
                     names,
@@ -144,7 +144,7 @@ impl Work {
                     parameters: &chosen.parameters,
                     retries: ask.retry,
                     agents: if ask.no_wait_for_agents { AgentRule::Ignore } else { AgentRule::Connected },
-                    token_lifetime: self.ready.timeout + TOKEN_MARGIN,
+                    token_lifetime: self.ready.making.all + TOKEN_MARGIN,
                 };
                 let created = flow.create_workspaces(&create).await;
                 outcome::note_workspaces(&mut self.shared.outcome.borrow_mut(), &created);
@@ -183,7 +183,8 @@ impl Work {
             Todo::Cleanup { ask, .. } => ask.cleanup_concurrency,
         };
         let began = self.clock.now();
-        let cleaned = self.flow(&self.stops.deleting, concurrency).clean_up(plan).await;
+        let flow = self.flow(&self.stops.deleting, self.ready.deleting, concurrency);
+        let cleaned = flow.clean_up(plan).await;
         let seconds = scale_coder::time::between(began, self.clock.now()).as_secs_f64();
         match cleaned {
             Ok(cleaned) => {

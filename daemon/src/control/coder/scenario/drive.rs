@@ -20,7 +20,7 @@ use super::look::Looked;
 use super::probe::Probe;
 use super::{groups, owed};
 use crate::control::coder::going::Going;
-use crate::control::coder::look::{Ready, Todo};
+use crate::control::coder::look::{Ready, Times, Todo};
 use crate::control::coder::{begin_ledger, outcome, wall_now};
 use crate::control::state::State;
 
@@ -155,14 +155,15 @@ pub async fn clean_up(state: &States, course: &Shared, client: &Client, site: &S
         return;
     }
     let span = |span: Span| Duration::from_nanos(span.ns());
+    let times = Times { all: span(how.timeout.unwrap_or(TIMEOUT)), each: span(JOB_TIMEOUT) };
     let ask = Cleanup { cleanup_concurrency: how.concurrency, ..Cleanup::default() };
     let ready = Ready {
         id: course.id.clone(),
         client: client.clone(),
         site: site.clone(),
         todo: Todo::Cleanup { ask, plan },
-        timeout: span(how.timeout.unwrap_or(TIMEOUT)),
-        job_timeout: span(JOB_TIMEOUT),
+        making: times,
+        deleting: times,
         max_failures: 0,
         warnings: Vec::new(),
     };

@@ -116,6 +116,8 @@ async fn with_create(
         flow: Flow::CreateWorkspaces(ask),
         timeout: create.timeout,
         job_timeout: create.job_timeout,
+        cleanup_timeout: None,
+        cleanup_job_timeout: None,
         max_failures: create.max_failures,
         dry_run,
     };
