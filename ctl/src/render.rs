@@ -26,6 +26,10 @@ pub fn event(event: &Event) -> String {
     if let Some(progress) = &event.coder {
         return crate::coder::render::event(event, progress);
     }
+    if event.streams.is_empty() {
+        // Between the steps of a scenario.
+        return format!("{:>5.0}s {}", event.elapsed, event.state);
+    }
     let now: &SeriesRow = &event.now;
     let open = event.streams.get("open").copied().unwrap_or(0);
     let all: u64 = event.streams.values().sum();

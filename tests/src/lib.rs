@@ -101,6 +101,8 @@ pub struct Daemon {
     pub process: Option<Process>,
     /// Where it is scraped, if it is.
     pub scraped: Option<String>,
+    /// Of its environment, from its next beginning on.
+    pub environment: Vec<(&'static str, PathBuf)>,
     folder: Folder,
     metrics: &'static str,
 }
@@ -117,7 +119,8 @@ impl Daemon {
     }
 
     fn start_with(metrics: &'static str) -> Self {
-        let mut daemon = Self { process: None, scraped: None, folder: Folder::new(), metrics };
+        let folder = Folder::new();
+        let mut daemon = Self { process: None, scraped: None, environment: Vec::new(), folder, metrics };
         daemon.begin();
         daemon
     }
@@ -131,7 +134,8 @@ impl Daemon {
             .arg(self.socket())
             .arg("--state")
             .arg(self.folder.path("runs"))
-            .args(["--metrics", self.metrics]);
+            .args(["--metrics", self.metrics])
+            .envs(self.environment.iter().cloned());
         let (process, line) = Process::start(&mut command, "ready");
         self.process = Some(process);
         self.scraped = line

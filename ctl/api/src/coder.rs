@@ -393,6 +393,8 @@ parts! {
         skipped: u64,
         /// Those, with why; at most [`THINGS_LISTED_MAX`].
         skipped_workspaces: Vec<Skipped>,
+        /// Of a scenario: its workspaces whose traffic failed, by class.
+        failures: BTreeMap<String, ClassFailures>,
     }
     /// A workspace that gets no traffic.
     Skipped {

@@ -211,6 +211,11 @@ pub fn scenario(report: &Report, outcome: &Outcome) -> Vec<String> {
         lines.push(format!("workspaces:   on {} ({}): {}", site.host, site.version, summary(outcome)));
         lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
     }
+    if let Some(traffic) = outcome.traffic.as_ref().filter(|traffic| !traffic.failures.is_empty()) {
+        let failed: u64 = traffic.failures.values().map(|failures| failures.count).sum();
+        lines.push(format!("traffic:      failed to {} workspaces", thousands(failed)));
+        lines.extend(traffic.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
+    }
     lines.extend(made_and_deleted(report, outcome));
     lines
 }

@@ -281,6 +281,9 @@ impl State {
 
     /// Says and keeps how far everything is.
     fn close_second(&mut self) {
+        if let Some(course) = &self.scenario {
+            course.said();
+        }
         if let Some(event) = self.event_now() {
             self.last_line = line(&event);
             let _ = self.events.send(self.last_line.clone());
@@ -305,7 +308,7 @@ impl State {
             let report = course.report(None);
             self.scenario = None;
             self.conclude(report);
-        } else if self.run.is_none() && self.flow.is_none() && course.poll() {
+        } else if self.run.is_none() && self.flow.is_none() && course.is_due() {
             self.close_second();
         }
     }
@@ -438,11 +441,7 @@ impl State {
 
     /// What the daemon is doing.
     pub fn status(&self) -> Status {
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            run: self.event_now(),
-            last: self.store.last(),
-        }
+        Status { version: env!("CARGO_PKG_VERSION").into(), run: self.event_now(), last: self.store.last() }
     }
 
     /// The engine for `settings`.

@@ -135,6 +135,7 @@ impl Fleet {
                 streams: self.driven.iter().map(|driven| driven.streams).sum(),
                 skipped: self.skipped.len() as u64,
                 skipped_workspaces: self.skipped.iter().take(THINGS_LISTED_MAX).cloned().collect(),
+                ..Traffic::default()
             }),
             ..Outcome::default()
         };

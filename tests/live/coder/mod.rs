@@ -4,6 +4,7 @@ mod ends;
 mod flows;
 mod kills;
 mod refusals;
+mod scenario;
 mod secrets;
 mod traffic;
 

@@ -69,7 +69,7 @@ fn terminals_of_real_shells_echo_lines_and_raw_ones_exact_bytes() {
 
 #[test]
 fn an_app_echoes_the_pieces_as_they_are_and_streams_share_workspaces() {
-    let (standin, daemon) = with_workspaces("terminals = 'emulated'\npath_apps = 'site_owner'\n", "", "3");
+    let (standin, daemon) = with_workspaces("terminals = 'emulated'\n", "", "3");
     let app = ["--verify", "--app", "wsec", "--streams-per-workspace", "2"];
     let (code, report) = drive(&standin, &daemon, &app);
     assert_eq!(code, 0, "{:?}", report.verdict);

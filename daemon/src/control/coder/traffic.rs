@@ -2,6 +2,7 @@
 //! stream, with the path of its terminal or app and the token that opens it.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use scale_api::spec::{self, File, GroupSpec, Spec};
 use scale_api::typed::{Form, Kind, Profile, Typed};
 use scale_coder::client::Client;
 use scale_coder::config::Config;
+use scale_coder::error::ApiError;
 use scale_coder::flows::find::{FoundWorkspace, FoundWorkspaces, Query, find_workspaces, parse_range};
 use scale_coder::preflight::{self, Ask};
 use scale_coder::secret::Token;
@@ -258,21 +260,30 @@ impl Traffic<'_> {
         }
     }
 
-    /// A token of each workspace's owner, where the deployment does not let an owner of the site into
-    /// the workspaces of others.
+    /// A token of each workspace's owner, where the owner of a site has no way into the workspaces of others: to apps
+    /// with a path never, unless the server was told so, to terminals unless it was told not to.
     async fn tokens(&self, workspaces: &[FoundWorkspace]) -> Result<Option<Vec<Token>>, Problem> {
-        let is_disabled = self.client.owner_exec_is_disabled().await.unwrap_or(false);
         // A plan is the same with any token.
-        if !is_disabled || self.ask.app.is_some() || self.dry_run {
+        if self.dry_run {
             return Ok(None);
         }
-        let mints =
-            workspaces.iter().map(|workspace| self.client.mint_token(&workspace.owner_id, self.lifetime));
+        let is_needed = match self.ask.app {
+            Some(_) => !self.app(&workspaces[0])?.subdomain,
+            None => self.client.owner_exec_is_disabled().await.unwrap_or(false),
+        };
+        let mine = self.client.me().await.map_err(|error| invalid(error.to_string()))?.id;
+        let owners: BTreeSet<&str> = workspaces.iter().map(|one| one.owner_id.as_str()).collect();
+        if !is_needed || owners.iter().all(|owner| *owner == mine) {
+            return Ok(None);
+        }
+        let mint = async |owner: &str| (owner.to_owned(), self.client.mint_token(owner, self.lifetime).await);
+        let mints = owners.into_iter().map(mint);
         let minted: Vec<_> = futures_util::stream::iter(mints).buffered(MINTS_AT_ONCE).collect().await;
-        let tokens: Result<Vec<Token>, _> = minted.into_iter().collect();
-        tokens
-            .map(Some)
-            .map_err(|error| invalid(format!("cannot get tokens of the workspaces' owners: {error}")))
+        let tokens = minted.into_iter().map(|(owner, token)| Ok((owner, token?)));
+        let tokens: BTreeMap<String, Token> = tokens
+            .collect::<Result<_, ApiError>>()
+            .map_err(|error| invalid(format!("cannot get tokens of the workspaces' owners: {error}")))?;
+        Ok(Some(workspaces.iter().map(|one| tokens[&one.owner_id].clone()).collect()))
     }
 
     /// The app that was asked for.

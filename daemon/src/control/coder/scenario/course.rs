@@ -35,6 +35,8 @@ pub struct Course {
     name: Option<String>,
     started: Time,
     started_at: f64,
+    /// Seconds from then until this daemon took it up.
+    passed: f64,
     ledger: PathBuf,
     kept: RefCell<Kept>,
     step_is_over: Notify,
@@ -76,6 +78,7 @@ impl Course {
             name,
             started: host::monotonic_now(),
             started_at: wall_seconds(),
+            passed: 0.0,
             ledger,
             kept: RefCell::new(Kept { warnings, ..Kept::default() }),
             step_is_over: Notify::new(),
@@ -90,6 +93,7 @@ impl Course {
     /// One that a lost daemon has begun, and has reported so far.
     pub fn resumed(before: Report, ledger: PathBuf) -> Self {
         let mut course = Self::new(before.run.id.clone(), before.run.name.clone(), ledger, Vec::new());
+        course.passed = course.started_at - before.run.started_at;
         course.started_at = before.run.started_at;
         course.kept.get_mut().before = Some(before);
         course
@@ -101,7 +105,7 @@ impl Course {
     }
 
     fn elapsed(&self) -> f64 {
-        host::monotonic_now().since(self.started).as_secs_f64()
+        self.passed + host::monotonic_now().since(self.started).as_secs_f64()
     }
 
     /// Goes on to the next step.
@@ -209,12 +213,14 @@ impl Course {
         self.is_over.get()
     }
 
-    /// Between steps of other kinds: `true` when a second is complete.
-    pub fn poll(&self) -> bool {
-        let second = self.elapsed().floor();
-        let is_new = second > self.kept.borrow().second;
-        self.kept.borrow_mut().second = second;
-        is_new
+    /// Between steps of other kinds: whether a second is complete of which nothing was said.
+    pub fn is_due(&self) -> bool {
+        self.elapsed().floor() > self.kept.borrow().second
+    }
+
+    /// Something was said.
+    pub fn said(&self) {
+        self.kept.borrow_mut().second = self.elapsed().floor();
     }
 
     /// How far it is, where no run or flow says it.
@@ -269,6 +275,9 @@ impl Course {
         coder.owned = outcome::owned(&self.ledger);
         coder.warnings.extend(kept.warnings.iter().cloned());
         coder.steps.extend(kept.steps.iter().cloned());
+        if let Some(step) = coder.steps.last_mut().filter(|step| step.seconds == 0.0) {
+            step.seconds = self.elapsed() - step.at;
+        }
         for (step, samples) in self.samples.borrow().iter() {
             coder.api.extend(outcome::figure(samples.clone()).map(|figure| ((*step).to_owned(), figure)));
         }
@@ -318,7 +327,10 @@ impl Course {
 }
 
 /// Adds what came of a step to what came of those before.
-fn add(sum: &mut Outcome, step: Outcome) {
+fn add(sum: &mut Outcome, mut step: Outcome) {
+    if let Some(traffic) = &mut step.traffic {
+        traffic.failures = std::mem::take(&mut step.failures);
+    }
     if sum.of.is_empty() {
         (sum.of, sum.requested, sum.succeeded) = (step.of.clone(), step.requested, step.succeeded);
         (sum.failed, sum.max_failures) = (step.failed, step.max_failures);
