@@ -68,8 +68,8 @@ pub struct Sample {
     pub delivered_ratio: f64,
     /// Resident memory at its most.
     pub rss_peak: f64,
-    /// Process CPU of the sink over the whole run by messages sent.
-    pub sink_cpu_us_per_message: f64,
+    /// CPU of the sink by the generator's, both of the whole run: opening and closing, too.
+    pub sink_by_generator: f64,
     /// The whole report, where there is one.
     pub report: Option<Box<Report>>,
 }
@@ -78,14 +78,14 @@ pub struct Sample {
 struct Guard(Child);
 
 impl Guard {
-    /// Its threads' CPU so far, in µs.
-    fn cpu_us(&self) -> f64 {
+    /// Its threads' CPU so far.
+    fn cpu_seconds(&self) -> f64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).into_iter().flatten().flatten();
         let ns = |task: std::fs::DirEntry| {
             let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
         };
-        tasks.map(ns).sum::<u64>() as f64 / 1000.0
+        tasks.map(ns).sum::<u64>() as f64 / 1e9
     }
 }
 
@@ -233,13 +233,14 @@ impl Programs {
         let report: Report = serde_json::from_str(text.lines().last().unwrap_or_default())
             .map_err(|_| format!("scalectl: {}", String::from_utf8_lossy(&output.stderr)))?;
         let lateness = report.latency.lateness.clone().unwrap_or_default();
+        let cpu_seconds = report.generator.cpu_seconds_user + report.generator.cpu_seconds_system;
         Ok(Sample {
             cpu_us_per_message: report.generator.cpu_us_per_message.unwrap_or(0.0),
             lateness_p50: lateness.p50,
             lateness_p99: lateness.p99,
             delivered_ratio: report.load.delivered_ratio.unwrap_or(0.0),
             rss_peak: report.generator.rss_peak as f64,
-            sink_cpu_us_per_message: sink.cpu_us() / report.total.messages_sent.max(1) as f64,
+            sink_by_generator: sink.cpu_seconds() / cpu_seconds,
             report: Some(Box::new(report)),
         })
     }

@@ -189,8 +189,7 @@ pub fn terminals(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
         let (plain, terminals) = in_turns(effort.pairs, || programs.scaled(&ws), || programs.scaled(&typed))?;
         let extra = |(typed, plain): (&Sample, &Sample)| typed.cpu_us_per_message - plain.cpu_us_per_message;
         let extra = median(terminals.iter().zip(&plain).map(extra).collect());
-        let sink = |sample: &Sample| sample.sink_cpu_us_per_message / sample.cpu_us_per_message;
-        let sink = median(terminals.iter().map(sink).collect());
+        let sink = median(terminals.iter().map(|sample| sample.sink_by_generator).collect());
         let mut row = timely(Row::of(format!("terminal {bytes} B"), &typed, &terminals));
         row.bounds.insert(0, Bound::most("CPU us/tick over ws", extra, TERMINAL_EXTRA_US_MAX));
         row.bounds.push(Bound::most("CPU of the sink / the generator's", sink, 1.0));
