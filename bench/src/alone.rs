@@ -1,11 +1,15 @@
-//! A worker run by itself, without a daemon around it: one group of echoing websockets.
+//! A worker run by itself, without a daemon around it: one group of echoing websockets, or of web
+//! terminals.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use scale_proto::coder::{Echo, Form, Route};
 use scale_proto::ws::Opcode;
 use scale_ring::Time;
-use scaled::load::{Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, TickOffset, Traffic};
+use scaled::load::{
+    Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, Terminal, TickOffset, Traffic,
+};
 use scaled::worker::Share;
 
 /// What it does.
@@ -19,6 +23,8 @@ pub struct Alone {
     pub streams: u32,
     /// Bytes of a message.
     pub bytes: u32,
+    /// Streams are web terminals.
+    pub terminal: bool,
     /// Time between two messages of a stream.
     pub tick_ns: u64,
     /// Time in which the streams are opened, and after it time that does not count.
@@ -84,8 +90,16 @@ impl Alone {
             opcode: Opcode::Binary,
             subprotocol: None,
             first_message: None,
-            payload: Payload::random(1),
-            terminal: None,
+            payload: if self.terminal {
+                Payload::typed(1, Form::Line, Route::Terminal, Echo::Cooked)
+            } else {
+                Payload::random(1)
+            },
+            terminal: self.terminal.then_some(Terminal {
+                echo: Echo::Cooked,
+                comment: false,
+                fast_close: false,
+            }),
             late_tick: false,
             sources: [].into(),
             send_buffer_bytes: None,

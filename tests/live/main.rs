@@ -10,6 +10,7 @@ mod meaning;
 mod network;
 mod refusals;
 mod stand_in;
+mod terminals;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

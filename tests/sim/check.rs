@@ -93,6 +93,9 @@ fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Count
                     sum.payload_sent + longer,
                     "an echo has the bytes of its message"
                 );
+                if longer > 0 {
+                    assert_eq!(counts.messages_sent, sum.messages_echoed, "a terminal counts lines");
+                }
             }
         }
         Traffic::Receive => {

@@ -386,9 +386,7 @@ fn endpoint(
         },
         traffic: match traffic {
             Traffic::Echo => match terminal {
-                Some(Terminal { echo, comment, .. }) => {
-                    sink::Traffic::Terminal { raw: echo == Echo::Raw, comment }
-                }
+                Some(Terminal { echo, .. }) => sink::Traffic::Terminal { raw: echo == Echo::Raw },
                 None => sink::Traffic::Echo,
             },
             Traffic::Discard => sink::Traffic::Discard,

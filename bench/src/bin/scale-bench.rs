@@ -17,6 +17,9 @@ struct Arguments {
     /// Few and short runs: is everything in place? The figures say little
     #[arg(long)]
     quick: bool,
+    /// Pairs of each comparison; default: 11, or 3 with --quick
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pairs: Option<u8>,
     /// Also write the rows as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -27,7 +30,7 @@ struct Arguments {
 
 type Scenario = fn(&Programs, Effort) -> Result<Vec<Row>>;
 
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("5000", |programs, effort| scenarios::plain(programs, effort, 5000, 100)),
     ("20000", |programs, effort| scenarios::plain(programs, effort, 20_000, 400)),
     // Half the rate, for hosts whose floor does not hold the whole.
@@ -36,6 +39,7 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("realtime", scenarios::without_realtime),
     ("engines", scenarios::engines),
     ("tls", scenarios::tls),
+    ("terminals", scenarios::terminals),
     ("sealing", scenarios::sealing),
     ("stamps", scenarios::stamped),
     ("40000", scenarios::many),
@@ -58,8 +62,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(unknown) = arguments.only.iter().find(|only| !names.contains(&only.as_str())) {
         return Err(format!("no scenario is called {unknown}; there are {}", names.join(", ")));
     }
-    let effort =
-        if arguments.quick { Effort { pairs: 3, seconds: 2 } } else { Effort { pairs: 11, seconds: 5 } };
+    let (pairs, seconds) = if arguments.quick { (3, 2) } else { (11, 5) };
+    let effort = Effort { pairs: arguments.pairs.map_or(pairs, usize::from), seconds };
     let programs = Programs::new()?;
     let mut rows = Vec::new();
     for (name, scenario) in SCENARIOS {

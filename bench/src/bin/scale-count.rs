@@ -13,7 +13,6 @@ use scale_ring::{Ring, SocketOptions, Time};
 use scaled::worker::{Inbox, Turn, Worker};
 
 const STREAMS: u32 = 200;
-const BYTES: u32 = 4096;
 const TICK_NS: u64 = 20_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -24,7 +23,11 @@ fn counted_turn(worker: &mut Worker<SimRing>) -> Turn {
 }
 
 fn main() {
-    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, bytes, seconds] = &words[..] else { panic!("scale-count ws|terminal BYTES SECONDS") };
+    let terminal = kind == "terminal";
+    let bytes = bytes.parse().expect("bytes of a message");
+    let seconds: u64 = seconds.parse().expect("seconds that count");
     let world = World::new(1, Faults { buffer_bytes: 8192, ..Faults::NONE });
     let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
     let (ring, mut sink_ring) = (world.ring(), world.ring());
@@ -32,7 +35,7 @@ fn main() {
     let (listener, _) = sink_ring.listen(address, &SocketOptions::default()).expect("it listens");
     let settings = sink::Settings {
         protocol: sink::Protocol::Ws,
-        traffic: sink::Traffic::Echo,
+        traffic: if terminal { sink::Traffic::Terminal { raw: false } } else { sink::Traffic::Echo },
         tls: None,
         delay_ns: 0,
         close_after_ns: None,
@@ -44,7 +47,8 @@ fn main() {
         address,
         start_at: world.now(),
         streams: STREAMS,
-        bytes: BYTES,
+        bytes,
+        terminal,
         tick_ns: TICK_NS,
         opening_ns: SECOND_NS / 10,
         steady_ns: seconds * SECOND_NS,

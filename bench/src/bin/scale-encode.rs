@@ -81,10 +81,13 @@ fn main() {
         measure(&text, bytes, |_| usize::from(black_box(mine).echoes(Echo::Cooked, 0, black_box(&received))))
     });
     row("server: JSON decoded", &mut |bytes| {
-        let json = json(typed(bytes));
-        let mut decoder = Decoder::new();
+        // More of them than a core remembers branches of.
+        const MESSAGES: u32 = 64;
+        let message = |n: u32| json(&self::typed(text.message(Text::place(u64::from(n * 37)), bytes)));
+        let all: Vec<Vec<u8>> = (0..MESSAGES).map(message).collect();
+        let (mut decoder, mut all) = (Decoder::new(), all.iter().cycle());
         measure(&text, bytes, |_| {
-            let (mut input, mut said_bytes) = (&json[..], 0);
+            let (mut input, mut said_bytes) = (&all.next().expect("it has no end")[..], 0);
             while let Some(said) = decoder.receive(&mut input).expect("what we encode") {
                 said_bytes += said.typed.len();
             }

@@ -32,7 +32,8 @@ struct Arguments {
     /// What is spoken.
     #[arg(long)]
     protocol: ProtocolName,
-    /// echo: send back; discard: count; receive: send on our own.
+    /// echo: send back; discard: count; receive: send on our own; terminal: each websocket is a web
+    /// terminal, emulated, whose kernel echoes; terminal-raw: it gives back what is typed.
     #[arg(long, default_value = "echo")]
     traffic: TrafficName,
     /// With `--traffic receive`: payload a second and connection.
@@ -82,6 +83,14 @@ enum TrafficName {
     Echo,
     Discard,
     Receive,
+    Terminal,
+    TerminalRaw,
+}
+
+impl TrafficName {
+    const fn is_terminal(self) -> bool {
+        matches!(self, Self::Terminal | Self::TerminalRaw)
+    }
 }
 
 fn main() -> ExitCode {
@@ -182,6 +191,9 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         ProtocolName::Tcp => Protocol::Tcp,
         ProtocolName::Coder => unreachable!("it is served elsewhere"),
     };
+    if arguments.traffic.is_terminal() {
+        check_terminal(arguments, protocol)?;
+    }
     let tick_ns = arguments.tick_interval.ns();
     let traffic = match arguments.traffic {
         TrafficName::Echo => Traffic::Echo,
@@ -195,6 +207,8 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
             }
             Traffic::Receive { bytes: bytes as u32, tick_ns }
         }
+        TrafficName::Terminal => Traffic::Terminal { raw: false },
+        TrafficName::TerminalRaw => Traffic::Terminal { raw: true },
     };
     let tls = if protocol == Protocol::Wss {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
@@ -216,6 +230,18 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         ping_ns: arguments.ping.map(Span::ns),
         stall: arguments.stall,
     })
+}
+
+/// What goes with a terminal.
+fn check_terminal(arguments: &Arguments, protocol: Protocol) -> Result<(), String> {
+    if protocol == Protocol::Tcp {
+        return Err("a terminal is a websocket; take --protocol ws or wss".into());
+    }
+    let given = [("--delay", arguments.delay.ns() > 0), ("--times", arguments.times.is_some())];
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(format!("{flag} is not for --traffic terminal; leave it out")),
+        None => Ok(()),
+    }
 }
 
 type Ready = mpsc::Sender<Result<SocketAddr, String>>;

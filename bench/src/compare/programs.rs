@@ -28,8 +28,31 @@ pub struct Load {
     pub realtime: bool,
     /// Seconds that count.
     pub seconds: u32,
-    /// More words for `scalectl start`.
-    pub more: Vec<String>,
+    /// Streams are web terminals: what is sent is typed into them. Not for the floor.
+    pub terminal: bool,
+}
+
+impl Load {
+    /// The run of it against a sink at `address`, as a run file has it.
+    fn run_file(&self, address: &str, ca: &Path) -> String {
+        let Self { protocol, streams, tick_ms, bytes, seconds, .. } = self;
+        let ca =
+            if *protocol == "wss" { format!("ca = {:?}\n", ca.display().to_string()) } else { String::new() };
+        let typed = if self.terminal { "[group.typed]\n" } else { "" };
+        format!(
+            r#"
+[[group]]
+name = "main"
+target = ["{protocol}://{address}/"]
+conns = {streams}
+connect_rate = "10000/s"
+bytes_per_tick = "{bytes}B"
+tick_interval = "{tick_ms}ms"
+warm_up = "1s"
+duration = "{seconds}s"
+{ca}{typed}"#
+        )
+    }
 }
 
 /// One run's figures.
@@ -45,12 +68,26 @@ pub struct Sample {
     pub delivered_ratio: f64,
     /// Resident memory at its most.
     pub rss_peak: f64,
+    /// CPU of the sink by the generator's, both of the whole run: opening and closing, too.
+    pub sink_by_generator: f64,
     /// The whole report, where there is one.
     pub report: Option<Box<Report>>,
 }
 
 /// A program that ends with this.
 struct Guard(Child);
+
+impl Guard {
+    /// Its threads' CPU so far.
+    fn cpu_seconds(&self) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).into_iter().flatten().flatten();
+        let ns = |task: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+        };
+        tasks.map(ns).sum::<u64>() as f64 / 1e9
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -147,7 +184,7 @@ impl Programs {
             lateness_p99: figure("lateness_p99"),
             delivered_ratio: figure("delivered_ratio"),
             rss_peak: figure("rss_bytes"),
-            report: None,
+            ..Sample::default()
         })
     }
 
@@ -178,34 +215,32 @@ impl Programs {
     /// Where a program fails, or the run has no report.
     pub fn scaled(&self, load: &Load) -> Result<Sample> {
         let (cores, sink_cores) = self.split(load.threads);
-        let (_sink, address) = self.sink(load.protocol, &sink_cores, load.realtime)?;
+        let traffic = if load.terminal { "terminal" } else { "echo" };
+        let (sink, address) =
+            self.sink_with(load.protocol, &sink_cores, load.realtime, &["--traffic", traffic])?;
         let path = |name: &str| self.folder.join(name).display().to_string();
-        let (socket, ca) = (path("control.sock"), self.ca().display().to_string());
+        let (socket, run) = (path("control.sock"), path("run.toml"));
+        std::fs::write(&run, load.run_file(&address, &self.ca())).map_err(|error| error.to_string())?;
         let mut command = Command::new(Self::path("scaled")?);
         command.args(["--config", &path("scaled.toml"), "--socket", &socket, "--state", &path("runs")]);
         command.args(["--metrics", "off", "--cores", &cores]).stdout(Stdio::null());
         command.args(["--realtime", if load.realtime { "fifo" } else { "off" }]);
         let (_daemon, _) = start(&mut command, "ready")?;
         let mut command = Command::new(Self::path("scalectl")?);
-        command.args(["--socket", &socket, "--json", "start", "--conns", &load.streams.to_string()]);
-        command.args(["--target", &format!("{}://{address}/", load.protocol)]);
-        command.args(["--bytes-per-tick", &load.bytes.to_string()]);
-        command.args(["--tick-interval", &format!("{}ms", load.tick_ms), "--warm-up", "1s"]);
-        command.args(["--duration", &format!("{}s", load.seconds)]).args(&load.more).stdin(Stdio::null());
-        if load.protocol == "wss" {
-            command.args(["--ca", &ca]);
-        }
+        command.args(["--socket", &socket, "--json", "start", "--file", &run]).stdin(Stdio::null());
         let output = command.output().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
         let report: Report = serde_json::from_str(text.lines().last().unwrap_or_default())
             .map_err(|_| format!("scalectl: {}", String::from_utf8_lossy(&output.stderr)))?;
         let lateness = report.latency.lateness.clone().unwrap_or_default();
+        let cpu_seconds = report.generator.cpu_seconds_user + report.generator.cpu_seconds_system;
         Ok(Sample {
             cpu_us_per_message: report.generator.cpu_us_per_message.unwrap_or(0.0),
             lateness_p50: lateness.p50,
             lateness_p99: lateness.p99,
             delivered_ratio: report.load.delivered_ratio.unwrap_or(0.0),
             rss_peak: report.generator.rss_peak as f64,
+            sink_by_generator: sink.cpu_seconds() / cpu_seconds,
             report: Some(Box::new(report)),
         })
     }

@@ -25,14 +25,16 @@ const TLS_EXTRA_US_MAX: f64 = 2.2;
 const TLS_EXTRA_RATIO_MAX: f64 = TLS_EXTRA_US_MAX / 1.4;
 const RSS_WS_MAX: f64 = 1536.0;
 const RSS_WSS_MAX: f64 = 24.0 * 1024.0;
+const TERMINAL_EXTRA_US_MAX: f64 = 3.0;
+const RSS_TERMINAL_MAX: f64 = 4.0 * 1024.0;
+const RSS_TERMINAL_TLS_MAX: f64 = 28.0 * 1024.0;
 const CONNECT_SECONDS_MAX: f64 = 6.0;
 const HANDSHAKE_RATIO_MAX: f64 = 1.2;
 const APART_US_MAX: f64 = 1000.0;
 
 fn load(protocol: &'static str, streams: u32, tick_ms: u32, effort: Effort) -> Load {
     let (threads, realtime, seconds) = (1, true, effort.seconds);
-    let more = vec!["--connect-rate".into(), "10000/s".into()];
-    Load { protocol, streams, tick_ms, bytes: BYTES, threads, realtime, seconds, more }
+    Load { protocol, streams, tick_ms, bytes: BYTES, threads, realtime, seconds, terminal: false }
 }
 
 /// Runs two things in turns: `pairs` of each.
@@ -152,17 +154,52 @@ pub fn many(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
 /// # Errors
 /// See [`plain`].
 pub fn memory(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
+    [("ws", 1000, 20_000, RSS_WS_MAX), ("wss", 500, 2500, RSS_WSS_MAX)]
+        .into_iter()
+        .map(|(protocol, few, many, most)| {
+            let (few, many) = (load(protocol, few, 1000, effort), load(protocol, many, 1000, effort));
+            rss_slope(programs, effort, [&few, &many], most)
+        })
+        .collect()
+}
+
+/// What a stream keeps resident: `most` bytes at most.
+fn rss_slope(programs: &Programs, effort: Effort, [few, many]: [&Load; 2], most: f64) -> Result<Row> {
     let runs = effort.pairs.div_ceil(4);
+    let (low, high) = in_turns(runs, || programs.scaled(few), || programs.scaled(many))?;
+    let peak = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rss_peak).collect());
+    let slope = (peak(&high) - peak(&low)) / f64::from(many.streams - few.streams);
+    let what = if many.terminal { "terminal" } else { "scaled" };
+    let mut row = Row::of(format!("{what} {}, memory", many.protocol), many, &high);
+    row.rss_slope_per_stream = Some(slope);
+    row.bounds.push(Bound::most("RSS B/stream", slope, most));
+    Ok(row)
+}
+
+/// Web terminals beside plain websockets of the same payload: a tick of 128 B is one message of JSON, one
+/// of 4,096 B four. Both lines come back with CR LF.
+///
+/// # Errors
+/// See [`plain`].
+pub fn terminals(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (protocol, few, many, most) in [("ws", 1000, 20_000, RSS_WS_MAX), ("wss", 500, 2500, RSS_WSS_MAX)] {
-        let (few, many) = (load(protocol, few, 1000, effort), load(protocol, many, 1000, effort));
-        let (low, high) = in_turns(runs, || programs.scaled(&few), || programs.scaled(&many))?;
-        let peak = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rss_peak).collect());
-        let slope = (peak(&high) - peak(&low)) / f64::from(many.streams - few.streams);
-        let mut row = Row::of(format!("scaled {protocol}, memory"), &many, &high);
-        row.rss_slope_per_stream = Some(slope);
-        row.bounds.push(Bound::most("RSS B/stream", slope, most));
-        rows.push(row);
+    for (bytes, streams) in [(128, 5000), (BYTES, 2500)] {
+        let ws = Load { bytes, ..load("ws", streams, 100, effort) };
+        let typed = Load { terminal: true, ..ws.clone() };
+        let (plain, terminals) = in_turns(effort.pairs, || programs.scaled(&ws), || programs.scaled(&typed))?;
+        let extra = |(typed, plain): (&Sample, &Sample)| typed.cpu_us_per_message - plain.cpu_us_per_message;
+        let extra = median(terminals.iter().zip(&plain).map(extra).collect());
+        let sink = median(terminals.iter().map(|sample| sample.sink_by_generator).collect());
+        let mut row = timely(Row::of(format!("terminal {bytes} B"), &typed, &terminals));
+        row.bounds.insert(0, Bound::most("CPU us/tick over ws", extra, TERMINAL_EXTRA_US_MAX));
+        row.bounds.push(Bound::most("CPU of the sink / the generator's", sink, 1.0));
+        rows.extend([Row::of(format!("ws {bytes} B"), &ws, &plain), row]);
+    }
+    for (protocol, few, many, most) in
+        [("ws", 1000, 10_000, RSS_TERMINAL_MAX), ("wss", 500, 2500, RSS_TERMINAL_TLS_MAX)]
+    {
+        let of = |streams| Load { terminal: true, ..load(protocol, streams, 1000, effort) };
+        rows.push(rss_slope(programs, effort, [&of(few), &of(many)], most)?);
     }
     Ok(rows)
 }

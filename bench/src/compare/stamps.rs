@@ -178,6 +178,7 @@ fn run(address: SocketAddr, seconds: u32) -> Result<Vec<Connection>> {
         start_at: host::monotonic_now().plus_ns(SECOND_NS / 10),
         streams: STREAMS,
         bytes: BYTES,
+        terminal: false,
         tick_ns: TICK_NS,
         opening_ns: SECOND_NS,
         steady_ns: u64::from(seconds) * SECOND_NS,

@@ -19,7 +19,7 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 
 mod terminal;
 
-use terminal::Typing;
+use terminal::{Desk, Next, Typing};
 
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +46,11 @@ pub enum Traffic {
         /// ns between two messages of a connection.
         tick_ns: u64,
     },
-    /// Each websocket is a web terminal of Coder's, emulated.
+    /// Each websocket is a web terminal of Coder's, emulated; `delay_ns` is not for these, nor are
+    /// messages' times.
     Terminal {
         /// `stty raw -echo isig; exec cat` instead of `dd of=/dev/null`.
         raw: bool,
-        /// All that is typed is one comment, the marker too: nothing ends in LF.
-        comment: bool,
     },
 }
 
@@ -106,6 +105,8 @@ const CLOSE: u8 = 3;
 
 /// A terminal's command has ended (RFC 6455 §7.4.1).
 const NORMAL: u16 = 1000;
+/// What came was no JSON of a terminal's.
+const INVALID_PAYLOAD: u16 = 1007;
 /// What a ping carries.
 const PING: &[u8] = b"scale-sink";
 
@@ -153,6 +154,14 @@ struct Connection {
     next_send: Time,
 }
 
+/// Memory that every connection uses in its turn.
+#[derive(Default)]
+struct Scratch {
+    /// A frame that waits (`--delay`), until it is copied.
+    frame: Vec<u8>,
+    desk: Desk,
+}
+
 /// The sink on one ring.
 pub struct Sink<R> {
     ring: R,
@@ -165,7 +174,7 @@ pub struct Sink<R> {
     counts: Counts,
     completions: Vec<Completion>,
     timers: BinaryHeap<Reverse<(Time, u32, u32, u8)>>,
-    scratch: Vec<u8>,
+    scratch: Scratch,
     payload: Vec<u8>,
     times: Option<Box<dyn Write>>,
     draining: bool,
@@ -205,7 +214,7 @@ impl<R: Ring> Sink<R> {
             counts: Counts::default(),
             completions: Vec::new(),
             timers: BinaryHeap::new(),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
             payload,
             times,
             draining: false,
@@ -562,7 +571,7 @@ fn upper(
     connection: &mut Connection,
     settings: &Settings,
     counts: &mut Counts,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
     times: &mut Option<Box<dyn Write>>,
     plain: &[u8],
     now: Time,
@@ -618,16 +627,21 @@ fn upper(
     loop {
         match session.receive(&mut plain, &mut || [0; 4]) {
             Ok(Some(ws::Event::Data { bytes, mask, .. }))
-                if let Traffic::Terminal { raw, comment } = settings.traffic =>
+                if let Traffic::Terminal { raw } = settings.traffic =>
             {
                 if !session.outbox().is_empty() {
                     connection.out.extend_from_slice(session.outbox());
                     session.clear_outbox();
                 }
-                let typing = connection.typing.get_or_insert_with(|| Box::new(Typing::new(raw, comment)));
+                if settings.stall {
+                    continue;
+                }
+                let typing = connection.typing.get_or_insert_with(|| Box::new(Typing::new(raw)));
                 let mask = mask.unwrap_or_default();
-                if !settings.stall && !typing.take(bytes, mask, &mut connection.out, counts) {
-                    session.close(NORMAL, &mut || [0; 4]);
+                match typing.take(bytes, mask, &mut scratch.desk, &mut connection.out, counts) {
+                    Next::GoOn => {}
+                    Next::Close => session.close(NORMAL, &mut || [0; 4]),
+                    Next::Refuse => session.close(INVALID_PAYLOAD, &mut || [0; 4]),
                 }
             }
             Ok(Some(ws::Event::Data { bytes, mask, opcode, message_end })) => {
@@ -657,10 +671,10 @@ fn upper(
                     if message_end {
                         let message = std::mem::take(&mut connection.message);
                         if settings.delay_ns > 0 {
-                            scratch.clear();
-                            frame(scratch, opcode, &message, [0; 4]);
+                            scratch.frame.clear();
+                            frame(&mut scratch.frame, opcode, &message, [0; 4]);
                             let at = now.plus_ns(settings.delay_ns);
-                            connection.delayed.push_back((at, scratch.clone(), message.len() as u64));
+                            connection.delayed.push_back((at, scratch.frame.clone(), message.len() as u64));
                             continue;
                         }
                         frame(&mut connection.out, opcode, &message, [0; 4]);

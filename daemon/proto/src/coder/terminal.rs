@@ -194,7 +194,7 @@ impl Terminal {
         };
         let input = &input[..room];
         let Some(&first) = input.first() else { return Ok(0) };
-        let run = input.iter().take_while(|&&byte| KEYS[usize::from(byte)] == Key::Plain).count();
+        let run = plain_run(input);
         if run > 0 {
             out.extend_from_slice(&input[..run]);
             self.keep(&input[..run]);
@@ -271,6 +271,34 @@ impl Terminal {
         (self.kept, self.whole) = (self.kept - whole, 0);
         if self.end.take().is_some() {
             self.ended = Some(Ending::EndOfInput);
+        }
+    }
+}
+
+/// How many bytes at the front of `input` are echoed as they are.
+fn plain_run(input: &[u8]) -> usize {
+    /// Looked at together, without a branch between.
+    const BLOCK: usize = 32;
+    let plain = |byte: u8| (byte >= b' ') & (byte != 0x7F) | (byte == b'\t');
+    let (blocks, _) = input.as_chunks::<BLOCK>();
+    let all = |block: &&[u8; BLOCK]| block.iter().fold(true, |all, &byte| all & plain(byte));
+    let whole = blocks.iter().take_while(all).count() * BLOCK;
+    whole + input[whole..].iter().take_while(|&&byte| KEYS[usize::from(byte)] == Key::Plain).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_plain_bytes_ends_at_every_key() {
+        for at in [0, 1, 31, 32, 33, 63, 64, 69] {
+            for byte in 0..=255u8 {
+                let mut input = [b'~'; 70];
+                input[at] = byte;
+                let run = if KEYS[usize::from(byte)] == Key::Plain { input.len() } else { at };
+                assert_eq!(plain_run(&input), run, "{byte:#x} at {at}");
+            }
         }
     }
 }
