@@ -92,7 +92,7 @@ resource "kubernetes_persistent_volume_claim" "state" {
   wait_until_bound = false
   spec {
     access_modes       = ["ReadWriteOnce"]
-    storage_class_name = var.storage_class
+    storage_class_name = var.storage_class != "" ? var.storage_class : null
     resources {
       requests = { storage = "5Gi" }
     }
@@ -107,7 +107,7 @@ resource "kubernetes_config_map" "config" {
   }
   data = {
     "scaled.toml"   = file("${path.module}/scaled.toml")
-    "targets.toml"  = templatefile("${path.module}/targets.toml.tftpl", { targets = var.targets, deployment_id = var.deployment_id })
+    "targets.toml"  = var.targets
     "scenario.toml" = local.scenario
   }
 }
@@ -145,15 +145,12 @@ resource "kubernetes_pod" "main" {
     enable_service_links             = false
     termination_grace_period_seconds = 60
 
-    node_selector = var.node_selector
-    dynamic "toleration" {
-      for_each = var.taints
-      content {
-        key      = toleration.key
-        operator = "Equal"
-        value    = toleration.value
-        effect   = "NoSchedule"
-      }
+    node_selector = { pool = var.node_pool }
+    toleration {
+      key      = "dedicated"
+      operator = "Equal"
+      value    = var.node_pool
+      effect   = "NoSchedule"
     }
     affinity {
       pod_anti_affinity {

@@ -36,19 +36,8 @@ variable "coder_url" {
 }
 
 variable "targets" {
-  type = list(object({
-    host        = optional(string)
-    addresses   = list(string)
-    ports       = list(number)
-    streams_max = optional(number)
-  }))
-  description = "What may be hit: the deployment's host name with its addresses, and the apps' (*.apps.example.com) where they have their own."
-}
-
-variable "deployment_id" {
   type        = string
-  description = "The only Coder deployment that may be used, as its /api/v2/buildinfo says it; empty: any that the targets allow."
-  default     = ""
+  description = "The text of targets.toml: what may be hit."
 }
 
 variable "cpus" {
@@ -67,16 +56,10 @@ variable "memory" {
   default     = "8Gi"
 }
 
-variable "node_selector" {
-  type        = map(string)
-  description = "Labels of the load hosts' node pool."
-  default     = { pool = "load-hosts" }
-}
-
-variable "taints" {
-  type        = map(string)
-  description = "Taints of that pool, with effect NoSchedule."
-  default     = { dedicated = "load-hosts" }
+variable "node_pool" {
+  type        = string
+  description = "The nodes: label pool=NAME, taint dedicated=NAME:NoSchedule."
+  default     = "load-hosts"
 }
 
 variable "seccomp_profile" {
@@ -87,8 +70,8 @@ variable "seccomp_profile" {
 
 variable "storage_class" {
   type        = string
-  description = "For runs' results; null: the cluster's own."
-  default     = null
+  description = "For runs' results; empty: the cluster's own."
+  default     = ""
 }
 
 variable "log_level" {

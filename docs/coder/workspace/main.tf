@@ -57,16 +57,10 @@ variable "share" {
   default     = "owner"
 }
 
-variable "node_selector" {
-  type        = map(string)
-  description = "Labels of the workspaces' node pool."
-  default     = { pool = "workspaces" }
-}
-
-variable "taints" {
-  type        = map(string)
-  description = "Taints of that pool, with effect NoSchedule."
-  default     = {}
+variable "node_pool" {
+  type        = string
+  description = "The nodes: label pool=NAME; a taint dedicated=NAME:NoSchedule is tolerated."
+  default     = "workspaces"
 }
 
 data "coder_parameter" "home_disk_size" {
@@ -164,15 +158,12 @@ resource "kubernetes_pod" "main" {
     automount_service_account_token = false
     enable_service_links            = false # a thousand services would be a thousand variables
 
-    node_selector = var.node_selector
-    dynamic "toleration" {
-      for_each = var.taints
-      content {
-        key      = toleration.key
-        operator = "Equal"
-        value    = toleration.value
-        effect   = "NoSchedule"
-      }
+    node_selector = { pool = var.node_pool }
+    toleration {
+      key      = "dedicated"
+      operator = "Equal"
+      value    = var.node_pool
+      effect   = "NoSchedule"
     }
 
     security_context {
