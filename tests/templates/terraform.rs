@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use hcl::Template;
 use hcl::eval::{Context, Evaluate, FuncArgs, FuncDef, ParamType};
+use scale_api::scenario::Scenario;
 use scale_tests::Daemon;
 use scale_tests::repository::{files, name, read};
 use serde_json::{Value, json};
@@ -127,8 +128,8 @@ fn length(arguments: FuncArgs) -> Result<hcl::Value, String> {
     arguments[0].as_object().map(|object| hcl::Value::from(object.len())).ok_or("an object".into())
 }
 
-/// What a template makes of `values`, as TOML.
-fn made(template: &str, values: &Value) -> toml::Table {
+/// What a template makes of `values`.
+fn made(template: &str, values: &Value) -> String {
     let mut context = Context::new();
     let function = |function| FuncDef::builder().param(ParamType::Any).build(function);
     context.declare_func("jsonencode", function(jsonencode));
@@ -139,12 +140,11 @@ fn made(template: &str, values: &Value) -> toml::Table {
         context.declare_var(name.as_str(), value);
     }
     let parsed = Template::from_str(&page(template)).unwrap_or_else(|error| panic!("{template}: {error}"));
-    let text = parsed.evaluate(&context).unwrap_or_else(|error| panic!("{template}: {error}"));
-    text.parse().unwrap_or_else(|error| panic!("{template} made no TOML: {error}\n{text}"))
+    parsed.evaluate(&context).unwrap_or_else(|error| panic!("{template}: {error}"))
 }
 
 /// What `main.tf` gives the scenario's template.
-fn scenario(terminals: u32, response_p99: &str, parameters: &Value) -> toml::Table {
+fn scenario(terminals: u32, response_p99: &str, parameters: &Value) -> Scenario {
     let values = json!({
         "name": "a \"quoted\" name", "count": 1000, "template": "kubernetes", "parameters": parameters,
         "concurrency": 0, "baseline": "1m", "terminals": terminals, "app": "wsec", "bytes_per_tick": "128B",
@@ -159,53 +159,32 @@ fn scenario(terminals: u32, response_p99: &str, parameters: &Value) -> toml::Tab
         values.as_object().expect("an object").keys().map(String::as_str).collect(),
         "main.tf gives the template what this test gives it"
     );
-    made("load-host/scenario.toml.tftpl", &values)
-}
-
-/// The keys of a table, those of tables and lists within it too, as `group.kind`.
-fn keys(table: &toml::Table, prefix: &str, into: &mut BTreeSet<String>) {
-    for (key, value) in table {
-        let path = format!("{prefix}{key}");
-        let inner = format!("{path}.");
-        match value {
-            toml::Value::Table(table) => keys(table, &inner, into),
-            toml::Value::Array(list) => {
-                list.iter().filter_map(toml::Value::as_table).for_each(|table| keys(table, &inner, into));
-            }
-            _ => {}
-        }
-        into.insert(path);
-    }
+    let text = made("load-host/scenario.toml.tftpl", &values);
+    Scenario::from_toml(&text, "scenario").unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 #[test]
-fn the_parameters_make_a_scenario_with_the_keys_of_the_example() {
-    let example: toml::Table = page("scenario-night.toml").parse().expect("TOML");
-    let mut known = BTreeSet::new();
-    keys(&example, "", &mut known);
+fn the_parameters_make_a_scenario_that_passes_its_checks() {
     for (terminals, groups) in [(1000, &["terminals"][..]), (800, &["terminals", "apps"]), (0, &["apps"])] {
         for (limit, parameters) in [("250ms", json!({"home_disk_size": 10})), ("", json!({}))] {
             let made = scenario(terminals, limit, &parameters);
-            let mut keys_made = BTreeSet::new();
-            keys(&made, "", &mut keys_made);
-            let strange: Vec<_> = keys_made.difference(&known).collect();
-            assert!(strange.is_empty(), "{strange:?} stand in no example");
-            assert_eq!(made["name"].as_str(), Some("a \"quoted\" name"));
-            let names = made["group"].as_array().expect("groups").iter();
-            assert_eq!(
-                names.map(|group| group["name"].as_str().expect("a name")).collect::<Vec<_>>(),
-                groups
-            );
-            let thresholds = made.get("threshold").map_or(0, |list| list.as_array().expect("a list").len());
-            assert_eq!(thresholds, if limit.is_empty() { 0 } else { groups.len() });
-            let disk = made["create"].get("parameters").map(|table| table["home_disk_size"].clone());
-            assert_eq!(disk, (!limit.is_empty()).then(|| "10".into()), "parameters are strings");
+            made.check().unwrap_or_else(|errors| panic!("{errors:?} in {made:?}"));
+            assert_eq!(made.name.as_deref(), Some("a \"quoted\" name"));
+            assert_eq!(made.group.iter().map(|group| group.load.name.as_str()).collect::<Vec<_>>(), groups);
+            assert_eq!(made.threshold.len(), if limit.is_empty() { 0 } else { groups.len() });
+            let create = made.create.expect("workspaces");
+            assert_eq!((create.count, create.concurrency), (1000, 0));
+            let disk = create.parameters.get("home_disk_size").map(String::as_str);
+            assert_eq!(disk, (!limit.is_empty()).then_some("10"), "parameters are strings");
+            let mut covered = 0;
+            for group in &made.group {
+                let range = group.range().expect("a range").expect("given");
+                assert_eq!(range.start, covered, "each workspace has its traffic, once");
+                covered = range.end;
+            }
+            assert_eq!(covered, create.count);
         }
     }
-    let both = scenario(800, "", &json!({}));
-    let ranges = both["group"].as_array().expect("groups").iter();
-    let ranges: Vec<_> = ranges.map(|group| group["workspaces"].as_str().expect("a range")).collect();
-    assert_eq!(ranges, ["0:800", "800:1000"]);
 }
 
 #[test]
