@@ -81,7 +81,7 @@ fn the_workspaces_have_the_listeners_that_app_traffic_needs() {
     let template = parsed("workspace/main.tf");
     let listeners = page("workspace/listeners.sh");
     let apps = at(&template, "locals apps").as_object().expect("apps");
-    assert_eq!(apps.keys().collect::<Vec<_>>(), ["wsec", "wsra", "wsdi"]);
+    assert_eq!(apps.keys().collect::<Vec<_>>(), ["wsdi", "wsec", "wsra"]);
     for (slug, app) in apps {
         let port = app["port"].to_string();
         assert!(listeners.contains(&format!("\nlisten {port} ")), "{slug}: nobody listens on {port}");
