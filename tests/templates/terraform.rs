@@ -110,12 +110,10 @@ fn every_parameter_and_variable_is_used_and_none_that_is_not_there() {
 }
 
 /// Terraform's `jsonencode`, but for its escapes of `<`, `>` and `&`.
-#[expect(clippy::needless_pass_by_value, reason = "the library's signature")]
 fn jsonencode(arguments: FuncArgs) -> Result<hcl::Value, String> {
     serde_json::to_string(&arguments[0]).map(hcl::Value::from).map_err(|error| error.to_string())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the library's signature")]
 fn tostring(arguments: FuncArgs) -> Result<hcl::Value, String> {
     Ok(match &arguments[0] {
         hcl::Value::String(text) => text.clone().into(),
@@ -123,7 +121,6 @@ fn tostring(arguments: FuncArgs) -> Result<hcl::Value, String> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the library's signature")]
 fn length(arguments: FuncArgs) -> Result<hcl::Value, String> {
     arguments[0].as_object().map(|object| hcl::Value::from(object.len())).ok_or("an object".into())
 }
