@@ -27,7 +27,7 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     })
 }
 
-const POD: &str = "resource kubernetes_pod main spec";
+const POD: &str = "resource kubernetes_pod_v1 main spec";
 
 #[test]
 fn every_terraform_file_parses() {
@@ -41,7 +41,7 @@ fn every_terraform_file_parses() {
 #[test]
 fn a_load_host_stays_has_cores_of_its_own_and_may_use_io_uring() {
     let template = parsed("load-host/main.tf");
-    let annotations = at(&template, "resource kubernetes_pod main metadata annotations");
+    let annotations = at(&template, "resource kubernetes_pod_v1 main metadata annotations");
     assert_eq!(annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], "false");
     let pod = at(&template, POD);
     assert_eq!(pod["restart_policy"], "Never", "a restart would begin the run again");

@@ -83,7 +83,7 @@ resource "coder_script" "scenario" {
 }
 
 # Runs' results and ledgers: what a killed run left on the deployment is known here alone.
-resource "kubernetes_persistent_volume_claim" "state" {
+resource "kubernetes_persistent_volume_claim_v1" "state" {
   metadata {
     name      = "${local.name}-state"
     namespace = var.namespace
@@ -99,7 +99,7 @@ resource "kubernetes_persistent_volume_claim" "state" {
   }
 }
 
-resource "kubernetes_config_map" "config" {
+resource "kubernetes_config_map_v1" "config" {
   metadata {
     name      = "${local.name}-config"
     namespace = var.namespace
@@ -114,7 +114,9 @@ resource "kubernetes_config_map" "config" {
 
 # The agent's own token, so that it does not stand in the pod's spec. The deployment's is in a secret
 # that you made by hand (var.token_secret); Terraform never sees it.
-resource "kubernetes_secret" "agent" {
+resource "kubernetes_secret_v1" "agent" {
+  count = data.coder_workspace.me.start_count
+
   metadata {
     name      = "${local.name}-agent"
     namespace = var.namespace
@@ -123,7 +125,7 @@ resource "kubernetes_secret" "agent" {
   data = { token = coder_agent.main.token }
 }
 
-resource "kubernetes_pod" "main" {
+resource "kubernetes_pod_v1" "main" {
   count = data.coder_workspace.me.start_count
 
   metadata {
@@ -188,7 +190,7 @@ resource "kubernetes_pod" "main" {
         name = "CODER_AGENT_TOKEN"
         value_from {
           secret_key_ref {
-            name = kubernetes_secret.agent.metadata[0].name
+            name = kubernetes_secret_v1.agent[0].metadata[0].name
             key  = "token"
           }
         }
@@ -234,7 +236,7 @@ resource "kubernetes_pod" "main" {
     volume {
       name = "config"
       config_map {
-        name = kubernetes_config_map.config.metadata[0].name
+        name = kubernetes_config_map_v1.config.metadata[0].name
       }
     }
     volume {
@@ -254,7 +256,7 @@ resource "kubernetes_pod" "main" {
     volume {
       name = "state"
       persistent_volume_claim {
-        claim_name = kubernetes_persistent_volume_claim.state.metadata[0].name
+        claim_name = kubernetes_persistent_volume_claim_v1.state.metadata[0].name
       }
     }
   }

@@ -118,7 +118,9 @@ resource "coder_app" "listener" {
   share        = var.share
 }
 
-resource "kubernetes_secret" "agent" {
+resource "kubernetes_secret_v1" "agent" {
+  count = data.coder_workspace.me.start_count
+
   metadata {
     name      = "${local.name}-agent"
     namespace = var.namespace
@@ -127,8 +129,9 @@ resource "kubernetes_secret" "agent" {
   data = { token = coder_agent.main.token }
 }
 
-resource "kubernetes_persistent_volume_claim" "home" {
+resource "kubernetes_persistent_volume_claim_v1" "home" {
   count = local.disk > 0 ? 1 : 0
+
   metadata {
     name      = "${local.name}-home"
     namespace = var.namespace
@@ -143,7 +146,7 @@ resource "kubernetes_persistent_volume_claim" "home" {
   }
 }
 
-resource "kubernetes_pod" "main" {
+resource "kubernetes_pod_v1" "main" {
   count = data.coder_workspace.me.start_count
 
   metadata {
@@ -185,7 +188,7 @@ resource "kubernetes_pod" "main" {
         name = "CODER_AGENT_TOKEN"
         value_from {
           secret_key_ref {
-            name = kubernetes_secret.agent.metadata[0].name
+            name = kubernetes_secret_v1.agent[0].metadata[0].name
             key  = "token"
           }
         }
@@ -218,7 +221,7 @@ resource "kubernetes_pod" "main" {
         }
       }
       dynamic "persistent_volume_claim" {
-        for_each = kubernetes_persistent_volume_claim.home
+        for_each = kubernetes_persistent_volume_claim_v1.home
         content {
           claim_name = persistent_volume_claim.value.metadata[0].name
         }
