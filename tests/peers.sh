@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 websockets=17.4
 kosoku=0.1.0
+validate=1.37.0
 ws=8
 venv=.venv/peers
 node=tests/.peers
@@ -57,7 +58,7 @@ python_packages() {
 for wanted in sys.argv[1:]:
     name, number = wanted.split("==")
     assert version(name) == number'
-  local packages=("websockets==$websockets" "kosoku==$kosoku") said
+  local packages=("websockets==$websockets" "kosoku==$kosoku" "kubernetes-validate==$validate") said
   "$venv/bin/python" -c "$check" "${packages[@]}" 2>/dev/null && return 0
   echo "installing ${packages[*]} into $venv"
   if ! said=$(python3 -m venv "$venv" 2>&1); then

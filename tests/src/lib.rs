@@ -154,6 +154,12 @@ impl Daemon {
         self.folder.write("targets.toml", text);
     }
 
+    /// Writes its configuration, over which its socket, state and metrics are set all the same; read
+    /// when it begins.
+    pub fn configure(&self, text: &str) {
+        self.folder.write("scaled.toml", text);
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path("control.sock")
