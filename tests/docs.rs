@@ -32,6 +32,11 @@ fn links() -> Vec<(PathBuf, Vec<String>)> {
 #[test]
 fn every_example_is_a_run_that_passes_its_checks() {
     for path in files("docs/examples", ".toml") {
+        if name(&path).contains("scenario-") {
+            let scenario = scale_api::scenario::Scenario::from_toml(&read(&path), &name(&path));
+            scenario.expect("loads").check().expect("passes");
+            continue;
+        }
         let spec = scale_api::spec::Spec::from_toml(&read(&path), &name(&path)).expect("loads");
         spec.check().expect("passes");
     }
