@@ -1,7 +1,10 @@
 //! What people read: a line a second, and the report.
 
-use scale_api::report::{Event, Figure, Load, Report, SeriesRow};
+use scale_api::report::{Event, Figure, Load, Report, SeriesRow, ServerChange};
 use scale_api::units::thousands;
+
+/// Changes of the server's version that are named.
+const STEPS_SHOWN_MAX: usize = 3;
 
 /// Seconds as people say them.
 pub fn seconds(seconds: f64) -> String {
@@ -139,11 +142,15 @@ fn load(load: &Load) -> Vec<String> {
     let percent = |value: Option<f64>| optional(value, |v| format!("{:.3} %", v * 100.0));
     let mut lines = vec![
         format!(
-            "  streams     {} asked for, {} opened, {} open at the end, {} reconnects",
+            "  streams     {} asked for, {} opened, {} open at the end{}",
             thousands(load.streams_requested),
             thousands(load.streams_opened),
             thousands(load.streams_open_at_end),
-            thousands(load.reconnects)
+            if load.replaced > 0 {
+                format!(", {} replaced", thousands(load.replaced))
+            } else {
+                String::new()
+            }
         ),
         format!(
             "  ticks       {} due, {} sent ({} delivered); missed: generator {}, backpressure {}, disconnected {}",
@@ -185,6 +192,51 @@ fn load(load: &Load) -> Vec<String> {
     lines
 }
 
+/// What came back after a loss; nothing where nothing did.
+fn reconnects(load: &Load, took: Option<&Figure>, changes: &[&ServerChange]) -> Option<String> {
+    let took = took.filter(|_| load.reconnects > 0)?;
+    let many =
+        |count: u64, one: &str| format!("{} {one}{}", thousands(count), if count == 1 { "" } else { "s" });
+    let mut line = format!(
+        "  {} (p50 {}, max {})",
+        many(load.reconnects, "reconnect"),
+        seconds(took.p50),
+        seconds(took.max)
+    );
+    if let Some(sessions) = &load.sessions {
+        let mut parts = vec![format!("{} went on in their session", thousands(sessions.same))];
+        if sessions.new > 0 {
+            parts.push(format!("{} in a new one", thousands(sessions.new)));
+        }
+        if sessions.unknown > 0 {
+            parts.push(format!("of {} it cannot be told", thousands(sessions.unknown)));
+        }
+        let lost = format!("{} B typed were lost", thousands(sessions.bytes_lost));
+        let lost = match sessions.cut {
+            0 => lost,
+            cut => format!("at least {lost} (the replays of {} do not say)", thousands(cut)),
+        };
+        line += &format!(": {}; {lost}", parts.join(", "));
+    }
+    let name = |version: &Option<String>| version.clone().unwrap_or_else(|| "unnamed".into());
+    let mut steps: Vec<String> = Vec::new();
+    for change in changes.iter().filter(|change| change.before != change.after) {
+        let step = format!("{} → {}", name(&change.before), name(&change.after));
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    if steps.len() > STEPS_SHOWN_MAX {
+        let more = steps.len() - STEPS_SHOWN_MAX;
+        steps.truncate(STEPS_SHOWN_MAX);
+        steps.push(format!("{more} more"));
+    }
+    if !steps.is_empty() {
+        line += &format!("; server {}", steps.join(", "));
+    }
+    Some(line)
+}
+
 /// The report.
 pub fn report(report: &Report) -> String {
     if let Some(outcome) = report.coder.as_ref().filter(|outcome| outcome.traffic.is_none()) {
@@ -195,17 +247,22 @@ pub fn report(report: &Report) -> String {
         "steady state:".into(),
     ];
     lines.extend(load(&report.load));
+    let changes: Vec<&ServerChange> = report.server_changes.iter().collect();
+    lines.extend(reconnects(&report.load, report.latency.reconnect.as_ref(), &changes));
     lines.push(format!(
         "  {:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
         "", "p50", "p90", "p99", "p99.9", "max", "count"
     ));
-    for name in ["connect", "tls", "upgrade", "first_byte", "lateness", "service", "response"] {
+    for name in ["connect", "tls", "upgrade", "first_byte", "lateness", "service", "response", "reconnect"] {
         lines.extend(figure(name, report.latency.figure(name)));
     }
     if report.groups.len() > 1 {
         for part in &report.groups {
             lines.push(format!("group {}:", part.name));
             lines.extend(load(&part.load));
+            let own = |change: &&ServerChange| change.group == part.name;
+            let changes: Vec<&ServerChange> = report.server_changes.iter().filter(own).collect();
+            lines.extend(reconnects(&part.load, part.latency.reconnect.as_ref(), &changes));
             lines.extend(figure("response", part.latency.response.as_ref()));
         }
     }
@@ -262,12 +319,43 @@ pub fn report(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use scale_api::report::Sessions;
+
     use super::*;
 
     #[test]
     fn an_empty_report_can_be_shown_and_says_no_numbers_it_does_not_have() {
         let text = report(&Report::default());
         assert!(text.contains("verdict:") && text.contains("- delivered"));
+    }
+
+    #[test]
+    fn reconnects_are_one_line_with_what_became_of_their_sessions() {
+        let took = Figure { count: 12, p50: 1.2, max: 3.4, ..Figure::default() };
+        let sessions = Sessions { same: 11, new: 1, bytes_lost: 4096, ..Sessions::default() };
+        let mut load = Load { reconnects: 12, sessions: Some(sessions), ..Load::default() };
+        let change = |before: &str, after: &str| ServerChange {
+            before: Some(before.into()),
+            after: Some(after.into()),
+            ..ServerChange::default()
+        };
+        let (same, new) = (change("v2.26.0", "v2.26.0"), change("v2.25.1", "v2.26.0"));
+        assert_eq!(
+            reconnects(&load, Some(&took), &[&same, &new, &new]).unwrap(),
+            "  12 reconnects (p50 1.2 s, max 3.4 s): 11 went on in their session, 1 in a new one; \
+             4,096 B typed were lost; server v2.25.1 → v2.26.0"
+        );
+        let cut = Sessions { same: 1, cut: 1, unknown: 2, ..Sessions::default() };
+        (load.reconnects, load.sessions) = (1, Some(cut));
+        assert_eq!(
+            reconnects(&load, Some(&took), &[&same]).unwrap(),
+            "  1 reconnect (p50 1.2 s, max 3.4 s): 1 went on in their session, of 2 it cannot be told; \
+             at least 0 B typed were lost (the replays of 1 do not say)"
+        );
+        load.sessions = None;
+        assert_eq!(reconnects(&load, Some(&took), &[]).unwrap(), "  1 reconnect (p50 1.2 s, max 3.4 s)");
+        load.reconnects = 0;
+        assert_eq!(reconnects(&load, None, &[]), None);
     }
 
     #[test]

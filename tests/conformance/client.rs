@@ -37,9 +37,9 @@ impl Client {
             let bytes = socket.read(&mut part)?;
             head.extend_from_slice(&part[..bytes]);
             match http::parse_response(&head, &key, None) {
-                Ok(Some(used)) => {
+                Ok(Some(accepted)) => {
                     let session = Session::new(Role::Client, MESSAGE_BYTES_MAX);
-                    return Ok(Self { socket, session, early: head.split_off(used) });
+                    return Ok(Self { socket, session, early: head.split_off(accepted.head_bytes) });
                 }
                 Ok(None) if bytes > 0 => {}
                 other => return Err(Error::other(format!("no upgrade: {other:?}"))),

@@ -1,6 +1,6 @@
 //! What must hold after any run.
 
-use scale_bench::sink::Counts;
+use scale_bench::sink::{self, Counts};
 use scale_ring::Time;
 use scale_ring::sim::Leaks;
 use scaled::load::{Group, Protocol, Traffic};
@@ -24,6 +24,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         for (counters, histograms) in &worker.cells {
             let samples = |figure| histograms.figure(figure).map_or(0, |samples| samples.len());
             assert_eq!(samples(Figure::Lateness), counters.ticks_sent, "each sent tick has its lateness");
+            assert_eq!(samples(Figure::Reconnect), counters.reconnects, "each reconnect took its time");
         }
     }
     for (_, _, leaks) in &ran.servers {
@@ -39,6 +40,14 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         let mut counts = Counts::default();
         ran.servers.iter().filter(|(of, ..)| *of == index).for_each(|(_, server, _)| counts += *server);
         bytes_agree(scenario, index, &sum, &counts);
+        sessions_are_told_apart(scenario, index, &sum, &counts);
+        let opened: u32 = ran.workers.iter().map(|worker| worker.groups[index].opened).sum();
+        assert_eq!(
+            sum.connects,
+            u64::from(opened) + sum.reconnects + sum.replaced,
+            "each stream opens first, or again after a loss or a close"
+        );
+        assert!(sum.reconnects <= sum.disconnects.sum(), "what comes back was lost");
         if scenario.weather != Weather::Stormy {
             no_connection_is_harmed(group, &sum);
         }
@@ -105,6 +114,28 @@ fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Count
             }
         }
         Traffic::Discard => assert_eq!(sum.payload_received, 0),
+    }
+}
+
+/// A web terminal that comes back knows whether its session went on, and what of it was lost.
+fn sessions_are_told_apart(scenario: &Scenario, index: usize, sum: &Counters, counts: &Counts) {
+    let told = sum.sessions_same + sum.sessions_new + sum.sessions_unknown;
+    let keeps = scenario.servers.iter().find_map(|server| match server.settings.traffic {
+        sink::Traffic::Terminal { keeps, .. } if server.group == index => Some(keeps),
+        _ => None,
+    });
+    let Some(keeps) = keeps else {
+        assert_eq!((told, sum.typed_lost, sum.replayed), (0, 0, 0), "only terminals have sessions");
+        return;
+    };
+    assert_eq!(told, sum.reconnects, "each terminal that came back found some session");
+    assert!(sum.sessions_intact + sum.sessions_cut <= sum.sessions_same, "{sum:?}");
+    if keeps {
+        assert_eq!(sum.sessions_new, 0, "a session that goes on is known again");
+        let lost = sum.payload_sent - counts.payload_bytes_received;
+        assert!(sum.typed_lost <= lost, "{} B are said to be lost, {lost} B were", sum.typed_lost);
+    } else {
+        assert_eq!((sum.sessions_same, sum.replayed), (0, 0), "a new process is no old one");
     }
 }
 
@@ -181,6 +212,13 @@ impl Coverage {
             ("attempts failed", counters.failures.sum()),
             ("connections were lost", counters.disconnects.sum()),
             ("streams came back", counters.reconnects),
+            ("streams opened again after a close", counters.replaced),
+            ("sessions went on", counters.sessions_same),
+            ("sessions went on without a loss", counters.sessions_intact),
+            ("of a session that went on, the loss was not known", counters.sessions_cut),
+            ("other processes were found", counters.sessions_new),
+            ("typed bytes were lost", counters.typed_lost),
+            ("sessions were said again", counters.replayed),
             ("streams were replaced", counters.churned),
             ("sends were short", self.short_sends),
             ("buffers ran out", self.buffers_exhausted),

@@ -3,12 +3,14 @@
 //! - [`scenario`]: a seed becomes groups, servers, faults, and commands at any time.
 //! - [`drive`]: gives everybody their turns until the run is over.
 //! - [`check`]: what must hold afterwards, whatever went wrong.
+//! - `closes`: servers that close in the midst of it.
 //!
 //! `SIM_SEEDS=N` sets how many seeds run, `SIM_SEED=N` runs that one and prints what it is.
 
 #![allow(clippy::print_stdout, reason = "a test's output")]
 
 mod check;
+mod closes;
 mod drive;
 mod scenario;
 

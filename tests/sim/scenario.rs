@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use scale_bench::sink;
-use scale_proto::coder::{Echo, Form, Route};
+use scale_proto::coder::{Echo, Form, Route, TerminalRequest, Uuid};
 use scale_proto::tls::{ClientSettings, client_config, server_config};
 use scale_proto::ws::Opcode;
 use scale_ring::sim::Faults;
@@ -15,6 +15,8 @@ use scaled::load::{
 use scaled::worker::share::Addresses;
 
 const MS: u64 = 1_000_000;
+/// Streams that a group may have, whatever is said.
+const CONNS_MAX: u32 = 60;
 
 /// How much goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +259,7 @@ fn words(dice: &mut Dice, groups: &[Group], end_ns: u64) -> Vec<(u64, Word)> {
                 words.push((at, Word::Pause));
                 words.push((at + dice.between(1, 800) * MS, Word::Resume));
             }
-            4 | 5 => words.push((at, Word::Conns(group, dice.between(1, 60) as u32))),
+            4 | 5 => words.push((at, Word::Conns(group, dice.between(1, u64::from(CONNS_MAX)) as u32))),
             _ => {
                 let tick = dice.between(5, 200) * MS;
                 words.push((at, Word::Pace(group, tick, dice.between(1, 6000) as u32)));
@@ -322,7 +324,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         let comment = form == Form::Comment && echo == Echo::Cooked;
         Terminal { echo, comment, fast_close: dice.chance(30) }
     });
-    let endpoint = endpoint(number, protocol, (traffic, terminal), dice, *weather, tables);
+    let endpoints = endpoints(number, protocol, (traffic, terminal), dice, *weather, tables);
     let payload = if typed {
         match terminal {
             Some(Terminal { echo, .. }) => Payload::typed(seed, form, Route::Terminal, echo),
@@ -336,7 +338,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     Group {
         name: format!("group{number}").into(),
         targets: vec![format!("target{number}").into()],
-        pattern: vec![endpoint].into(),
+        pattern: endpoints.into(),
         first_stream: dice.rare(20, 1000) as u32,
         traffic,
         tick_offset: dice.of(&[TickOffset::Spread, TickOffset::Aligned, TickOffset::Random]),
@@ -367,15 +369,15 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     }
 }
 
-/// A group's row, with one or two servers, and perhaps an address where nobody listens.
-fn endpoint(
+/// A group's rows, with one or two servers, and perhaps an address where nobody listens.
+fn endpoints(
     number: usize,
     protocol: Protocol,
     (traffic, terminal): (Traffic, Option<Terminal>),
     dice: &mut Dice,
     weather: Weather,
     tables: &mut Tables,
-) -> u32 {
+) -> Vec<u32> {
     let (cert, key) = pki();
     let stormy = weather == Weather::Stormy;
     let settings = sink::Settings {
@@ -386,7 +388,9 @@ fn endpoint(
         },
         traffic: match traffic {
             Traffic::Echo => match terminal {
-                Some(Terminal { echo, .. }) => sink::Traffic::Terminal { raw: echo == Echo::Raw },
+                Some(Terminal { echo, .. }) => {
+                    sink::Traffic::Terminal { raw: echo == Echo::Raw, keeps: dice.chance(75) }
+                }
                 None => sink::Traffic::Echo,
             },
             Traffic::Discard => sink::Traffic::Discard,
@@ -405,6 +409,8 @@ fn endpoint(
         close_after_ns: (stormy && dice.chance(10)).then(|| dice.between(1, 2000) * MS),
         ping_ns: dice.chance(30).then(|| dice.between(1, 300) * MS),
         stall: stormy && dice.chance(5),
+        // The servers of a group share them, as those before an agent do.
+        sessions: sink::Sessions::default(),
     };
     let mut addresses = Vec::new();
     for server in 0..dice.of(&[1, 1, 2]) {
@@ -423,14 +429,21 @@ fn endpoint(
             config: client_config(&settings).expect("settings that fit"),
         })
     });
-    tables.endpoints.push(Endpoint {
-        protocol,
-        target: 0,
-        addresses: tables.addresses.len() as u32 - 1,
-        tls,
-        host: "localhost".into(),
-        path: "/".into(),
-        headers: "".into(),
-    });
-    tables.endpoints.len() as u32 - 1
+    // Streams of terminals have a session each; as many as a group may ever have.
+    let rows = if terminal.is_some() { CONNS_MAX } else { 1 };
+    let first = tables.endpoints.len() as u32;
+    for row in 0..rows {
+        let id = Uuid::from_random([row as u8; 16]);
+        let path = terminal.map_or_else(|| "/".into(), |_| TerminalRequest::new(id, id, "").path());
+        tables.endpoints.push(Endpoint {
+            protocol,
+            target: 0,
+            addresses: tables.addresses.len() as u32 - 1,
+            tls: tls.clone(),
+            host: "localhost".into(),
+            path: path.into(),
+            headers: "".into(),
+        });
+    }
+    (first..first + rows).collect()
 }

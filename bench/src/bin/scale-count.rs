@@ -35,12 +35,17 @@ fn main() {
     let (listener, _) = sink_ring.listen(address, &SocketOptions::default()).expect("it listens");
     let settings = sink::Settings {
         protocol: sink::Protocol::Ws,
-        traffic: if terminal { sink::Traffic::Terminal { raw: false } } else { sink::Traffic::Echo },
+        traffic: if terminal {
+            sink::Traffic::Terminal { raw: false, keeps: false }
+        } else {
+            sink::Traffic::Echo
+        },
         tls: None,
         delay_ns: 0,
         close_after_ns: None,
         ping_ns: None,
         stall: false,
+        sessions: sink::Sessions::default(),
     };
     let mut sink = Sink::new(sink_ring, listener, settings, None);
     let alone = Alone {

@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use clap::{Parser, ValueEnum};
 use scale_api::units::{Rate, Span};
 use scale_bench::coder;
-use scale_bench::sink::{Counts, Protocol, Settings, Sink, Traffic};
+use scale_bench::sink::{Counts, Protocol, Sessions, Settings, Sink, Traffic};
 use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
 
 #[global_allocator]
@@ -207,8 +207,8 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
             }
             Traffic::Receive { bytes: bytes as u32, tick_ns }
         }
-        TrafficName::Terminal => Traffic::Terminal { raw: false },
-        TrafficName::TerminalRaw => Traffic::Terminal { raw: true },
+        TrafficName::Terminal => Traffic::Terminal { raw: false, keeps: false },
+        TrafficName::TerminalRaw => Traffic::Terminal { raw: true, keeps: false },
     };
     let tls = if protocol == Protocol::Wss {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
@@ -229,6 +229,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         close_after_ns: arguments.close_after.map(Span::ns),
         ping_ns: arguments.ping.map(Span::ns),
         stall: arguments.stall,
+        sessions: Sessions::default(),
     })
 }
 

@@ -219,9 +219,13 @@ impl Deployment {
             None => self.answer(now, replica, request),
         };
         response.delay_ns += delay_ns;
+        let random = &mut self.random;
+        let other = self.faults.strike(&[Kind::Version], now, Some((method, path)), None, random);
+        let other = other.and_then(|(_, rule)| rule.message().map(str::to_owned));
+        let build = other.unwrap_or_else(|| self.settings.version.build());
         self.seen.request(replica, endpoint, response.status);
         response
-            .with_header("X-Coder-Build-Version", self.settings.version.build())
+            .with_header("X-Coder-Build-Version", build)
             .with_header("X-Stand-In-Replica", replica.to_string())
     }
 

@@ -37,6 +37,8 @@ pub enum Kind {
     AgentLate,
     /// An agent is gone `after` its connection: its terminals fall silent.
     AgentLost,
+    /// The answer, 101 included, names `message` as the server's build.
+    Version,
 }
 
 /// A rule as it is written.
@@ -174,7 +176,7 @@ impl Faults {
 fn check(written: &Written) -> Result<(), String> {
     use Kind::{
         AgentLate, AgentLost, AgentNever, BuildFails, Dial, NoPong, Reset, Slow, Stall, Status,
-        TooManyRequests,
+        TooManyRequests, Version,
     };
     let kind = written.kind;
     let one_of = |kinds: &[Kind]| kinds.contains(&kind);
@@ -187,12 +189,16 @@ fn check(written: &Written) -> Result<(), String> {
             written.workspace.is_some(),
             one_of(&[Dial, NoPong, Stall, Reset, BuildFails, AgentNever, AgentLate, AgentLost]),
         ),
-        ("on", written.on.is_some(), one_of(&[TooManyRequests, Status, Slow, Reset, Dial, NoPong, Stall])),
+        (
+            "on",
+            written.on.is_some(),
+            one_of(&[TooManyRequests, Status, Slow, Reset, Dial, NoPong, Stall, Version]),
+        ),
         ("retry_after", written.retry_after.is_some(), kind == TooManyRequests),
         ("status", written.status.is_some(), kind == Status),
         ("delay", written.delay.is_some(), one_of(&[Slow, AgentLate])),
         ("after", written.after.is_some(), one_of(&[Reset, Dial, Stall, AgentLost])),
-        ("message", written.message.is_some(), one_of(&[Status, BuildFails, Dial])),
+        ("message", written.message.is_some(), one_of(&[Status, BuildFails, Dial, Version])),
     ] {
         if given && !allowed {
             return Err(format!("`{key}` means nothing for this kind; leave it out"));
@@ -200,6 +206,9 @@ fn check(written: &Written) -> Result<(), String> {
     }
     if one_of(&[Slow, AgentLate]) && written.delay.is_none() {
         return Err("`delay` is missing: by how much, such as delay = \"2s\"".to_owned());
+    }
+    if kind == Version && written.message.is_none() {
+        return Err("`message` is missing: the build, such as message = \"v2.27.0\"".to_owned());
     }
     if written.workspace.is_some() && kind == Reset && written.after.is_none() {
         return Err(
@@ -296,6 +305,7 @@ mod tests {
             ("kind = 'slow'", "`delay` is missing"),
             ("kind = 'slow'\ndelay = '1s'\nstatus = 500", "`status` means nothing"),
             ("kind = 'status'\nstatus = 200", "from 400"),
+            ("kind = 'version'", "`message` is missing"),
             ("kind = 'status'\nshare = 2", "from 0 to 1"),
             ("kind = 'status'\non = '/x'", "a method"),
             ("kind = 'reset'\nworkspace = 'x'", "after"),

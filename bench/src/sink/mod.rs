@@ -19,6 +19,7 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 
 mod terminal;
 
+pub use terminal::Sessions;
 use terminal::{Desk, Next, Typing};
 
 /// What is spoken.
@@ -51,6 +52,8 @@ pub enum Traffic {
     Terminal {
         /// `stty raw -echo isig; exec cat` instead of `dd of=/dev/null`.
         raw: bool,
+        /// Sessions outlive their connections; a request without one is refused.
+        keeps: bool,
     },
 }
 
@@ -71,6 +74,8 @@ pub struct Settings {
     pub ping_ns: Option<u64>,
     /// Accept, upgrade, and never answer.
     pub stall: bool,
+    /// For `Traffic::Terminal`; sinks may share them.
+    pub sessions: Sessions,
 }
 
 /// What a sink has counted; all only grow.
@@ -86,6 +91,10 @@ pub struct Counts {
     pub payload_bytes_received: u64,
     /// Payload handed to the kernel.
     pub payload_bytes_sent: u64,
+    /// Websockets that we began to close.
+    pub closes: u64,
+    /// Of these, the peer answered.
+    pub closes_answered: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -95,6 +104,8 @@ impl std::ops::AddAssign for Counts {
         self.messages_sent += other.messages_sent;
         self.payload_bytes_received += other.payload_bytes_received;
         self.payload_bytes_sent += other.payload_bytes_sent;
+        self.closes += other.closes;
+        self.closes_answered += other.closes_answered;
     }
 }
 
@@ -132,7 +143,7 @@ struct Connection {
     session: Option<ws::Session>,
     /// Pieces of a message that is not complete.
     message: Vec<u8>,
-    /// For `Traffic::Terminal`, once something was typed.
+    /// For `Traffic::Terminal`, from the upgrade on.
     typing: Option<Box<Typing>>,
     /// Plain bytes that wait to be sent.
     out: Vec<u8>,
@@ -479,15 +490,21 @@ impl<R: Ring> Sink<R> {
         }
         if what == TIMER_CLOSE {
             if let Some(session) = &mut connection.session {
+                self.counts.closes += u64::from(!session.is_closing());
                 session.close(1001, &mut || [0; 4]);
             } else {
                 connection.closing = true;
             }
             return self.go_on(index, now);
         }
+        // Behind our Close nothing more is said (RFC 6455 §5.5.1).
+        let closing = connection.closing || connection.session.as_ref().is_some_and(ws::Session::is_closing);
+        if closing && connection.session.is_some() {
+            connection.delayed.clear();
+        }
         if what == TIMER_PING
             && let (Some(every), Some(_)) = (self.settings.ping_ns, &connection.session)
-            && !connection.closing
+            && !closing
         {
             let mut header = [0; ws::HEADER_BYTES_MAX];
             let len = ws::write_header(&mut header, ws::Opcode::Ping, true, PING.len() as u64, None);
@@ -507,7 +524,7 @@ impl<R: Ring> Sink<R> {
         if let Traffic::Receive { bytes, tick_ns } = self.settings.traffic
             && connection.next_send <= now
         {
-            if connection.out.len() < Self::OUT_BYTES_MAX && !connection.closing {
+            if connection.out.len() < Self::OUT_BYTES_MAX && !closing {
                 if connection.session.is_some() {
                     let mut header = [0; ws::HEADER_BYTES_MAX];
                     let len = ws::write_header(&mut header, ws::Opcode::Binary, true, u64::from(bytes), None);
@@ -593,6 +610,15 @@ fn upper(
                 let protocol = request.subprotocols.first().map(String::as_str);
                 http::write_response(&mut connection.out, &request.accept, protocol);
                 connection.session = Some(ws::Session::new(ws::Role::Server, 32 << 20));
+                if matches!(settings.traffic, Traffic::Terminal { .. }) && !settings.stall {
+                    connection.typing = Typing::attach(
+                        &request.path,
+                        settings.traffic,
+                        &settings.sessions,
+                        &mut connection.out,
+                    )
+                    .map(Box::new);
+                }
                 rest = head.split_off(request.head_bytes);
                 plain = &rest;
             }
@@ -627,18 +653,19 @@ fn upper(
     loop {
         match session.receive(&mut plain, &mut || [0; 4]) {
             Ok(Some(ws::Event::Data { bytes, mask, .. }))
-                if let Traffic::Terminal { raw } = settings.traffic =>
+                if matches!(settings.traffic, Traffic::Terminal { .. }) =>
             {
                 if !session.outbox().is_empty() {
                     connection.out.extend_from_slice(session.outbox());
                     session.clear_outbox();
                 }
-                if settings.stall {
+                let Some(typing) = connection.typing.as_mut().filter(|_| !session.is_closing()) else {
                     continue;
-                }
-                let typing = connection.typing.get_or_insert_with(|| Box::new(Typing::new(raw)));
+                };
                 let mask = mask.unwrap_or_default();
-                match typing.take(bytes, mask, &mut scratch.desk, &mut connection.out, counts) {
+                let next = typing.take(bytes, mask, &mut scratch.desk, &mut connection.out, counts);
+                counts.closes += u64::from(next != Next::GoOn);
+                match next {
                     Next::GoOn => {}
                     Next::Close => session.close(NORMAL, &mut || [0; 4]),
                     Next::Refuse => session.close(INVALID_PAYLOAD, &mut || [0; 4]),
@@ -646,7 +673,7 @@ fn upper(
             }
             Ok(Some(ws::Event::Data { bytes, mask, opcode, message_end })) => {
                 counts.payload_bytes_received += bytes.len() as u64;
-                let echo = settings.traffic == Traffic::Echo && !settings.stall;
+                let echo = settings.traffic == Traffic::Echo && !settings.stall && !session.is_closing();
                 if !session.outbox().is_empty() {
                     // A pong goes before the echo of what came after its ping.
                     connection.out.extend_from_slice(session.outbox());
@@ -688,7 +715,10 @@ fn upper(
                 counts.payload_bytes_sent += bytes.len() as u64;
             }
             Ok(Some(ws::Event::Pong)) => {}
-            Ok(Some(ws::Event::Closed { .. })) => connection.closing = true,
+            Ok(Some(ws::Event::Closed { by_us, .. })) => {
+                counts.closes_answered += u64::from(by_us);
+                connection.closing = true;
+            }
             Ok(None) => break,
             Err(_) => {
                 connection.closing = true;

@@ -74,6 +74,8 @@ parts! {
         fairness: Fairness,
         generator: Generator,
         marks: Vec<Mark>,
+        server_versions: Vec<ServerVersion>,
+        server_changes: Vec<ServerChange>,
         series: Vec<SeriesRow>,
         host: Vec<crate::http::DoctorEntry>,
         coder: Option<crate::coder::Outcome>,
@@ -102,6 +104,8 @@ parts! {
         connect_failures: BTreeMap<String, u64>,
         disconnects: BTreeMap<String, u64>,
         reconnects: u64,
+        replaced: u64,
+        sessions: Option<Sessions>,
         ticks_due: u64,
         ticks_sent: u64,
         ticks_missed: Missed,
@@ -120,6 +124,21 @@ parts! {
         verify_failures: u64,
         unexpected_bytes: u64,
     }
+    /// Web terminals that came back after a loss. `intact` and `cut` are among the `same`: nothing
+    /// typed was lost; it is not known how much, so that `bytes_lost` is a lower bound.
+    Sessions {
+        same: u64,
+        intact: u64,
+        cut: u64,
+        new: u64,
+        unknown: u64,
+        bytes_lost: u64,
+        bytes_replayed: u64,
+    }
+    /// A version that a group's servers named; times since the run's start.
+    ServerVersion { group: String, version: String, first_at: f64, last_at: f64, opened: u64, }
+    /// Reconnects of a group by the server's version before and after; `null`: it named none.
+    ServerChange { group: String, before: Option<String>, after: Option<String>, reconnects: u64, }
     /// Ticks missed, by cause.
     Missed { generator: u64, backpressure: u64, disconnected: u64, }
     /// The counters over the whole run; `payload_bytes_open`: on connections not closed in order.
@@ -141,6 +160,7 @@ parts! {
         lateness: Option<Figure>,
         service: Option<Figure>,
         response: Option<Figure>,
+        reconnect: Option<Figure>,
     }
     /// A distribution.
     Figure {
@@ -228,6 +248,7 @@ impl Latency {
             "lateness" => self.lateness.as_ref(),
             "service" => self.service.as_ref(),
             "response" => self.response.as_ref(),
+            "reconnect" => self.reconnect.as_ref(),
             _ => None,
         }
     }

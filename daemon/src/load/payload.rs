@@ -114,6 +114,18 @@ impl Payload {
         }
     }
 
+    /// Bytes of the message whose echo has `echo_bytes`.
+    pub fn message_of(&self, echo_bytes: u32) -> u32 {
+        echo_bytes - (self.echo_bytes(1) - 1)
+    }
+
+    /// The byte at `position` of the echo of a typed message, named as for [`Self::echoes`]; `None`:
+    /// it is not that long, or messages are no typed ones.
+    pub fn echo_at(&self, place: u32, echo_bytes: u32, position: u32) -> Option<u8> {
+        let Kind::Typed(text, echo) = &self.kind else { return None };
+        text.message(place, self.message_of(echo_bytes)).echo_at(*echo, position)
+    }
+
     /// Whether the echo of the message at `place`, of `bytes` bytes as [`Self::echo_bytes`] counts
     /// them and masked with `mask`, has `received` from its byte `position` on.
     pub fn echoes(

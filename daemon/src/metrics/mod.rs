@@ -33,7 +33,7 @@ pub const TABLE: [(&str, &str); 23] = [
     ("scaled_streams", "Streams by group and state."),
     ("scaled_connects_total", "Attempts to open a stream, by group and result."),
     ("scaled_disconnects_total", "Open streams lost, by group and class."),
-    ("scaled_reconnects_total", "Streams opened again."),
+    ("scaled_reconnects_total", "Streams opened again after a loss."),
     ("scaled_ticks_due_total", "Grid points that came."),
     ("scaled_ticks_sent_total", "Grid points at which a message was sent."),
     ("scaled_ticks_missed_total", "Grid points missed, by cause."),
@@ -56,12 +56,17 @@ pub const TABLE: [(&str, &str); 23] = [
 ];
 
 /// The histograms: name, help, figure.
-pub const HISTOGRAMS: [(&str, &str, Figure); 7] = [
+pub const HISTOGRAMS: [(&str, &str, Figure); 8] = [
     ("scaled_response_time_seconds", "From the due time to the last echoed byte.", Figure::Response),
     ("scaled_service_time_seconds", "From the send to the last echoed byte.", Figure::Service),
     ("scaled_lateness_seconds", "From the due time to the send.", Figure::Lateness),
     ("scaled_connect_time_seconds", "TCP connect.", Figure::Connect),
     ("scaled_tls_handshake_time_seconds", "TLS handshake.", Figure::Tls),
+    (
+        "scaled_reconnect_time_seconds",
+        "From the loss of a stream's connection to its being open again.",
+        Figure::Reconnect,
+    ),
     (
         "coderd_scaletest_read_latency_seconds",
         "Response time, as Coder's dashboards call it.",

@@ -112,7 +112,7 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
         for (target, (name, sum)) in group.targets.iter().zip(target_sums).enumerate() {
             let streams = Streams {
                 requested: requested(plan, group, target, streams.requested),
-                opened: sum.all.connects - sum.all.reconnects,
+                opened: sum.all.connects - sum.all.reconnects - sum.all.replaced,
                 open_at_end: open(target),
             };
             let place = targets.iter().position(|(known, _)| **known == **name).unwrap_or_else(|| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use scale_api::report::{self, Exit, Fairness, Load, Missed, Outcome, Report, Verdict, WorstStream};
+use scale_api::report::{
+    self, Exit, Fairness, Load, Missed, Outcome, Report, Sessions, Verdict, WorstStream,
+};
 use scale_api::threshold::Threshold;
 
 use crate::load::Group;
@@ -86,6 +88,8 @@ impl Sum {
             connect_failures: by_class(&all.failures),
             disconnects: by_class(&all.disconnects),
             reconnects: all.reconnects,
+            replaced: all.replaced,
+            sessions: sessions(all),
             ticks_due: steady.ticks_due,
             ticks_sent: steady.ticks_sent,
             ticks_missed: missed(steady),
@@ -117,6 +121,7 @@ impl Sum {
             lateness: figure(Figure::Lateness),
             service: figure(Figure::Service),
             response: figure(Figure::Response),
+            reconnect: figure(Figure::Reconnect),
         }
     }
 
@@ -162,6 +167,20 @@ pub const fn missed(counters: &Counters) -> Missed {
         backpressure: counters.missed_backpressure,
         disconnected: counters.missed_disconnected,
     }
+}
+
+/// What web terminals found that had lost their connection; `None`: none has come back.
+fn sessions(counters: &Counters) -> Option<Sessions> {
+    let sessions = Sessions {
+        same: counters.sessions_same,
+        intact: counters.sessions_intact,
+        cut: counters.sessions_cut,
+        new: counters.sessions_new,
+        unknown: counters.sessions_unknown,
+        bytes_lost: counters.typed_lost,
+        bytes_replayed: counters.replayed,
+    };
+    (sessions.same + sessions.new + sessions.unknown > 0).then_some(sessions)
 }
 
 /// Counts above zero, by name.

@@ -23,6 +23,7 @@ use super::plan::{Plan, base_pace};
 use super::result::{self, Ending, Sum};
 use super::saturation::Saturation;
 use super::targets::Targets;
+use super::versions;
 use super::workers::{self, Engine, Hand};
 
 /// From the start's answer to the run's start: workers set up their rings meanwhile.
@@ -487,6 +488,8 @@ impl Supervisor {
         let messages =
             self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
         let long = self.saturation.is_long(steady);
+        let met: Vec<_> = self.workers.iter().map(|worker| &worker.versions[..]).collect();
+        let (server_versions, server_changes) = versions::add_up(groups, &met, self.started);
         let mut report = Report {
             schema: report::SCHEMA,
             run: report::Run {
@@ -522,6 +525,8 @@ impl Supervisor {
                     .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
             },
             marks: self.marks.clone(),
+            server_versions,
+            server_changes,
             series: self.series.clone(),
             host: self.host.clone(),
             coder: self.coder(),

@@ -8,6 +8,7 @@ use scale_api::report;
 use scale_ring::{Features, Kernel, KernelConfig, RingCounters, Time, host};
 
 use crate::stream::meter::{Cell, Counters, Histograms};
+use crate::stream::versions::Versions;
 use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
 use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
 
@@ -34,6 +35,8 @@ pub(super) struct Hand {
     /// Counters so far and histograms of the whole run.
     pub cells: Vec<Cell>,
     pub groups: Vec<GroupGauges>,
+    /// Versions of the servers that it met, by group.
+    pub versions: Vec<Versions>,
     last: Option<(Time, u64)>,
     /// Share of each second that its thread was on its core.
     pub busy: Vec<f64>,
@@ -131,6 +134,7 @@ impl Hand {
             thread: Some(thread),
             cells: Vec::new(),
             groups: Vec::new(),
+            versions: Vec::new(),
             last: None,
             busy: Vec::new(),
             turn_p99: 0.0,
@@ -167,6 +171,7 @@ impl Hand {
         self.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
         self.groups = snapshot.groups;
+        self.versions = snapshot.versions;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
         self.opened = snapshot.opened;

@@ -1,11 +1,14 @@
 //! One stream: what it sent, what came back, and how it has fared. It outlives its connections.
 
+use scale_proto::coder::{Echo as Echoing, Marker};
 use scale_ring::Time;
 
 use crate::load::Payload;
 
 use super::class::Class;
+use super::lost::{Lost, Seen};
 use super::unanswered::{Message, Pool, Unanswered};
+use super::versions::Versions;
 
 /// Where a stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +70,8 @@ pub struct Stream {
     pub answered: bool,
     /// The echo of the oldest unanswered message has differed already.
     differs: bool,
+    /// The server's version on its last open connection: see [`Versions`].
+    pub version: u8,
     /// Its target among the group's.
     pub target: u16,
     /// Which of the group's grids it is on; another number than the group's means a new grid.
@@ -79,8 +84,12 @@ pub struct Stream {
     pub stalls: u32,
     /// Bytes of the oldest message's echo that have come.
     front_bytes: u32,
+    /// The last answered message of this connection: place and bytes of its echo.
+    last: (u32, u32),
     /// Messages under way.
     pub unanswered: Unanswered,
+    /// The connection that it lost, until it has another.
+    pub lost: Option<Box<Lost>>,
     /// Payload bytes of steady state that came back (echo), came (receive) or went (discard).
     pub bytes: u64,
     /// When the first message of this connection went.
@@ -141,13 +150,16 @@ impl Stream {
             response_invalid: false,
             answered: false,
             differs: false,
+            version: Versions::NONE,
             target,
             grid: 0,
             point: 0,
             attempts: 0,
             stalls: 0,
             front_bytes: 0,
+            last: (0, 0),
             unanswered: Unanswered::new(),
+            lost: None,
             bytes: 0,
             first_sent: Time::NEVER,
             connection_bytes: 0,
@@ -190,6 +202,7 @@ impl Stream {
             return (Echo::Part { due: front.due, bytes: bytes as u32 }, rest);
         }
         self.front_bytes = 0;
+        self.last = (front.place, front.bytes);
         let message = self.unanswered.pop(pool).expect("the front was there");
         let same = !std::mem::replace(&mut self.differs, false);
         // An echo of something else says that positions do not match: no response time is right.
@@ -200,6 +213,30 @@ impl Stream {
     /// What was sent on its connection counts as sent on a former one.
     pub fn end_connection(&mut self) {
         self.former_bytes += std::mem::take(&mut self.connection_bytes);
+    }
+
+    /// A connection is open: what an older one saw says nothing of it.
+    pub fn begin_connection(&mut self) {
+        self.end_connection();
+        self.attempts = 0;
+        self.answered = false;
+        self.first_sent = Time::NEVER;
+        self.last = (0, 0);
+    }
+
+    /// The connection is lost: keeps of what is under way as much as tells later what has arrived.
+    /// To be said before [`Self::abandon`].
+    pub fn lose(&mut self, at: Time, terminal: Option<(Marker, Echoing)>, payload: &Payload, pool: &Pool) {
+        let lost = match terminal {
+            None => Lost::plain(at, self.version),
+            Some((marker, echo)) => {
+                let (last, came) = (self.last, self.front_bytes);
+                let matches = !self.response_invalid && !self.differs;
+                let seen = Seen { marker, echo, last, came, matches };
+                Lost::terminal(at, self.version, &seen, self.unanswered.iter(pool), payload)
+            }
+        };
+        self.lost = Some(Box::new(lost));
     }
 
     /// The connection is lost or over: hands out what will not be answered, oldest first.

@@ -29,11 +29,13 @@ pub enum Figure {
     Service,
     /// done − due.
     Response,
+    /// From the loss of a stream's connection to its being open again.
+    Reconnect,
 }
 
 impl Figure {
     /// Every figure, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Connect,
         Self::Tls,
         Self::Upgrade,
@@ -41,6 +43,7 @@ impl Figure {
         Self::Lateness,
         Self::Service,
         Self::Response,
+        Self::Reconnect,
     ];
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -55,6 +58,7 @@ impl Figure {
             Self::Lateness => "lateness",
             Self::Service => "service",
             Self::Response => "response",
+            Self::Reconnect => "reconnect",
         }
     }
 }
@@ -94,8 +98,24 @@ pub struct Counters {
     pub unexpected_bytes: u64,
     /// Connections that became open streams.
     pub connects: u64,
-    /// Of these, for streams that had been open before.
+    /// Of these, after a loss.
     pub reconnects: u64,
+    /// Of these, after a close of ours: churn, or a group that shrank and grew again.
+    pub replaced: u64,
+    /// Reconnects of web terminals whose session went on.
+    pub sessions_same: u64,
+    /// Of these, nothing that was typed was lost.
+    pub sessions_intact: u64,
+    /// Of these, how much was lost is not known: the replay was cut.
+    pub sessions_cut: u64,
+    /// Reconnects of web terminals that found another process.
+    pub sessions_new: u64,
+    /// Reconnects of web terminals of which nothing can be told.
+    pub sessions_unknown: u64,
+    /// Typed bytes that were neither answered nor in a replay; at least so many.
+    pub typed_lost: u64,
+    /// Bytes that sessions said again.
+    pub replayed: u64,
     /// Streams replaced by churn.
     pub churned: u64,
     /// Attempts that failed, by class.
@@ -140,7 +160,8 @@ impl Counters {
     pub fn add(&mut self, other: &Self) {
         add_all!(self, other; ticks_due ticks_sent missed_generator missed_backpressure missed_disconnected
             messages_sent messages_echoed messages_unanswered payload_sent payload_received payload_open
-            wire_sent wire_received verify_failures unexpected_bytes connects reconnects churned);
+            wire_sent wire_received verify_failures unexpected_bytes connects reconnects replaced sessions_same
+            sessions_intact sessions_cut sessions_new sessions_unknown typed_lost replayed churned);
         for (to, from) in self.failures.0.iter_mut().zip(other.failures.0) {
             *to += from;
         }
@@ -185,7 +206,7 @@ impl Histograms {
         }
     }
 
-    /// The figures of opening alone, which count for the whole run.
+    /// The figures of opening alone, first or again, which count for the whole run.
     #[must_use]
     pub fn only_opening(&self) -> Self {
         let mut opening = self.clone();

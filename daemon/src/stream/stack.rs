@@ -33,6 +33,8 @@ pub enum Phase {
     Open,
     /// We are closing in order; the peer's answer or end is expected.
     Closing,
+    /// Its stream has lost it; what must still be said waits for the send that is under way.
+    Leaving,
     /// Close or abort is queued; the socket is the ring's.
     Ended,
 }
@@ -120,7 +122,7 @@ pub struct Connection {
     pub sending: bool,
     /// What is under way belongs to a message.
     pub sending_message: bool,
-    /// Its TLS session cannot seal any more.
+    /// Nothing can be said on it any more: its TLS session cannot seal, or the kernel gave it up.
     pub broken: bool,
     /// The closing is complete: the websocket's handshake, or both sides' FIN of raw TCP.
     pub closed: bool,
@@ -151,8 +153,12 @@ pub struct Connection {
 struct Upper {
     opening: Option<Box<Opening>>,
     session: Option<ws::Session>,
-    /// Of a web terminal until its echo is found.
+    /// Of a web terminal until its echo is found, and the worker has seen what came before it.
     aligning: Option<Box<Aligning>>,
+    /// Of a web terminal, once it is typed.
+    marker: Option<Marker>,
+    /// What the server says it is, until the worker has seen it.
+    build: Option<Box<str>>,
 }
 
 /// Where a terminal's echo begins.
@@ -169,6 +175,8 @@ struct Opening {
     subprotocol: Option<Arc<str>>,
     /// The terminal behind it, if it is one.
     terminal: Option<Terminal>,
+    /// What came last on the terminal's former connection.
+    tail: Vec<u8>,
     /// The request until it has gone.
     request: Vec<u8>,
     /// What has come of the answer's head.
@@ -216,11 +224,12 @@ impl Connection {
             sealed: Vec::new(),
             typed: Vec::new(),
             goodbye: false,
-            upper: Upper { opening: None, session: None, aligning: None },
+            upper: Upper { opening: None, session: None, aligning: None, marker: None, build: None },
         }
     }
 
-    /// TCP is established: the first layer above it begins.
+    /// TCP is established: the first layer above it begins. `tail` is what came last on the former
+    /// connection of a terminal, if there was one and its bytes are known.
     ///
     /// # Errors
     /// `TlsProtocol` where the name or settings cannot be used.
@@ -229,6 +238,7 @@ impl Connection {
         endpoint: &Endpoint,
         subprotocol: Option<&Arc<str>>,
         terminal: Option<Terminal>,
+        tail: Vec<u8>,
         random: &mut Random,
     ) -> Result<Progress, Fault> {
         match self.protocol {
@@ -260,7 +270,7 @@ impl Connection {
         .write(&mut request);
         let subprotocol = subprotocol.cloned();
         self.upper.opening =
-            Some(Box::new(Opening { key, subprotocol, terminal, request, head: Vec::new() }));
+            Some(Box::new(Opening { key, subprotocol, terminal, tail, request, head: Vec::new() }));
         Ok(Progress::default())
     }
 
@@ -322,6 +332,27 @@ impl Connection {
         if let Some(session) = &mut self.upper.session {
             session.close(NORMAL, &mut || random.mask());
         }
+    }
+
+    /// What came before a terminal's echo, once the stream is open.
+    pub fn take_preamble(&mut self) -> Option<Alignment> {
+        self.upper.aligning.take().map(|aligning| aligning.alignment)
+    }
+
+    /// What the server said it is, once the stream is open.
+    pub const fn take_build(&mut self) -> Option<Box<str>> {
+        self.upper.build.take()
+    }
+
+    /// The line that a terminal's echo began with.
+    pub const fn marker(&self) -> Option<Marker> {
+        self.upper.marker
+    }
+
+    /// Whether something must still be said on it that is not load: an alert, a Close, a close_notify.
+    pub fn has_farewell(&self) -> bool {
+        let outbox = self.upper.session.as_ref().map_or(&[][..], ws::Session::outbox);
+        !self.broken && (self.goodbye || !self.sealed.is_empty() || !outbox.is_empty())
     }
 
     /// What was to be sent of messages, and to be typed, is not sent any more.
@@ -664,22 +695,23 @@ impl Upper {
         let mut plain = plain;
         if let Some(opening) = &mut self.opening {
             opening.head.extend_from_slice(plain);
-            let Some(head_bytes) =
+            let Some(http::Accepted { head_bytes, build }) =
                 http::parse_response(&opening.head, &opening.key, opening.subprotocol.as_deref())?
             else {
                 return Ok(());
             };
-            let terminal = opening.terminal;
-            head = self.opening.take().expect("it was there").head;
+            let Opening { terminal, tail, head: all, .. } = *self.opening.take().expect("it was there");
+            (self.build, head) = (build, all);
             plain = &head[head_bytes..];
             self.session = Some(ws::Session::new(ws::Role::Client, Connection::RECEIVED_MESSAGE_MAX));
             if let Some(terminal) = terminal {
                 let marker = Marker::from_random(random.next());
                 let marker = if terminal.comment { marker.unended() } else { marker };
+                self.marker = Some(marker);
                 let mut json = [0; Marker::BYTES as usize * 2 + 16];
                 let bytes = coder::encode(marker.line(), &mut json);
                 type_frame(typed, &json[..bytes], random);
-                let alignment = Alignment::new(&marker, terminal.echo);
+                let alignment = Alignment::again(&marker, terminal.echo, &tail);
                 self.aligning = Some(Box::new(Aligning { alignment, greeted: false }));
                 progress.upgraded = true;
             } else {
@@ -720,7 +752,6 @@ fn align(
     match current.alignment.receive(bytes) {
         State::Preamble => Ok(()),
         State::Aligned => {
-            *aligning = None;
             progress.opened = true;
             Ok(())
         }

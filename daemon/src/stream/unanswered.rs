@@ -89,6 +89,14 @@ impl Unanswered {
         if self.count == 0 { None } else { Some(&self.inline[0]) }
     }
 
+    /// All of them, oldest first.
+    pub fn iter<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a Message> {
+        let inline = self.inline[..Self::INLINE.min(self.count as usize)].iter();
+        let beyond = (self.count as usize).saturating_sub(Self::INLINE);
+        let nodes = std::iter::successors(Some(self.head), |&node| Some(pool.nodes[node as usize].1));
+        inline.chain(nodes.take(beyond).map(|node| &pool.nodes[node as usize].0))
+    }
+
     /// Removes the oldest.
     #[inline]
     pub fn pop(&mut self, pool: &mut Pool) -> Option<Message> {
@@ -188,6 +196,7 @@ mod tests {
                 }
                 prop_assert_eq!(streams[which].front(), models[which].front());
                 prop_assert_eq!(streams[which].len() as usize, models[which].len());
+                prop_assert!(streams[which].iter(&pool).eq(&models[which]));
                 let beyond: usize = models.iter().map(|m| m.len().saturating_sub(2)).sum();
                 prop_assert!(pool.len() == beyond && beyond <= 20);
             }

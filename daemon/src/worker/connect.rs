@@ -298,16 +298,14 @@ impl<R: Ring> Worker<R> {
         let cell = timeline.cell_now(flow.target);
         let counters = self.meter.counters(cell);
         counters.connects += 1;
-        counters.reconnects += u64::from(flow.opened);
+        counters.replaced += u64::from(flow.opened && flow.lost.is_none());
         if !flow.opened {
             flow.opened = true;
             timeline.opened += 1;
         }
-        flow.attempts = 0;
-        flow.answered = false;
-        flow.first_sent = Time::NEVER;
-        flow.end_connection();
+        flow.begin_connection();
         self.note_address(index);
+        self.compare(index, now);
         self.stand(stream, Standing::Open);
         if !self.is_wanted(stream) {
             return self.close(index, now);
@@ -354,6 +352,7 @@ impl<R: Ring> Worker<R> {
                 let in_order = connection.closed;
                 self.closed(index, in_order, now);
             }
+            Phase::Leaving => self.end(index, true),
             Phase::Open if connection.broken => self.lose(index, Class::TlsProtocol, now),
             _ => {}
         }
@@ -365,35 +364,49 @@ impl<R: Ring> Worker<R> {
         let (stream, phase) = (connection.stream, connection.phase);
         match phase {
             Phase::Connecting | Phase::Tls | Phase::Upgrading | Phase::Aligning => {
-                self.farewell(index);
-                self.end(index, false);
+                self.leave(index, now);
                 self.attempt_failed(stream, class, now);
             }
             Phase::Open => {
-                self.farewell(index);
                 let flow = &mut self.streams[stream as usize];
                 (flow.failure, flow.losses) = (Some(class), flow.losses + 1);
                 let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
                 self.meter.counters(cell).disconnects.count(class);
+                self.remember(index, now);
                 self.abandon(index, false, now);
-                self.end(index, false);
+                self.leave(index, now);
                 self.next_attempt(stream, now);
             }
             Phase::Closing => {
                 let in_order = connection.closed;
                 self.closed(index, in_order, now);
             }
+            Phase::Leaving => self.end(index, false),
             Phase::Ended => {}
         }
     }
 
-    /// Sends what must still be said (an alert, a Close), if the socket is free for it.
-    fn farewell(&mut self, index: u32) {
-        let connection = self.connection(index);
+    /// Ends a connection that its stream has lost, behind what must still be said on it: an alert, a
+    /// Close, the answer to one. Where a send is under way, that comes first.
+    fn leave(&mut self, index: u32, now: Time) {
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        if connection.broken || (connection.sending && !connection.has_farewell()) {
+            return self.end(index, false);
+        }
+        let group = &self.share.groups[usize::from(self.streams[connection.stream as usize].group)];
         if !connection.sending {
             connection.drop_messages();
             self.push_out(index);
+        } else if group.terminal.is_some() {
+            // Its pieces are frames of their own; of another message none may be cut by a Close.
+            connection.drop_messages();
         }
+        let connection = self.connection(index);
+        if !connection.sending {
+            return self.end(index, false);
+        }
+        connection.phase = Phase::Leaving;
+        self.deadline(index, now.plus_ns(CLOSE_WAIT_NS));
     }
 
     /// Begins closing a stream in order.
@@ -488,6 +501,7 @@ impl<R: Ring> Worker<R> {
             let stream = self.groups[group].streams[local];
             let standing = self.streams[stream as usize].standing;
             if matches!(standing, Standing::Closed | Standing::Failed | Standing::Waiting) {
+                self.streams[stream as usize].lost = None;
                 self.stand(stream, Standing::Planned);
             }
         }
@@ -551,8 +565,13 @@ impl<R: Ring> Worker<R> {
         }
         for index in 0..self.connections.len() as u32 {
             let Some(connection) = &self.connections[index as usize] else { continue };
-            if connection.phase == Phase::Ended {
-                continue;
+            match connection.phase {
+                Phase::Ended => continue,
+                Phase::Leaving => {
+                    self.end(index, true);
+                    continue;
+                }
+                _ => {}
             }
             let stream = connection.stream;
             let opening = connection.phase.is_opening();

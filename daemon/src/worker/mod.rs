@@ -3,7 +3,8 @@
 //! - [`share`]: what a worker is given and what it hands back.
 //! - [`turn`]: the loop; the one place that reads the clock.
 //! - [`inbox`]: commands in. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
-//! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does.
+//! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does;
+//!   `compare`: what a stream finds that is open again.
 
 pub mod inbox;
 pub mod ports;
@@ -12,6 +13,7 @@ pub mod timeline;
 pub mod turn;
 pub mod wheel;
 
+mod compare;
 mod connect;
 mod receive;
 mod ticks;

@@ -59,9 +59,11 @@ impl<R: Ring> Worker<R> {
         self.receive_on(index);
         let Self { connections, share, random, streams, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
-        let group = &share.groups[usize::from(streams[connection.stream as usize].group)];
+        let flow = &streams[connection.stream as usize];
+        let group = &share.groups[usize::from(flow.group)];
         let endpoint = &share.endpoints[connection.endpoint as usize];
-        match connection.established(endpoint, group.subprotocol.as_ref(), group.terminal, random) {
+        let tail = flow.lost.as_ref().map(|lost| lost.tail(&group.payload)).unwrap_or_default();
+        match connection.established(endpoint, group.subprotocol.as_ref(), group.terminal, tail, random) {
             Ok(progress) if progress.opened => self.opened(index, now),
             Ok(_) => self.push_out(index),
             Err(fault) => self.lose(index, Class::from(&fault), now),
@@ -84,12 +86,18 @@ impl<R: Ring> Worker<R> {
         if !connection.is_free() {
             return;
         }
-        self.finish_sending(index);
-        let connection = self.connection(index);
-        if connection.waiting.is_some() && connection.phase == Phase::Open {
-            self.send_waiting(index, now);
+        match connection.phase {
+            Phase::Open => {
+                if connection.waiting.is_some() {
+                    self.send_waiting(index, now);
+                }
+                self.close_if_drained(index, now);
+            }
+            Phase::Closing => self.finish_sending(index),
+            // What was still to be said has been said.
+            Phase::Leaving => self.end(index, false),
+            Phase::Connecting | Phase::Tls | Phase::Upgrading | Phase::Aligning | Phase::Ended => {}
         }
-        self.close_if_drained(index, now);
     }
 
     fn received(&mut self, index: u32, bytes: ReceivedBytes, more: bool, done: Time) {
@@ -100,6 +108,14 @@ impl<R: Ring> Worker<R> {
         let group = &share.groups[usize::from(flow.group)];
         let cell_now = timeline.cell_now(flow.target);
         meter.counters(cell_now).wire_received += bytes.len() as u64;
+        if connection.phase == Phase::Leaving {
+            // The stream has another connection by now, or none: this one is only to be answered.
+            ring.release(bytes);
+            if !more {
+                self.receive_on(index);
+            }
+            return;
+        }
         let opened_at = connection.phase_began;
         let terminal = group.terminal.is_some();
         // What a terminal says to Ctrl-C is no echo of a message.
@@ -256,7 +272,9 @@ impl<R: Ring> Worker<R> {
     /// FIN, or TLS' close_notify.
     fn peer_ended(&mut self, index: u32, now: Time) {
         let connection = self.connection(index);
-        if connection.phase == Phase::Closing {
+        if connection.phase == Phase::Leaving {
+            // It may be half closed, and still read our answer.
+        } else if connection.phase == Phase::Closing {
             // After both Close frames (RFC 6455 §7.1.1), or our FIN, this is the expected end.
             let in_order = connection.closed || connection.finished;
             self.closed(index, in_order, now);
@@ -266,6 +284,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn failed(&mut self, index: u32, errno: Errno, now: Time) {
+        self.connection(index).broken = true;
         self.lose(index, Class::from(errno), now);
     }
 

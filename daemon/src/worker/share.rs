@@ -10,6 +10,7 @@ use crate::load::{Endpoint, Group, MessageSize};
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::stream::meter::Cell;
+use crate::stream::versions::Versions;
 
 /// What a worker is to do. Everything was checked when the plan was made.
 #[derive(Debug, Clone)]
@@ -121,6 +122,8 @@ pub struct Snapshot {
     pub cells: Vec<Cell>,
     /// By group.
     pub groups: Vec<GroupGauges>,
+    /// Versions of the servers that it met, by group.
+    pub versions: Vec<Versions>,
     /// CPU time of the thread since its start, ns.
     pub cpu_ns: u64,
     /// Lengths of turns, wait excluded, in µs.

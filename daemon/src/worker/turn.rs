@@ -24,6 +24,7 @@ use crate::stream::flow::{Standing, Stream};
 use crate::stream::meter::Meter;
 use crate::stream::stack::{Connection, Phase};
 use crate::stream::unanswered::Pool;
+use crate::stream::versions::Versions;
 
 use super::inbox::Inbox;
 use super::ports::Ports;
@@ -94,6 +95,8 @@ pub struct Worker<R> {
     pub(super) deadlines: BinaryHeap<Reverse<(Time, Deadline)>>,
     pub(super) meter: Meter,
     pub(super) pool: Pool,
+    /// By group.
+    pub(super) versions: Vec<Versions>,
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
     /// Streams opened, by address.
@@ -132,6 +135,7 @@ impl<R: Ring> Worker<R> {
             deadlines: BinaryHeap::new(),
             meter: Meter::new(cells),
             pool: Pool::new(Pool::MAX),
+            versions: vec![Versions::default(); share.groups.len()],
             ports: Ports::new(share.ports, share.ports_reserved.clone(), seed),
             ports_in_use: 0,
             opened: Vec::with_capacity(ADDRESSES_MAX),
@@ -353,6 +357,7 @@ impl<R: Ring> Worker<R> {
             at: now,
             cells: self.meter.hand_over(),
             groups: self.groups.iter().map(|timeline| gauges(timeline, now)).collect(),
+            versions: self.versions.clone(),
             cpu_ns: self.ring.thread_cpu_ns(),
             turns: std::mem::replace(&mut self.turns, Self::turns()),
             ring: self.ring.counters(),

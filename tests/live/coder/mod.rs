@@ -3,6 +3,7 @@
 mod ends;
 mod flows;
 mod kills;
+mod reconnects;
 mod refusals;
 mod scenario;
 mod secrets;

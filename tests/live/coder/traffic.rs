@@ -28,14 +28,14 @@ const LOAD: [&str; 9] = [
 const BRISK: &str = "build_time = '50ms'\nbuild_jitter = '50ms'\nagent_time = '50ms'\n";
 
 /// A deployment with as many workspaces.
-fn with_workspaces(settings: &str, faults: &str, count: &str) -> (Standin, Daemon) {
+pub(super) fn with_workspaces(settings: &str, faults: &str, count: &str) -> (Standin, Daemon) {
     let (standin, daemon) = (Standin::start(&format!("{BRISK}{settings}"), faults), Daemon::start());
     let (code, report) = standin.flow(&daemon, &create(count, &["--no-cleanup"]));
     assert_eq!(code, 0, "{:?}", report.verdict);
     (standin, daemon)
 }
 
-fn drive(standin: &Standin, daemon: &Daemon, more: &[&str]) -> (i32, Report) {
+pub(super) fn drive(standin: &Standin, daemon: &Daemon, more: &[&str]) -> (i32, Report) {
     let (code, out, error) = standin.scalectl(daemon, &[&["--json"], &LOAD[..], more].concat());
     let last = out.lines().last().unwrap_or_else(|| panic!("{error}"));
     (code, serde_json::from_str(last).unwrap_or_else(|why| panic!("{why}: {last} {error}")))
@@ -123,7 +123,7 @@ fn apps_on_host_names_of_their_own_are_reached_by_their_names() {
 
 #[test]
 fn an_agent_that_cannot_be_reached_and_a_server_that_resets_have_their_classes() {
-    let faults = "[[fault]]\nkind = 'dial'\nafter = '100ms'\nworkspace = 'scaletest-*-1'\n\
+    let faults = "[[fault]]\nkind = 'dial'\nafter = '0ms'\nworkspace = 'scaletest-*-1'\n\
                   [[fault]]\nkind = 'reset'\non = 'GET /api/v2/workspaceagents/*/pty'\nafter = '1s'\nworkspace = 'scaletest-*-2'\n";
     let (standin, daemon) = with_workspaces("terminals = 'emulated'\n", faults, "4");
     let (code, report) = drive(&standin, &daemon, &[]);

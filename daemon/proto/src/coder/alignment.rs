@@ -18,6 +18,8 @@ use super::echo::Echo;
 pub const PREAMBLE_BYTES_MAX: u32 = 1 << 20;
 /// How many of the last bytes of a former connection are looked for in the replay.
 pub const TAIL_BYTES_MAX: usize = 32;
+/// What a session keeps of what it said, for whoever attaches: more than so much is cut in front.
+pub const REPLAY_BYTES_MAX: u32 = 64 << 10;
 
 /// A line that is typed once a connection. A shell takes it for a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,17 +53,18 @@ impl Marker {
         std::str::from_utf8(&self.text[..usize::from(self.bytes)]).expect("digits")
     }
 
-    fn echo(&self, echo: Echo) -> Needle {
-        let text = self.line().as_bytes();
-        let mut bytes = [0; Self::BYTES as usize + 1];
-        bytes[..text.len()].copy_from_slice(text);
-        match (text.strip_suffix(b"\n"), echo) {
-            (Some(text), Echo::Cooked) => {
-                bytes[text.len()..text.len() + 2].copy_from_slice(b"\r\n");
-                Needle::new(&bytes[..text.len() + 2])
-            }
-            _ => Needle::new(text),
+    /// Appends what comes back of it.
+    pub fn write_echo(&self, echo: Echo, out: &mut Vec<u8>) {
+        match (self.line().strip_suffix('\n'), echo) {
+            (Some(text), Echo::Cooked) => out.extend([text.as_bytes(), b"\r\n"].concat()),
+            _ => out.extend_from_slice(self.line().as_bytes()),
         }
+    }
+
+    fn echo(&self, echo: Echo) -> Needle {
+        let mut bytes = Vec::with_capacity(Self::BYTES as usize + 1);
+        self.write_echo(echo, &mut bytes);
+        Needle::new(&bytes)
     }
 }
 
@@ -88,9 +91,14 @@ pub struct Alignment {
     sequence: Sequence,
     preamble_bytes: u32,
     replayed: Option<u32>,
+    /// The newest bytes, each at its number modulo the length.
+    recent: [u8; Self::RECENT],
 }
 
 impl Alignment {
+    /// Room for the preamble's last bytes and the marker's echo behind them.
+    const RECENT: usize = 2 * TAIL_BYTES_MAX;
+
     /// For a new session.
     pub fn new(marker: &Marker, echo: Echo) -> Self {
         Self {
@@ -100,6 +108,7 @@ impl Alignment {
             sequence: Sequence::None,
             preamble_bytes: 0,
             replayed: None,
+            recent: [0; Self::RECENT],
         }
     }
 
@@ -128,6 +137,7 @@ impl Alignment {
             && let Some((&byte, rest)) = input.split_first()
         {
             *input = rest;
+            self.recent[self.preamble_bytes as usize % Self::RECENT] = byte;
             self.preamble_bytes += 1;
             self.replayed = self.replayed.map(|bytes| bytes + 1);
             if self.tail.as_mut().is_some_and(|tail| tail.push(byte)) {
@@ -136,7 +146,8 @@ impl Alignment {
             if self.marker.push(byte) {
                 let marker = u32::from(self.marker.len);
                 self.preamble_bytes -= marker;
-                self.replayed = self.replayed.map(|bytes| bytes - marker.min(bytes));
+                // A short tail may be a part of the marker itself.
+                self.replayed = self.replayed.and_then(|bytes| bytes.checked_sub(marker));
                 self.state = State::Aligned;
             } else if self.sequence.push(byte) {
                 self.state = State::Screen;
@@ -162,6 +173,12 @@ impl Alignment {
     /// another one, or it said more in between than is kept.
     pub const fn replayed(&self) -> Option<u32> {
         self.replayed
+    }
+
+    /// The last bytes before the marker's echo, at most [`TAIL_BYTES_MAX`].
+    pub fn ending(&self) -> Vec<u8> {
+        let to = self.preamble_bytes as usize;
+        (to - to.min(TAIL_BYTES_MAX)..to).map(|at| self.recent[at % Self::RECENT]).collect()
     }
 }
 

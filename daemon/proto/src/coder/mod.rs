@@ -68,7 +68,9 @@ mod unescape;
 #[cfg(test)]
 mod tests;
 
-pub use alignment::{Alignment, Marker, PREAMBLE_BYTES_MAX, State, TAIL_BYTES_MAX, is_redraw};
+pub use alignment::{
+    Alignment, Marker, PREAMBLE_BYTES_MAX, REPLAY_BYTES_MAX, State, TAIL_BYTES_MAX, is_redraw,
+};
 pub use close::Outcome;
 pub use decoder::{DATA_BYTES_MAX, DEPTH_MAX, Decoder, Malformed, Said, Size};
 pub use echo::Echo;

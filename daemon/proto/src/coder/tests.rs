@@ -185,13 +185,28 @@ fn a_replay_says_how_much_was_said_while_nobody_listened() {
         (b"more\r\n", Some(0)),
         (b"abc", Some(replay.len() as u32 - 6)), // the last place where it stands
         (b"from another session", None),
+        (b"8", None), // the marker has it, the replay has not
     ] {
         let bytes = [&replay[..], b"#1122334455667788\r\n"].concat();
         for cut in 1..bytes.len() {
             let mut alignment = Alignment::again(&marker, Echo::Cooked, tail);
             assert_eq!(aligned(&mut alignment, &bytes, cut), (State::Aligned, bytes.len()));
             assert_eq!(alignment.replayed(), missed, "{tail:?}");
+            assert_eq!(alignment.ending(), replay, "{tail:?}");
         }
+    }
+}
+
+#[test]
+fn of_a_long_preamble_the_last_bytes_are_kept() {
+    let long: Vec<u8> = (0..1000u32).map(|n| (n % 251) as u8 | 0x80).collect();
+    for (from, echo) in [(0, Echo::Cooked), (990, Echo::Raw), (1000, Echo::Raw)] {
+        let marker = Marker::from_random(MARKER);
+        let mut bytes = long[from..].to_vec();
+        marker.write_echo(echo, &mut bytes);
+        let mut alignment = Alignment::new(&marker, echo);
+        assert_eq!(aligned(&mut alignment, &bytes, 7), (State::Aligned, bytes.len()));
+        assert_eq!(alignment.ending(), long[from.max(1000 - TAIL_BYTES_MAX)..]);
     }
 }
 
@@ -232,7 +247,7 @@ fn a_preamble_without_end_is_given_up() {
     let noise = vec![b'#'; PREAMBLE_BYTES_MAX as usize];
     assert_eq!(alignment.receive(&mut &noise[..]), State::Preamble);
     assert_eq!(alignment.receive(&mut &b"##"[..]), State::Lost);
-    assert!(size_of::<Alignment>() <= 160);
+    assert!(size_of::<Alignment>() <= 224);
 }
 
 // What a server reads.

@@ -11,6 +11,10 @@ use crate::Fault;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers in a head.
 const HEADERS_MAX: usize = 64;
+/// By this header Coder names its build in every answer.
+const BUILD_HEADER: &str = "X-Coder-Build-Version";
+/// The longest build that is taken for one.
+pub const BUILD_BYTES_MAX: usize = 64;
 
 /// The client's nonce, as it is sent: base64 of 16 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,12 +103,21 @@ fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool 
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// Parses a server's answer. `None`: incomplete. `Some(n)`: a right 101 of `n` bytes.
+/// A right 101.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Bytes of the head.
+    pub head_bytes: usize,
+    /// What the server says it is, where it says it in printable ASCII of [`BUILD_BYTES_MAX`] bytes.
+    pub build: Option<Box<str>>,
+}
+
+/// Parses a server's answer. `None`: incomplete.
 ///
 /// # Errors
 /// `HttpStatus` as soon as the head of another status is complete, its body unread; what else is
 /// wrong with a head.
-pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Result<Option<usize>, Fault> {
+pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Result<Option<Accepted>, Fault> {
     if !b"HTTP/1.1 ".starts_with(&bytes[..bytes.len().min(9)])
         && !b"HTTP/1.0 ".starts_with(&bytes[..bytes.len().min(9)])
     {
@@ -140,7 +153,11 @@ pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Res
     if header(headers, "Sec-WebSocket-Extensions").any(|value| !value.trim().is_empty()) {
         return Err(Fault::BadUpgrade);
     }
-    Ok(Some(head_bytes))
+    let is_build = |value: &&str| {
+        (1..=BUILD_BYTES_MAX).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let build = header(headers, BUILD_HEADER).map(str::trim).find(is_build).map(Into::into);
+    Ok(Some(Accepted { head_bytes, build }))
 }
 
 /// The value of Sec-WebSocket-Accept that answers a value of Sec-WebSocket-Key.

@@ -32,7 +32,8 @@ fn a_client_and_a_server_agree_however_the_answer_is_cut() {
     for cut in 0..head {
         assert_eq!(parse_response(&answer[..cut], &key(), Some("chat")), Ok(None), "cut at {cut}");
     }
-    assert_eq!(parse_response(&answer, &key(), Some("chat")), Ok(Some(head)));
+    let accepted = Accepted { head_bytes: head, build: None };
+    assert_eq!(parse_response(&answer, &key(), Some("chat")), Ok(Some(accepted)));
     assert_eq!(parse_response(&answer, &key(), None), Err(Fault::BadSubprotocol));
     assert_eq!(parse_response(&answer, &Key::from_random([0; 16]), Some("chat")), Err(Fault::BadAccept));
 }
@@ -73,7 +74,29 @@ fn a_repeated_header_is_no_fault() {
     let text = format!(
         "HTTP/1.1 101 X\r\nServer: a\r\nServer: b\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
     );
-    assert_eq!(parse_response(text.as_bytes(), &key(), None), Ok(Some(text.len())));
+    let accepted = Accepted { head_bytes: text.len(), build: None };
+    assert_eq!(parse_response(text.as_bytes(), &key(), None), Ok(Some(accepted)));
+}
+
+#[test]
+fn a_101_says_which_build_it_comes_from_if_it_says_so_in_a_word() {
+    let accept = parse_request(&ask(None)).unwrap().unwrap().accept;
+    let long = "v".repeat(BUILD_BYTES_MAX + 1);
+    for (said, build) in [
+        ("x-coder-build-version:  v2.26.0+abc \r\n", Some("v2.26.0+abc")),
+        (&format!("X-Coder-Build-Version: {}\r\n", &long[1..]), Some(&long[1..])),
+        (&format!("X-Coder-Build-Version: {long}\r\n"), None),
+        ("X-Coder-Build-Version: \r\n", None),
+        ("X-Coder-Build-Version: two words\r\n", None),
+        ("X-Coder-Build-Version: v\u{e9}\r\nX-Coder-Build-Version: v1\r\n", Some("v1")),
+        ("", None),
+    ] {
+        let text = format!(
+            "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{said}Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let accepted = parse_response(text.as_bytes(), &key(), None).unwrap().unwrap();
+        assert_eq!(accepted.build.as_deref(), build, "{said}");
+    }
 }
 
 #[test]
