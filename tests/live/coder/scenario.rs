@@ -1,9 +1,9 @@
 //! Scenarios: create, baseline, traffic and clean-up as one run, whatever comes between.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use scale_api::report::Report;
-use scale_tests::{Daemon, assert_ended_with};
+use scale_tests::{Daemon, assert_ended_with, host};
 use serde_json::{Value, json};
 
 use super::{Standin, outcome, texts};
@@ -33,27 +33,22 @@ fn run(standin: &Standin, daemon: &Daemon, file: &str) -> (i32, Report) {
     standin.flow(daemon, &["scenario", "-f", file])
 }
 
+/// Until the status is so.
+fn until(daemon: &Daemon, what: &str, is_so: impl Fn(&Value) -> bool) {
+    host::until(what, || {
+        let (_, text, _) = texts(&daemon.scalectl(&["--json", "status"]));
+        is_so(&serde_json::from_str(&text).expect("a status")).then_some(())
+    });
+}
+
 /// Until the run is in its traffic.
 fn until_traffic(daemon: &Daemon) {
-    let began = Instant::now();
-    loop {
-        let (_, text, _) = texts(&daemon.scalectl(&["--json", "status"]));
-        let status: Value = serde_json::from_str(&text).expect("a status");
-        if status["run"]["state"] == "steady" {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(60), "{text}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until(daemon, "traffic", |status| status["run"]["state"] == "steady");
 }
 
 /// Until no run goes.
 fn until_idle(daemon: &Daemon) {
-    let began = Instant::now();
-    while !texts(&daemon.scalectl(&["--json", "status"])).1.contains("\"run\":null") {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until(daemon, "the run's end", |status| status["run"].is_null());
 }
 
 fn report(daemon: &Daemon, id: &str) -> Report {
@@ -140,9 +135,9 @@ fn a_daemon_that_starts_again_goes_on_with_the_clean_up() {
         until_traffic(&daemon);
         let process = daemon.process.take().expect("it runs");
         if is_killed {
-            drop(process)
+            drop(process);
         } else {
-            drop(process.end())
+            drop(process.end());
         }
         daemon.begin();
         std::thread::sleep(Duration::from_millis(300));
