@@ -438,11 +438,7 @@ impl State {
 
     /// What the daemon is doing.
     pub fn status(&self) -> Status {
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            run: self.event_now(),
-            last: self.store.last(),
-        }
+        Status { version: env!("CARGO_PKG_VERSION").into(), run: self.event_now(), last: self.store.last() }
     }
 
     /// The engine for `settings`.
