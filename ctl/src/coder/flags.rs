@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     /// Flags of the Coder flows that can come from the environment.
-    const VARIABLES: [(&str, &str); 22] = [
+    const VARIABLES: [(&str, &str); 26] = [
         ("bytes-per-tick", "CODER_SCALETEST_WORKSPACE_TRAFFIC_BYTES_PER_TICK"),
         ("cleanup-concurrency", "CODER_SCALETEST_CLEANUP_CONCURRENCY"),
         ("cleanup-job-timeout", "CODER_SCALETEST_CLEANUP_JOB_TIMEOUT"),
@@ -386,6 +386,10 @@ mod tests {
         ("pool-connections", "CODER_SCALETEST_POOL_CONNECTIONS"),
         ("retry", "CODER_SCALETEST_RETRY"),
         ("rich-parameter-file", "CODER_RICH_PARAMETER_FILE"),
+        ("run-command", "CODER_SCALETEST_RUN_COMMAND"),
+        ("run-expect-output", "CODER_SCALETEST_RUN_EXPECT_OUTPUT"),
+        ("run-log-output", "CODER_SCALETEST_RUN_LOG_OUTPUT"),
+        ("run-timeout", "CODER_SCALETEST_RUN_TIMEOUT"),
         ("socket", "SCALED_SOCKET"),
         ("template", "CODER_SCALETEST_TEMPLATE"),
         ("tick-interval", "CODER_SCALETEST_WORKSPACE_TRAFFIC_TICK_INTERVAL"),
