@@ -21,6 +21,8 @@ pub const CODER_TRAFFIC: &str = "/v1/coder/traffic";
 pub const TIMEOUT: Span = Span::from_secs(30 * 60);
 /// For one user or workspace.
 pub const JOB_TIMEOUT: Span = Span::from_secs(5 * 60);
+/// For a command in a workspace, from its terminal's first byte on.
+pub const RUN_TIMEOUT: Span = Span::from_secs(5);
 /// The most that a daemon takes to look at a deployment before anything is made.
 pub const PREFLIGHT_TIME_MAX: Span = Span::from_secs(90);
 /// Things that an answer or a report lists one by one; beyond them they are counted.
@@ -217,8 +219,24 @@ pub struct CreateWorkspaces {
     pub owners: Owners,
     /// A workspace is ready once it is built.
     pub no_wait_for_agents: bool,
+    /// What is run in each then; absent: nothing, and nothing is connected.
+    pub run: Option<RunCommand>,
     /// Leave them there.
     pub no_cleanup: bool,
+}
+
+/// A command that is run in each workspace's web terminal.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunCommand {
+    /// As the user's shell takes it.
+    pub command: String,
+    /// How long it may take, from the terminal's first byte on; default [`RUN_TIMEOUT`].
+    pub timeout: Option<Span>,
+    /// A regular expression that what it prints has to match; `^` and `$` are a line's.
+    pub expect_output: Option<String>,
+    /// What each prints is kept in a file in the run's folder.
+    pub log_output: bool,
 }
 
 /// Whose the workspaces are.
@@ -359,6 +377,8 @@ parts! {
         traffic: Option<Traffic>,
         /// Once all is over, each thing by itself; at most [`THINGS_LISTED_MAX`].
         things: Vec<Ran>,
+        /// Of workspaces in which a command ran.
+        command: Option<Command>,
         /// What was deleted; absent where nothing was to be.
         cleanup: Option<Cleaned>,
         /// Of a scenario: its steps, as they came.
@@ -424,6 +444,15 @@ parts! {
         /// Payload that went; of traffic.
         bytes_written: Option<u64>,
     }
+    /// A command in each workspace.
+    Command {
+        /// The command.
+        command: String,
+        /// What counts as connected, in words.
+        connected: String,
+        /// The folder with a file of output for each workspace; absent where none was asked for.
+        outputs: Option<String>,
+    }
     /// A class of failures.
     ClassFailures {
         /// How many.
@@ -452,6 +481,10 @@ parts! {
         build: Option<Figure>,
         /// From there until the agent was heard of first.
         agent: Option<Figure>,
+        /// From the request for the web terminal until its first byte, by our clock.
+        connect: Option<Figure>,
+        /// From there until the command had ended.
+        command: Option<Figure>,
     }
     /// What a clean-up did.
     Cleaned {
@@ -484,12 +517,14 @@ parts! {
 }
 
 /// The states of [`Progress`], in the order in which things go through them.
-pub const STATES: [&str; 10] = [
+pub const STATES: [&str; 12] = [
     "waiting",
     "creating",
     "queued",
     "building",
     "agent_connecting",
+    "connecting",
+    "running_command",
     "ready",
     "cancelling",
     "deleting",

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::coder::{Backend, CreateWorkspaces, Deployment, Owners, WorkspaceTraffic};
+use crate::coder::{Backend, CreateWorkspaces, Deployment, Owners, RunCommand, WorkspaceTraffic};
 use crate::spec::{self, GroupSpec, Spec, ThresholdSpec};
 use crate::typed::{Form, Profile};
 use crate::units::Span;
@@ -72,6 +72,8 @@ pub struct Create {
     pub retry: u32,
     /// Whose they are.
     pub owners: Owners,
+    /// What is run in each then.
+    pub run: Option<RunCommand>,
     /// Failures that still pass; with more of them no traffic begins.
     pub max_failures: u64,
     /// For all of it; default [`crate::coder::TIMEOUT`].
@@ -89,6 +91,7 @@ impl Default for Create {
             concurrency: DEFAULT_CONCURRENCY,
             retry: 0,
             owners: Owners::New,
+            run: None,
             max_failures: 0,
             timeout: None,
             job_timeout: None,
@@ -106,6 +109,7 @@ impl Create {
             concurrency: self.concurrency,
             retry: self.retry,
             owners: self.owners,
+            run: self.run.clone(),
             ..CreateWorkspaces::default()
         }
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use scale_api::coder::{
-    Cleanup, CreateUsers, CreateWorkspaces, Deployment, Flow, FlowRequest, Owners, Secret,
+    Cleanup, CreateUsers, CreateWorkspaces, Deployment, Flow, FlowRequest, Owners, RunCommand, Secret,
 };
 use scale_api::spec::File;
 use scale_api::units::Span;
@@ -142,7 +142,26 @@ pub struct CreateWorkspacesFlags {
     #[arg(long, env = "CODER_SCALETEST_NO_WAIT_FOR_AGENTS", value_parser = FalseyValueParser::new())]
     pub no_wait_for_agents: bool,
     #[command(flatten)]
+    pub run: RunFlags,
+    #[command(flatten)]
     pub making: Making,
+}
+
+/// A command in each workspace.
+#[derive(Debug, Args)]
+pub struct RunFlags {
+    /// Run in each workspace's web terminal once it is ready, by its user's shell. Without it nothing is connected.
+    #[arg(long, env = "CODER_SCALETEST_RUN_COMMAND", value_name = "COMMAND")]
+    pub run_command: Option<String>,
+    /// For the command, from its terminal's first byte on (default 5s).
+    #[arg(long, env = "CODER_SCALETEST_RUN_TIMEOUT", value_name = "D")]
+    pub run_timeout: Option<Span>,
+    /// What the command prints has to match this; ^ and $ are a line's.
+    #[arg(long, env = "CODER_SCALETEST_RUN_EXPECT_OUTPUT", value_name = "REGEX")]
+    pub run_expect_output: Option<String>,
+    /// Keep what each command prints in a file in the run's folder.
+    #[arg(long, env = "CODER_SCALETEST_RUN_LOG_OUTPUT", value_parser = FalseyValueParser::new())]
+    pub run_log_output: bool,
 }
 
 /// Deletes what this host's runs made: first a list, then, once that is confirmed, the deletes.
@@ -271,6 +290,7 @@ impl CreateWorkspacesFlags {
             retry: self.retry,
             owners,
             no_wait_for_agents: self.no_wait_for_agents,
+            run: self.run.request()?,
             no_cleanup: self.making.no_cleanup,
         });
         self.common.request(flow, &self.making.deleting, self.making.max_failures)
@@ -301,6 +321,30 @@ impl CreateWorkspacesFlags {
     }
 }
 
+impl RunFlags {
+    fn request(&self) -> Result<Option<RunCommand>, Failure> {
+        // An empty variable is none.
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let expect_output = given(&self.run_expect_output);
+        let Some(command) = given(&self.run_command) else {
+            let flags = [
+                ("--run-timeout", self.run_timeout.is_some()),
+                ("--run-expect-output", expect_output.is_some()),
+                ("--run-log-output", self.run_log_output),
+            ];
+            return match flags.into_iter().find(|(_, given)| *given) {
+                Some((flag, _)) => {
+                    let why = format!("{flag} is about a command; give --run-command, or leave it out");
+                    Err(Failure::usage(why))
+                }
+                None => Ok(None),
+            };
+        };
+        let (timeout, log_output) = (self.run_timeout, self.run_log_output);
+        Ok(Some(RunCommand { command, timeout, expect_output, log_output }))
+    }
+}
+
 impl CleanupFlags {
     /// What is asked for.
     ///
@@ -325,7 +369,7 @@ mod tests {
     use super::*;
 
     /// Flags of the Coder flows that can come from the environment.
-    const VARIABLES: [(&str, &str); 22] = [
+    const VARIABLES: [(&str, &str); 26] = [
         ("bytes-per-tick", "CODER_SCALETEST_WORKSPACE_TRAFFIC_BYTES_PER_TICK"),
         ("cleanup-concurrency", "CODER_SCALETEST_CLEANUP_CONCURRENCY"),
         ("cleanup-job-timeout", "CODER_SCALETEST_CLEANUP_JOB_TIMEOUT"),
@@ -342,6 +386,10 @@ mod tests {
         ("pool-connections", "CODER_SCALETEST_POOL_CONNECTIONS"),
         ("retry", "CODER_SCALETEST_RETRY"),
         ("rich-parameter-file", "CODER_RICH_PARAMETER_FILE"),
+        ("run-command", "CODER_SCALETEST_RUN_COMMAND"),
+        ("run-expect-output", "CODER_SCALETEST_RUN_EXPECT_OUTPUT"),
+        ("run-log-output", "CODER_SCALETEST_RUN_LOG_OUTPUT"),
+        ("run-timeout", "CODER_SCALETEST_RUN_TIMEOUT"),
         ("socket", "SCALED_SOCKET"),
         ("template", "CODER_SCALETEST_TEMPLATE"),
         ("tick-interval", "CODER_SCALETEST_WORKSPACE_TRAFFIC_TICK_INTERVAL"),

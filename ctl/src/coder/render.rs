@@ -86,7 +86,9 @@ pub fn status(event: &Event, progress: &Progress) -> String {
 /// What a class of failures means for what was asked for.
 fn verb(class: &str) -> &'static str {
     match class {
-        "no_agent" | "agent_timeout" | "agent_lost" | "agent_start" => "connect",
+        "no_agent" | "agent_timeout" | "agent_lost" | "agent_start" | "agent_unreachable"
+        | "terminal_refused" | "terminal_silent" => "connect",
+        "terminal_lost" | "command_timeout" | "command_output" => "run the command",
         "queue_timeout" | "build_timeout" | "build_failed" | "build_canceled" => "be built",
         _ => "be made",
     }
@@ -100,7 +102,7 @@ fn summary(outcome: &Outcome) -> String {
         thousands(outcome.requested),
         outcome.of
     );
-    for word in ["be made", "be built", "connect"] {
+    for word in ["be made", "be built", "connect", "run the command"] {
         let of_it = outcome.failures.iter().filter(|(class, _)| verb(class) == word && *class != "stopped");
         let count: u64 = of_it.map(|(_, failures)| failures.count).sum();
         if count > 0 {
@@ -232,6 +234,8 @@ fn made_and_deleted(report: &Report, outcome: &Outcome) -> Vec<String> {
         ("queue", &outcome.phases.queue),
         ("build", &outcome.phases.build),
         ("agent", &outcome.phases.agent),
+        ("connect", &outcome.phases.connect),
+        ("command", &outcome.phases.command),
     ];
     let phases = phases.iter().filter_map(|(name, figure)| phase(name, figure.as_ref()));
     let api = outcome.api.iter().filter_map(|(step, figure)| phase(&format!("API {step}"), Some(figure)));
@@ -242,6 +246,10 @@ fn made_and_deleted(report: &Report, outcome: &Outcome) -> Vec<String> {
             "", "p50", "p90", "p99", "max", "count"
         ));
         lines.extend(rows);
+    }
+    if let Some(command) = &outcome.command {
+        lines.push(format!("  connected = {}", command.connected));
+        lines.extend(command.outputs.as_ref().map(|folder| format!("outputs:      {folder}")));
     }
     lines.extend(outcome.cleanup.iter().flat_map(cleaned));
     if outcome.owned > 0 {

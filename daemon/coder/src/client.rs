@@ -9,11 +9,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Method, Url};
+use reqwest::header::{
+    ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, ConfigError, Connections, Pace, base, connection};
 use crate::error::{ApiError, Cause};
@@ -78,6 +84,8 @@ struct Shared {
 pub struct Client {
     shared: Arc<Shared>,
     http: reqwest::Client,
+    /// For websockets, which are asked for by HTTP/1.1: the same unless that speaks HTTP/2.
+    http1: reqwest::Client,
     gate: Arc<Semaphore>,
     token: Token,
     bypass: bool,
@@ -114,6 +122,12 @@ impl Client {
     pub fn new(config: Config, token: Token) -> Result<Self, ConfigError> {
         let base = base(&config)?;
         let http = connection(&config, &base)?;
+        let http1 = match config.connections {
+            Connections::PerUser | Connections::Pooled => http.clone(),
+            Connections::PooledHttp2 => {
+                connection(&Config { connections: Connections::Pooled, ..config.clone() }, &base)?
+            }
+        };
         let shared = Shared {
             base,
             seen: Mutex::default(),
@@ -121,7 +135,7 @@ impl Client {
             version: Mutex::default(),
             config,
         };
-        Ok(Self { shared: Arc::new(shared), http, gate: gate(), token, bypass: false })
+        Ok(Self { shared: Arc::new(shared), http, http1, gate: gate(), token, bypass: false })
     }
 
     /// The same deployment for another user: a connection of its own, unless they are pooled.
@@ -129,11 +143,13 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn for_user(&self, token: Token) -> Result<Self, ConfigError> {
-        let (http, gate) = match self.shared.config.connections {
-            Connections::PerUser => (connection(&self.shared.config, &self.shared.base)?, gate()),
-            Connections::Pooled | Connections::PooledHttp2 => (self.http.clone(), Arc::clone(&self.gate)),
-        };
-        Ok(Self { shared: Arc::clone(&self.shared), http, gate, token, bypass: false })
+        let mut client = Self { token, bypass: false, ..self.clone() };
+        if self.shared.config.connections == Connections::PerUser {
+            client.http = connection(&self.shared.config, &self.shared.base)?;
+            client.http1 = client.http.clone();
+            client.gate = gate();
+        }
+        Ok(client)
     }
 
     /// From now on asks the server to spare this client its rate limits. Only for a user with the role owner:
@@ -205,7 +221,7 @@ impl Client {
 
     /// The same, with an account of the tries that had no answer.
     pub(crate) async fn outcome<T: DeserializeOwned>(&self, call: Call<'_>) -> Outcome<T> {
-        let (mut failed, mut limited, mut unknown) = (0, 0, 0);
+        let (mut tries, mut unknown) = (Tries::default(), 0);
         loop {
             let (cause, asked) = match self.once(&call).await {
                 Ok(body) => {
@@ -220,50 +236,107 @@ impl Client {
             let path = format!("/api/v2{}", call.path);
             let error = ApiError { method: call.method.to_string(), path, cause: Box::new(cause) };
             unknown += u32::from(error.may_be_done());
-            let (tries, tries_max) = match error.status() {
-                Some(429) => (&mut limited, LIMITED_TRIES_MAX),
-                _ => (&mut failed, self.pace().tries_max),
-            };
-            *tries += 1;
-            if !error.is_passing() || *tries >= tries_max {
+            if !self.is_worth_another(&mut tries, &error, asked).await {
                 return Outcome { answer: Err(error), unknown };
             }
-            lock(&self.shared.seen).retries += 1;
-            self.back_off(failed + limited, asked).await;
+        }
+    }
+
+    /// Waits for the next try, unless there is to be none.
+    async fn is_worth_another(&self, tries: &mut Tries, error: &ApiError, asked: Option<Duration>) -> bool {
+        let (count, count_max) = match error.status() {
+            Some(429) => (&mut tries.limited, LIMITED_TRIES_MAX),
+            _ => (&mut tries.failed, self.pace().tries_max),
+        };
+        *count += 1;
+        if !error.is_passing() || *count >= count_max {
+            return false;
+        }
+        lock(&self.shared.seen).retries += 1;
+        self.back_off(tries.failed + tries.limited, asked).await;
+        true
+    }
+
+    /// Asks for a websocket: what is behind the 101. Tries again what passes. It goes over this client's connection,
+    /// to the same addresses, and no redirect is followed.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<reqwest::Upgraded, ApiError> {
+        let mut tries = Tries::default();
+        loop {
+            let (cause, asked) = match self.upgrade_once(path, query).await {
+                Ok(upgraded) => return Ok(upgraded),
+                Err(failed) => failed,
+            };
+            let path = format!("/api/v2{path}");
+            let error = ApiError { method: "GET".into(), path, cause: Box::new(cause) };
+            if !self.is_worth_another(&mut tries, &error, asked).await {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn upgrade_once(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<reqwest::Upgraded, (Cause, Option<Duration>)> {
+        let _pass = self.gate.acquire().await.expect("it is never closed");
+        let most = self.pace().request;
+        let call = Call { method: Method::GET, path, query, body: None };
+        let key = generate_key();
+        let asked = self.request(&self.http1, &call).headers(upgrade_headers(&key));
+        let answered = tokio::time::timeout(most, async {
+            let response = self.send(asked).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Err(self.read(response).await?));
+            }
+            if text(response.headers(), SEC_WEBSOCKET_ACCEPT.as_str()) != derive_accept_key(key.as_bytes()) {
+                return Err(Cause::NoWebsocket("a 101 whose Sec-WebSocket-Accept does not fit".into()));
+            }
+            Ok(Ok(response.upgrade().await.map_err(network)?))
+        });
+        match self.unless_silent(answered.await) {
+            Ok(Ok(upgraded)) => Ok(upgraded),
+            Ok(Err((status @ 200..=299, ..))) => {
+                Err((Cause::NoWebsocket(format!("{status} instead of 101")), None))
+            }
+            Ok(Err((status, headers, body))) => Err(refusal(status, &headers, &body)),
+            Err(cause) => Err((cause, None)),
         }
     }
 
     /// One try: the body of a good answer, or the cause and what the server asked to wait.
     async fn once(&self, call: &Call<'_>) -> Result<Vec<u8>, (Cause, Option<Duration>)> {
         let _pass = self.gate.acquire().await.expect("it is never closed");
-        lock(&self.shared.seen).requests += 1;
-        let most = self.pace().request;
-        let answered = tokio::time::timeout(most, self.exchange(call)).await;
-        let (status, headers, body) = match answered {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(cause)) => {
-                let is_silence = matches!(cause, Cause::Connect(_) | Cause::Network(_));
-                lock(&self.shared.seen).unanswered += u64::from(is_silence);
-                return Err((cause, None));
-            }
-            Err(_) => {
-                lock(&self.shared.seen).unanswered += 1;
-                return Err((Cause::Timeout(most), None));
-            }
-        };
+        let answered = tokio::time::timeout(self.pace().request, async {
+            let response = self.send(self.request(&self.http, call)).await?;
+            self.read(response).await
+        });
+        let answer = self.unless_silent(answered.await);
+        let (status, headers, body) = answer.map_err(|cause| (cause, None))?;
         let content_type = text(&headers, CONTENT_TYPE.as_str());
         match status {
             200..=299 if body.is_empty() || content_type.starts_with("application/json") => Ok(body),
             200..=299 => Err((Cause::NotJson { status, content_type: content_type.to_owned() }, None)),
-            300..=399 => Err((Cause::Redirect { to: text(&headers, LOCATION.as_str()).to_owned() }, None)),
-            _ => Err((Cause::refused(status, content_type, &body), retry_after(&headers))),
+            _ => Err(refusal(status, &headers, &body)),
         }
     }
 
-    async fn exchange(&self, call: &Call<'_>) -> Result<(u16, HeaderMap, Vec<u8>), Cause> {
+    /// Counts what had no answer.
+    fn unless_silent<T>(&self, answered: Result<Result<T, Cause>, Elapsed>) -> Result<T, Cause> {
+        let answer = answered.unwrap_or_else(|_| Err(Cause::Timeout(self.pace().request)));
+        let is_silence = matches!(answer, Err(Cause::Connect(_) | Cause::Network(_) | Cause::Timeout(_)));
+        lock(&self.shared.seen).unanswered += u64::from(is_silence);
+        answer
+    }
+
+    fn request(&self, http: &reqwest::Client, call: &Call<'_>) -> RequestBuilder {
         let mut url = self.shared.base.clone();
         url.set_path(&format!("{}/api/v2{}", url.path().trim_end_matches('/'), call.path));
-        let mut request = self.http.request(call.method.clone(), url);
+        let mut request = http.request(call.method.clone(), url);
         request = request.header("Coder-Session-Token", self.token.header());
         request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
         if self.bypass {
@@ -276,8 +349,18 @@ impl Client {
             let json = HeaderValue::from_static("application/json");
             request = request.header(CONTENT_TYPE, json).body(body.to_string());
         }
-        let mut response = request.send().await.map_err(network)?;
+        request
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Cause> {
+        lock(&self.shared.seen).requests += 1;
+        let response = request.send().await.map_err(network)?;
         self.note(&response);
+        Ok(response)
+    }
+
+    /// Status, headers and body.
+    async fn read(&self, mut response: Response) -> Result<(u16, HeaderMap, Vec<u8>), Cause> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(network)? {
@@ -309,6 +392,35 @@ impl Client {
             seen.server_time = Some(at);
         }
     }
+}
+
+/// How often a request failed so far, and why.
+#[derive(Debug, Default)]
+struct Tries {
+    failed: u32,
+    limited: u32,
+}
+
+/// Why an answer that is no good one is none, and what the server asked to wait.
+fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> (Cause, Option<Duration>) {
+    match status {
+        300..=399 => (Cause::Redirect { to: text(headers, LOCATION.as_str()).to_owned() }, None),
+        _ => {
+            let content_type = text(headers, CONTENT_TYPE.as_str());
+            (Cause::refused(status, content_type, body), retry_after(headers))
+        }
+    }
+}
+
+/// What asks for a websocket (RFC 6455, 4.1): no subprotocol, no compression, no origin.
+fn upgrade_headers(key: &str) -> HeaderMap {
+    let key = HeaderValue::from_str(key).expect("it is base64");
+    HeaderMap::from_iter([
+        (CONNECTION, HeaderValue::from_static("Upgrade")),
+        (UPGRADE, HeaderValue::from_static("websocket")),
+        (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+        (SEC_WEBSOCKET_KEY, key),
+    ])
 }
 
 fn gate() -> Arc<Semaphore> {

@@ -58,6 +58,8 @@ pub enum Cause {
     },
     /// JSON of another shape than expected.
     Shape(String),
+    /// A websocket was asked for, and this came instead.
+    NoWebsocket(String),
     /// An answer longer than this many bytes.
     TooLarge(usize),
 }
@@ -157,15 +159,23 @@ impl ApiError {
             (_, Some(409)) => Class::NameTaken,
             (_, Some(417)) => Class::UserOwnsWorkspaces,
             (Cause::Refused { .. }, _) => Class::Rejected,
-            (Cause::NotJson { .. } | Cause::Redirect { .. } | Cause::Shape(_) | Cause::TooLarge(_), _) => {
-                Class::NotCoder
-            }
+            (
+                Cause::NotJson { .. }
+                | Cause::Redirect { .. }
+                | Cause::Shape(_)
+                | Cause::NoWebsocket(_)
+                | Cause::TooLarge(_),
+                _,
+            ) => Class::NotCoder,
         }
     }
-}
 
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What was seen, without what its class means.
+    pub fn seen(&self) -> impl fmt::Display + '_ {
+        Seen(self)
+    }
+
+    fn write_seen(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: ", self.method, self.path)?;
         match &*self.cause {
             Cause::Connect(detail) | Cause::Network(detail) => f.write_str(detail)?,
@@ -183,15 +193,36 @@ impl fmt::Display for ApiError {
                 write!(f, "{status} with {content_type} instead of JSON")?;
             }
             Cause::Redirect { to } => {
-                return write!(
+                write!(
                     f,
                     "the server redirects to {to}, which is not followed; give that URL, if it is yours"
-                );
+                )?;
             }
             Cause::Shape(detail) => write!(f, "the JSON has an unknown shape ({detail})")?,
+            Cause::NoWebsocket(what) => write!(f, "no websocket came of it ({what})")?,
             Cause::TooLarge(most) => write!(f, "the answer is longer than {most} bytes")?,
         }
-        write!(f, "; {}", self.class().sentence())
+        Ok(())
+    }
+}
+
+/// [`ApiError::seen`].
+struct Seen<'a>(&'a ApiError);
+
+impl fmt::Display for Seen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_seen(f)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_seen(f)?;
+        match *self.cause {
+            // It says what to do by itself.
+            Cause::Redirect { .. } => Ok(()),
+            _ => write!(f, "; {}", self.class().sentence()),
+        }
     }
 }
 

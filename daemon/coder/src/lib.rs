@@ -8,16 +8,17 @@
 //! - [`class`], [`error`]: what went wrong, by class and in one sentence that says what to do.
 //! - [`types`], [`config`], [`client`], [`calls`]: the answers' shapes; what a client is made of; requests, retries
 //!   and limits; one function a call.
+//! - [`terminal`](self): one web terminal, read to its end.
 //! - [`parameters`], [`preflight`]: everything that is refused before anything is made.
 //! - [`ledger`]: one file a run that knows what was made, synced before each create.
 //! - [`progress`], [`stop`]: plain counts while a flow goes; a signal that ends it.
-//! - [`flows`]: users, workspaces, finding them, and clean-up in two steps.
+//! - [`flows`]: users, workspaces, a command in each, finding them, and clean-up in two steps.
 //!
 //! Holds always: nothing is created that the ledger does not name first; nothing is deleted that does not
 //! bear the prefix; no secret is printed; a flow whose future is dropped at any moment leaves a ledger from
 //! which clean-up finds what was made, and what still comes true of the creates that were sent by then.
 //!
-//! Elsewhere: the terminals' bytes (`scale-proto`), which addresses may be hit and when flows run (`scaled`).
+//! Elsewhere: terminals under load (`scale-proto`), which addresses may be hit and when flows run (`scaled`).
 
 pub mod calls;
 pub mod class;
@@ -33,6 +34,7 @@ pub mod progress;
 pub mod random;
 pub mod secret;
 pub mod stop;
+mod terminal;
 pub mod time;
 pub mod types;
 pub mod version;

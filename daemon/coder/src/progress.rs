@@ -22,6 +22,10 @@ pub enum State {
     Building,
     /// It is built; its agents are not all connected.
     AgentConnecting,
+    /// Its web terminal was asked for; nothing has come of it yet.
+    Connecting,
+    /// Its command runs in the web terminal.
+    RunningCommand,
     /// It is there and can be used.
     Ready,
     /// A build of it that was under way is being cancelled or waited for.
@@ -38,12 +42,14 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which things go through them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Waiting,
         Self::Creating,
         Self::Queued,
         Self::Building,
         Self::AgentConnecting,
+        Self::Connecting,
+        Self::RunningCommand,
         Self::Ready,
         Self::Cancelling,
         Self::Deleting,
@@ -60,6 +66,8 @@ impl State {
             Self::Queued => "queued",
             Self::Building => "building",
             Self::AgentConnecting => "agent_connecting",
+            Self::Connecting => "connecting",
+            Self::RunningCommand => "running_command",
             Self::Ready => "ready",
             Self::Cancelling => "cancelling",
             Self::Deleting => "deleting",

@@ -38,6 +38,15 @@ pub fn password() -> String {
     format!("{}-aA1", from_alphabet(LETTERS, 28))
 }
 
+/// A UUID (version 4): the session of a web terminal.
+pub fn uuid() -> String {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).expect("the system has random bytes from early boot on");
+    let number = u128::from_be_bytes(bytes) & !(0xF << 76) & !(0b11 << 62) | (0x4 << 76) | (0b10 << 62);
+    let digits = format!("{number:032x}");
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
 fn from_alphabet(alphabet: &[u8], length: usize) -> String {
     // Bytes at or above this would make the first symbols likelier.
     let fair = 256 - 256 % alphabet.len();
@@ -64,6 +73,16 @@ mod tests {
         }
         assert_eq!(one.len(), 32);
         assert_eq!(word(8).len(), 8);
+    }
+
+    #[test]
+    fn a_uuid_is_of_version_4_and_of_the_usual_variant() {
+        for uuid in (0..100).map(|_| uuid()) {
+            let parts: Vec<_> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{uuid}");
+            assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
+        }
+        assert_ne!(uuid(), uuid());
     }
 
     #[test]

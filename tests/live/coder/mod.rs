@@ -1,5 +1,6 @@
 //! The Coder flows by the real programs, against the stand-in deployment.
 
+mod commands;
 mod ends;
 mod flows;
 mod kills;

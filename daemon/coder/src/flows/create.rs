@@ -1,12 +1,14 @@
-//! Workspaces, each with a user of its own: made, built, waited for; each phase measured by the server's own
-//! times (the protocol's recipe of create-workspaces).
+//! Workspaces, each with a user of its own: made, built, waited for, and a command run in each where that is asked for;
+//! phases up to the agent measured by the server's own times (the protocol's recipe of create-workspaces).
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
 
+use super::command::{Command, Session};
 use super::wait::{AgentRule as Rule, verdict};
 use super::{Ended, Flow, Watching, noted};
 use crate::calls::{NewWorkspace, Transition};
@@ -53,6 +55,8 @@ pub struct CreateWorkspaces<'a> {
     pub retries: u32,
     /// When a workspace is ready.
     pub agents: AgentRule,
+    /// What is run in each then.
+    pub command: Option<&'a Command>,
     /// How long the users' tokens are good for.
     pub token_lifetime: Duration,
 }
@@ -68,6 +72,10 @@ pub struct Phases {
     pub build: Option<f64>,
     /// From there until the last agent was heard of for the first time.
     pub agent: Option<f64>,
+    /// From the request for the web terminal until its first byte, by our clock.
+    pub connect: Option<f64>,
+    /// From there until the command had ended.
+    pub command: Option<f64>,
 }
 
 /// An agent to connect to.
@@ -103,6 +111,10 @@ pub struct WorkspaceResult {
     pub seconds: Option<f64>,
     /// How long it took; queue and build are the last build's.
     pub phases: Phases,
+    /// The end of what the command printed, where outputs are written down.
+    pub output: Option<String>,
+    /// Why its output could not be written down.
+    pub output_lost: Option<String>,
     /// Why it failed.
     pub failure: Option<Failure>,
 }
@@ -173,6 +185,8 @@ impl Flow<'_> {
                 began: None,
                 seconds: None,
                 phases: Phases::default(),
+                output: None,
+                output_lost: None,
                 failure: None,
             })
         };
@@ -198,13 +212,18 @@ impl Job<'_> {
     async fn run(self) {
         let began = self.flow.clock.now();
         self.note(|result| result.began = Some(began));
-        let done = tokio::time::timeout(self.flow.job_timeout, self.make()).await;
+        let deadline = Instant::now() + self.flow.job_timeout;
+        let done = match timeout_at(deadline, self.make()).await {
+            // It keeps the deadline itself, and leaves its terminal in order even then.
+            Ok(Ok(client)) => self.command(&client, deadline).await,
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::of(*self.waits_for.lock().expect("no job panics"))),
+        };
         let seconds = between(began, self.flow.clock.now()).as_secs_f64();
         self.note(|result| result.seconds = Some(seconds));
         let failure = match done {
-            Ok(Ok(())) => return self.flow.progress.set(self.index as usize, State::Ready),
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::of(*self.waits_for.lock().expect("no job panics")),
+            Ok(()) => return self.flow.progress.set(self.index as usize, State::Ready),
+            Err(failure) => failure,
         };
         self.flow.progress.fail(self.index as usize, failure.class);
         self.note(|result| result.failure = Some(failure));
@@ -220,7 +239,8 @@ impl Job<'_> {
         self.flow.progress.set(self.index as usize, state);
     }
 
-    async fn make(&self) -> Result<(), Failure> {
+    /// Up to its agents; the owner's client.
+    async fn make(&self) -> Result<Client, Failure> {
         self.step(State::Creating, Class::RequestTimeout);
         let began = self.flow.clock.now();
         let (client, owner) = self.owner().await?;
@@ -240,7 +260,31 @@ impl Job<'_> {
             let took = build.job.completed_at.zip(heard).map(|(built, heard)| between(built, heard));
             self.note(|result| result.phases.agent = took.map(|took| took.as_secs_f64()));
         }
-        Ok(())
+        Ok(client)
+    }
+
+    /// Runs the command, where there is one.
+    async fn command(&self, client: &Client, deadline: Instant) -> Result<(), Failure> {
+        let Some(command) = self.ask.command else { return Ok(()) };
+        let agent = self.result.lock().expect("no job panics").agent.clone();
+        let agent = agent.ok_or_else(|| Failure::of(Class::NoAgent))?;
+        self.step(State::Connecting, Class::TerminalSilent);
+        let session = Session {
+            command,
+            client,
+            agent: &agent.id,
+            clock: self.flow.clock,
+            deadline,
+            waits_for_agent: self.ask.agents == Rule::Ignore,
+        };
+        let ran = session.run(|| self.step(State::RunningCommand, Class::CommandTimeout)).await;
+        let written = command.write_down(&self.ask.names.name(self.index), &ran.output).await;
+        self.note(|result| {
+            (result.phases.connect, result.phases.command) = (ran.connect, ran.command);
+            result.output = command.is_logged().then(|| ran.output.reported());
+            result.output_lost = written.err();
+        });
+        ran.failure.map_or(Ok(()), Err)
     }
 
     fn note_agent(&self, build: &Build) {

@@ -1,7 +1,7 @@
 //! The flows: what `create-users`, `create-workspaces`, `workspace-traffic` (its search) and `cleanup` do.
 //!
 //! Each is one future on the caller's task: dropping it ends everything it does, at once, and the ledger says
-//! what to clean up. In reading order: [`users`], [`create`] with [`wait`](self), [`find`], [`plan`],
+//! what to clean up. In reading order: [`users`], [`create`] with [`wait`](self) and [`command`], [`find`], [`plan`],
 //! [`cleanup`].
 //!
 //! Clean-up, from a token to the summary:
@@ -35,6 +35,7 @@
 //! ```
 
 pub mod cleanup;
+pub mod command;
 pub mod create;
 pub mod find;
 pub mod plan;
@@ -112,6 +113,8 @@ impl Flow<'_> {
             (State::Queued, Ended::TimedOut) => Class::QueueTimeout,
             (State::Building | State::Cancelling | State::Deleting, Ended::TimedOut) => Class::BuildTimeout,
             (State::AgentConnecting, Ended::TimedOut) => Class::AgentTimeout,
+            (State::Connecting, Ended::TimedOut) => Class::TerminalSilent,
+            (State::RunningCommand, Ended::TimedOut) => Class::CommandTimeout,
             (State::Settling, Ended::TimedOut) => Class::Unsettled,
             _ => Class::Stopped,
         };

@@ -38,6 +38,7 @@ pub async fn create(
         parameters: &parameters,
         retries: 0,
         agents: AgentRule::Connected,
+        command: None,
         token_lifetime: Duration::from_secs(3600),
     };
     change(&mut ask);

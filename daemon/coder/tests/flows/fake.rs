@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use crate::terminal::{self, Terminals};
 use crate::world::{self, World};
 
 /// What goes wrong, `times` times, with requests whose method and path begin so.
@@ -70,6 +71,8 @@ pub struct State {
     pub gather: usize,
     /// Answers that are being held back.
     pub held: usize,
+    /// Web terminals.
+    pub terminals: Terminals,
     /// When the newest user or workspace came to be.
     pub last_made: Option<Instant>,
 }
@@ -101,7 +104,8 @@ impl Fake {
                 let service =
                     service_fn(move |request| answer(Arc::clone(&state), Arc::clone(&random), peer, request));
                 let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(socket), service);
+                    .serve_connection(TokioIo::new(socket), service)
+                    .with_upgrades();
                 // Connections that break, break on purpose.
                 tokio::spawn(async move { connection.await.unwrap_or(()) });
             }
@@ -169,8 +173,9 @@ async fn answer(
     state: Arc<Mutex<State>>,
     random: Arc<Mutex<Random>>,
     peer: SocketAddr,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Broken> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let text = |headers: &HeaderMap, name: &str| {
@@ -220,11 +225,44 @@ async fn answer(
         while state.lock().expect("no handler panics").is_gathering() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let response = act(&state, &seen, fault).await;
+        let response = match fault {
+            None if seen.path.ends_with("/pty") => Some(open_terminal(&state, &seen, &head.headers, upgrade)),
+            fault => act(&state, &seen, fault).await,
+        };
         state.lock().expect("no handler panics").under_way -= 1;
         response
     };
     tokio::spawn(work).await?.ok_or_else(|| "broken on purpose".into())
+}
+
+/// The 101 of a web terminal, which goes on by itself.
+fn open_terminal(
+    state: &Arc<Mutex<State>>,
+    seen: &Seen,
+    headers: &HeaderMap,
+    upgrade: hyper::upgrade::OnUpgrade,
+) -> Response<Full<Bytes>> {
+    let mut locked = state.lock().expect("no handler panics");
+    for header in ["sec-websocket-protocol", "sec-websocket-extensions"] {
+        if headers.contains_key(header) {
+            locked.wrongs.push(format!("{} has a header {header}", seen.path));
+        }
+    }
+    let scripts = &mut locked.terminals.scripts;
+    let script = if scripts.len() > 1 { scripts.remove(0) } else { scripts[0].clone() };
+    drop(locked);
+    tokio::spawn(terminal::serve(upgrade, Arc::clone(state), script));
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
+    let key = headers.get("sec-websocket-key").expect("a key");
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+    for (name, value) in
+        [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", &accept)]
+    {
+        let value = HeaderValue::from_str(value).expect("text");
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    response
 }
 
 /// The response; `None` where the connection breaks instead.

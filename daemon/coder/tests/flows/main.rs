@@ -9,6 +9,7 @@ mod kill;
 mod late;
 mod ledger;
 mod preflight;
+mod terminal;
 mod tls;
 mod world;
 

@@ -245,6 +245,8 @@ fn waits_for(counts: &Counts) -> Option<String> {
         (State::Queued, "a provisioner"),
         (State::Building, "the end of builds"),
         (State::AgentConnecting, "agents"),
+        (State::Connecting, "terminals"),
+        (State::RunningCommand, "the end of commands"),
         (State::Cancelling, "builds that are cancelled first"),
         (State::Deleting, "deletes"),
     ];

@@ -9,6 +9,7 @@ use scale_api::http::{Problem, ProblemCode};
 use scale_api::units::{Span, thousands};
 use scale_coder::client::Client;
 use scale_coder::config::{Config, Pace};
+use scale_coder::flows::command::Command;
 use scale_coder::flows::create::Owners;
 use scale_coder::flows::plan::{self, Choice, Plan, Planned};
 use scale_coder::flows::users;
@@ -17,7 +18,7 @@ use scale_coder::names::Names;
 use scale_coder::preflight::{self, Ask, Chosen, Refusal, Site};
 use scale_coder::secret::Token;
 
-use super::{invalid, wall_now};
+use super::{invalid, outcome, wall_now};
 use crate::run::targets::{Action, Targets};
 
 /// A look asks briskly: what does not answer now is said now.
@@ -83,6 +84,8 @@ pub enum Todo {
         owners: Owners,
         /// What they are built from.
         chosen: Box<Chosen>,
+        /// What is run in each.
+        command: Option<Box<Command>>,
     },
     /// Clean-up.
     Cleanup {
@@ -175,7 +178,7 @@ pub async fn look(
     };
     let todo = match flow {
         Flow::CreateUsers(ask) => place.users(ask, &mut answer).await?,
-        Flow::CreateWorkspaces(ask) => place.workspaces(ask, &mut answer).await?,
+        Flow::CreateWorkspaces(ask) => place.workspaces(ask, state, &mut answer).await?,
         Flow::Cleanup(ask) => place.cleanup(ask, state, &mut answer).await?,
     };
     if !dry_run {
@@ -286,14 +289,33 @@ impl Place<'_> {
         })
     }
 
-    async fn workspaces(&self, ask: wire::CreateWorkspaces, answer: &mut Preflight) -> Result<Todo, Problem> {
+    /// What is to be run in each workspace, checked; outputs go into the run's folder.
+    fn command(&self, run: &wire::RunCommand, state: &Path) -> Result<Command, Problem> {
+        let wrong = |error: scale_coder::flows::command::CommandError| invalid(error.to_string());
+        let timeout = Duration::from_nanos(run.timeout.unwrap_or(wire::RUN_TIMEOUT).ns());
+        let mut command = Command::new(&run.command, timeout).map_err(wrong)?;
+        if let Some(text) = &run.expect_output {
+            command = command.expecting(text).map_err(wrong)?;
+        }
+        Ok(if run.log_output { command.logging(outcome::outputs(state, self.id)) } else { command })
+    }
+
+    async fn workspaces(
+        &self,
+        ask: wire::CreateWorkspaces,
+        state: &Path,
+        answer: &mut Preflight,
+    ) -> Result<Todo, Problem> {
+        let command = ask.run.as_ref().map(|run| self.command(run, state)).transpose()?;
         let names = self.names(None, ask.count)?;
         if ask.template.is_empty() {
             return Err(invalid("workspaces are made from a template; give --template NAME"));
         }
         let at_once = if ask.concurrency == 0 { ask.count } else { ask.count.min(ask.concurrency) };
         let (files, limit) = (u64::from(at_once) + FILES_SPARE, scale_ring::host::nofile_limit());
-        if ask.owners != wire::Owners::HostLogin && !self.pooled && files > limit {
+        // Users whose requests share connections have their terminals apart.
+        let is_shared = ask.owners == wire::Owners::HostLogin || self.pooled;
+        if (!is_shared || command.is_some()) && files > limit {
             let why = format!(
                 "{} connections need {files} open files, {limit} are allowed; raise LimitNOFILE of scaled, or give --concurrency or --pool-connections",
                 thousands(at_once.into())
@@ -322,7 +344,12 @@ impl Place<'_> {
             Self::fate(&names, ask.concurrency, ask.no_cleanup),
             format!("from the template `{}`; a workspace is ready once {ready}", chosen.template.name),
         ];
-        Ok(Todo::Workspaces { ask, names, owners, chosen: Box::new(chosen) })
+        answer.lines.extend(ask.run.as_ref().map(|run| {
+            let most = run.timeout.unwrap_or(wire::RUN_TIMEOUT);
+            format!("then `{}` runs in its web terminal, for {most} at most", run.command)
+        }));
+        let command = command.map(Box::new);
+        Ok(Todo::Workspaces { ask, names, owners, chosen: Box::new(chosen), command })
     }
 
     async fn cleanup(

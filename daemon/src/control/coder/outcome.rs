@@ -1,10 +1,11 @@
 //! What came of a flow, in the words of reports; and whether that passes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use scale_api::coder::{
-    ClassFailures, Cleaned, FailedThing, Outcome, Phases, Ran, Requests, THINGS_LISTED_MAX,
+    ClassFailures, Cleaned, Command, FailedThing, Outcome, Phases, Ran, Requests, RunCommand,
+    THINGS_LISTED_MAX,
 };
 use scale_api::report::{Exit, Figure, Outcome as How, Verdict};
 use scale_api::units::thousands;
@@ -87,7 +88,28 @@ pub fn note_workspaces(outcome: &mut Outcome, created: &CreatedWorkspaces) {
         queue: phase(|took| took.queue),
         build: phase(|took| took.build),
         agent: phase(|took| took.agent),
+        connect: phase(|took| took.connect),
+        command: phase(|took| took.command),
     };
+    let unwritten = created.workspaces.iter().filter_map(|workspace| workspace.output_lost.as_ref());
+    if let Some(why) = unwritten.clone().next() {
+        let count = thousands(unwritten.count() as u64);
+        outcome.warnings.push(format!("the outputs of {count} commands were not kept; the first: {why}"));
+    }
+}
+
+/// Where a run's commands have their outputs.
+pub fn outputs(state: &Path, id: &str) -> PathBuf {
+    state.join(id).join("output")
+}
+
+/// What ran in each workspace.
+pub fn command(run: &RunCommand, state: &Path, id: &str) -> Command {
+    Command {
+        command: run.command.clone(),
+        connected: "the web terminal's first byte".into(),
+        outputs: run.log_output.then(|| outputs(state, id).display().to_string()),
+    }
 }
 
 /// A workspace's own result; `None`: its turn never came.

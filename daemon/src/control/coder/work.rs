@@ -132,7 +132,7 @@ impl Work {
                 outcome::note_users(&mut self.shared.outcome.borrow_mut(), &created);
                 created.ended
             }
-            Todo::Workspaces { ask, names, owners, chosen } => {
+            Todo::Workspaces { ask, names, owners, chosen, command } => {
                 let flow = self.flow(&self.stops.making, self.ready.making, ask.concurrency);
                 let create = CreateWorkspaces {
                     ledger,
@@ -144,10 +144,14 @@ impl Work {
                     parameters: &chosen.parameters,
                     retries: ask.retry,
                     agents: if ask.no_wait_for_agents { AgentRule::Ignore } else { AgentRule::Connected },
+                    command: command.as_deref(),
                     token_lifetime: self.ready.making.all + TOKEN_MARGIN,
                 };
                 let created = flow.create_workspaces(&create).await;
-                outcome::note_workspaces(&mut self.shared.outcome.borrow_mut(), &created);
+                let mut outcome = self.shared.outcome.borrow_mut();
+                outcome::note_workspaces(&mut outcome, &created);
+                outcome.command =
+                    ask.run.as_ref().map(|run| outcome::command(run, &self.state, &self.ready.id));
                 created.ended
             }
             Todo::Cleanup { .. } => unreachable!("a clean-up has no ledger of its own"),

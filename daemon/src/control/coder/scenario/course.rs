@@ -347,6 +347,7 @@ fn add(sum: &mut Outcome, mut step: Outcome) {
         sum.phases = step.phases;
     }
     sum.traffic = step.traffic.or(sum.traffic.take());
+    sum.command = step.command.or(sum.command.take());
     if !step.things.is_empty() {
         sum.things = step.things;
     }
