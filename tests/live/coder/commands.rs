@@ -54,7 +54,9 @@ fn each_way_to_fail_has_its_class_and_the_line_says_how_many_connected() {
                   [[fault]]\nkind = 'reset'\nworkspace = 'scaletest-*-1'\nafter = '600ms'\n\
                   [[fault]]\nkind = 'status'\non = 'GET /api/v2/workspaceagents/*/pty'\nstatus = 403\ntimes = 1\nskip = 4\n";
     let (standin, daemon) = (Standin::start(BRISK, faults), Daemon::start());
-    let make = create("5", &["--run-command", "sleep 2 && echo hello", "--concurrency", "1", "--yes"]);
+    // One after the other: the refusal strikes the last request.
+    let make = "create-workspaces --template minimal --concurrency 1 --count 5 --yes --run-command";
+    let make: Vec<_> = make.split(' ').chain(["sleep 2 && echo hello"]).collect();
     let (code, text, error) = standin.scalectl(&daemon, &make);
     assert_eq!(code, 99, "{text}{error}");
     for words in [
