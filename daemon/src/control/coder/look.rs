@@ -77,7 +77,7 @@ pub enum Todo {
     /// Workspaces.
     Workspaces {
         /// As asked.
-        ask: wire::CreateWorkspaces,
+        ask: Box<wire::CreateWorkspaces>,
         /// What they are called.
         names: Names,
         /// Whose they are.
@@ -348,7 +348,7 @@ impl Place<'_> {
             let most = run.timeout.unwrap_or(wire::RUN_TIMEOUT);
             format!("then `{}` runs in its web terminal, for {most} at most", run.command)
         }));
-        let command = command.map(Box::new);
+        let (ask, command) = (Box::new(ask), command.map(Box::new));
         Ok(Todo::Workspaces { ask, names, owners, chosen: Box::new(chosen), command })
     }
 
