@@ -6,7 +6,7 @@ use scale_api::report::Report;
 use scale_tests::{Daemon, assert_ended_with, host};
 use serde_json::{Value, json};
 
-use super::{Standin, outcome, texts};
+use super::{Standin, outcome, secrets, texts};
 
 /// Short times for everything.
 const LOAD: &str = "bytes_per_tick = '128B'\nwarm_up = '0s'\nverify = true\n";
@@ -159,6 +159,9 @@ fn without_a_token_of_its_own_a_daemon_leaves_the_clean_up_and_says_so() {
     let id = standin.begin(&daemon, &["scenario", "-f", &file]);
     until_traffic(&daemon);
     drop(daemon.process.take());
+    // What is kept for the next daemon has everything but the token.
+    assert!(daemon.state().join(&id).join("owed.json").exists());
+    assert_eq!(secrets::holding(&daemon.state(), standin.token.trim()), [""; 0]);
     daemon.begin();
     let (_, runs, _) = texts(&daemon.scalectl(&["runs"]));
     assert!(runs.contains(&id) && runs.contains("owns 4"), "{runs}");

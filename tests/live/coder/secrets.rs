@@ -14,7 +14,7 @@ use scale_tests::{Process, program};
 use super::{Standin, create};
 
 /// Every file below a folder that has `secret` in it.
-fn holding(folder: &Path, secret: &str) -> Vec<String> {
+pub(super) fn holding(folder: &Path, secret: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
         if entry.is_dir() {

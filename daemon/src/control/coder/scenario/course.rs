@@ -352,9 +352,10 @@ fn add(sum: &mut Outcome, mut step: Outcome) {
         sum.things = step.things;
     }
     sum.cleanup = step.cleanup.or(sum.cleanup.take());
-    // The client's own counts go on from step to step; traffic has none.
+    // The client's own counts go on from step to step, and with them what it says of the limiter; traffic has none.
     if step.requests.sent > sum.requests.sent {
         sum.requests = step.requests;
+        sum.warnings.retain(|old| !(old.contains("rate limiter") && old.contains(" requests:")));
     }
     for (address, count) in step.replicas {
         let seen = sum.replicas.entry(address).or_default();
