@@ -16,7 +16,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use scale_tests::{Daemon, Sink};
+use scale_tests::{Daemon, Sink, assert_ended_with};
 
 const SHORT: [&str; 6] = ["--warm-up", "500ms", "--duration", "2s", "--drain", "2s"];
 
@@ -52,7 +52,7 @@ fn agrees(protocol: &str, conns: &str, more: &[&str]) {
     arguments.extend(more);
     let (code, report) = daemon.run(&with(&arguments));
     let counts = sink.counts();
-    assert_eq!(code, 0, "{:?}", report.verdict);
+    assert_ended_with(0, (code, &report));
     assert_eq!(counts["payload_bytes_received"], report.total.payload_bytes_sent);
     assert_eq!(counts["payload_bytes_sent"], report.total.payload_bytes_received);
     assert_eq!(counts["connections"].to_string(), conns);

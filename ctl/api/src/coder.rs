@@ -439,6 +439,8 @@ parts! {
         started_at: f64,
         /// How long it took.
         seconds: f64,
+        /// The end of what its command printed, 1 KiB at most; where outputs are kept.
+        output: Option<String>,
         /// Payload that came in; of traffic.
         bytes_read: Option<u64>,
         /// Payload that went; of traffic.

@@ -52,7 +52,7 @@ fn run(test: &str, number: usize, thing: &Ran) -> Value {
         "full_id": format!("{test}/{number}"),
         "test_name": test,
         "id": number.to_string(),
-        "logs": format!("workspace={} owner={owner}\n", thing.name),
+        "logs": format!("workspace={} owner={owner}\n{}", thing.name, thing.output.as_deref().unwrap_or_default()),
         "error": thing.error,
         "started_at": rfc_3339(thing.started_at),
         "duration": go_duration(thing.seconds),

@@ -207,6 +207,7 @@ fn note(outcome: &mut Outcome, workspace: &Workspace, sum: Sum, seen: &Seen<'_>)
             seconds: seen.seconds,
             bytes_read: Some(sum.received),
             bytes_written: Some(sum.sent),
+            ..Ran::default()
         });
     }
 }

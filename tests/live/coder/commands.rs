@@ -112,6 +112,10 @@ fn what_a_command_prints_is_held_against_what_is_expected_and_kept() {
     let kept: Vec<_> =
         std::fs::read_dir(&folder).expect("it is there").map(|entry| entry.expect("a file").path()).collect();
     assert_eq!(kept.len(), 2, "{kept:?}");
+    let reported = made.things.iter().all(|thing| {
+        thing.output.as_ref().is_some_and(|text| text.len() <= 1024 && text.ends_with("\n30000\nthe end\n"))
+    });
+    assert!(reported, "{:?}", made.things);
     for path in kept {
         let text = std::fs::read_to_string(path).expect("text");
         assert!(text.contains("bytes before this were not kept") && text.len() < 70_000, "{}", text.len());

@@ -121,6 +121,7 @@ fn ran(workspace: &WorkspaceResult) -> Option<Ran> {
         agent: workspace.agent.as_ref().map(|agent| agent.name.clone()),
         error: workspace.failure.as_ref().map(|failure| failure.class.name().to_owned()),
         started_at: between(Timestamp::UNIX_EPOCH, began).as_secs_f64(),
+        output: workspace.output.clone(),
         seconds: workspace.seconds.unwrap_or_else(|| between(began, super::wall_now()).as_secs_f64()),
         ..Ran::default()
     })
