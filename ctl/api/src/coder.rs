@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +146,27 @@ pub struct WorkspaceTraffic {
     pub fast_close: bool,
     /// The `coderd_scaletest_*` counters are by workspace.
     pub per_workspace_metrics: bool,
+}
+
+impl WorkspaceTraffic {
+    /// The range of `target_workspaces`; `None`: all.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn range(&self) -> Result<Option<Range<u32>>, String> {
+        self.target_workspaces.as_deref().map(parse_range).transpose()
+    }
+}
+
+/// Parses `a:b`, where `b` is not included.
+///
+/// # Errors
+/// Anything else, or a range of nothing.
+pub fn parse_range(text: &str) -> Result<Range<u32>, String> {
+    let range = text.split_once(':').and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range
+        .filter(|range: &Range<u32>| !range.is_empty())
+        .ok_or_else(|| format!("`{text}` is no range; write 0:100 for the first hundred"))
 }
 
 /// What keeps a terminal on the agent while nobody is attached.
@@ -571,6 +593,14 @@ mod tests {
         let text = serde_json::to_string(&request).unwrap();
         let back: FlowRequest = serde_json::from_str(&text).unwrap();
         assert_eq!((back.deployment.token.expose(), &back), ("canary", &request));
+    }
+
+    #[test]
+    fn ranges_are_half_open_and_never_empty() {
+        assert_eq!(parse_range("0:800"), Ok(0..800));
+        for text in ["", "5", "5:5", "9:3", "a:b", "-1:4", "1:2:3"] {
+            assert!(parse_range(text).unwrap_err().contains("0:100"), "{text}");
+        }
     }
 
     #[test]

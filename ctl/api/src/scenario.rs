@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::coder::{Backend, CreateWorkspaces, Deployment, Owners, RunCommand, WorkspaceTraffic};
+use crate::coder::{self, Backend, CreateWorkspaces, Deployment, Owners, RunCommand, WorkspaceTraffic};
 use crate::spec::{self, GroupSpec, Spec, ThresholdSpec};
 use crate::typed::{Form, Profile};
 use crate::units::Span;
@@ -238,12 +238,8 @@ impl Group {
     /// # Errors
     /// It is none.
     pub fn range(&self) -> Result<Option<Range<u32>>, String> {
-        let Some(text) = &self.workspaces else { return Ok(None) };
-        let range = text.split_once(':').and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-        let range = range.filter(|range: &Range<u32>| !range.is_empty());
-        range.map(Some).ok_or_else(|| {
-            format!("workspaces = \"{text}\" is no range; write \"0:100\" for the first hundred")
-        })
+        let range = self.workspaces.as_deref().map(coder::parse_range).transpose();
+        range.map_err(|why| format!("workspaces: {why}"))
     }
 
     fn check(&self, made: Option<u32>, error: &mut dyn FnMut(String)) {

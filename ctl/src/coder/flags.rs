@@ -1,7 +1,7 @@
 //! The words of the Coder flows, as `coder exp scaletest` has them, and its variables.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -16,16 +16,13 @@ use super::parameters;
 use crate::client::Failure;
 use crate::commands::read;
 
-/// What every flow has.
+/// Which deployment, and how it is reached.
 #[derive(Debug, Args)]
-pub struct Common {
+pub struct Place {
     /// The deployment's access URL. Its token comes from the file that CODER_SESSION_TOKEN_FILE names, the systemd
     /// credential `coder-token`, or CODER_SESSION_TOKEN; it has to be an owner's.
     #[arg(long, env = "CODER_URL", value_name = "URL")]
     pub url: Option<String>,
-    /// Organization, name or id (default: where the template is, or the first).
-    #[arg(long, env = "CODER_ORGANIZATION", value_name = "NAME")]
-    pub organization: Option<String>,
     /// Roots to trust, PEM.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -36,12 +33,11 @@ pub struct Common {
     /// balancer they may all come to one replica.
     #[arg(long, env = "CODER_SCALETEST_POOL_CONNECTIONS", value_parser = FalseyValueParser::new())]
     pub pool_connections: bool,
-    /// For all; clean-up at the end has as much again, unless --cleanup-timeout says otherwise (default 30m).
-    #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
-    pub timeout: Option<Span>,
-    /// For each user or workspace (default 5m).
-    #[arg(long, env = "CODER_SCALETEST_JOB_TIMEOUT", value_name = "D")]
-    pub job_timeout: Option<Span>,
+}
+
+/// What becomes of a command's words and its result.
+#[derive(Debug, Args)]
+pub struct Handling {
     /// The result, again where there are several: text or json on stdout or into a file.
     #[arg(
         long,
@@ -54,12 +50,30 @@ pub struct Common {
     /// Show what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not ask.
-    #[arg(short, long)]
-    pub yes: bool,
     /// Return at once with the run's id.
     #[arg(long)]
     pub detach: bool,
+}
+
+/// What every flow has.
+#[derive(Debug, Args)]
+pub struct Common {
+    #[command(flatten)]
+    pub place: Place,
+    /// Organization, name or id (default: where the template is, or the first).
+    #[arg(long, env = "CODER_ORGANIZATION", value_name = "NAME")]
+    pub organization: Option<String>,
+    /// For all; clean-up at the end has as much again, unless --cleanup-timeout says otherwise (default 30m).
+    #[arg(long, env = "CODER_SCALETEST_TIMEOUT", value_name = "D")]
+    pub timeout: Option<Span>,
+    /// For each user or workspace (default 5m).
+    #[arg(long, env = "CODER_SCALETEST_JOB_TIMEOUT", value_name = "D")]
+    pub job_timeout: Option<Span>,
+    #[command(flatten)]
+    pub handling: Handling,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Makes users that stay or go.
@@ -211,10 +225,8 @@ impl FromStr for Output {
 
 impl Common {
     fn request(&self, flow: Flow, deleting: &Deleting, max_failures: u64) -> Result<FlowRequest, Failure> {
-        let deployment = deployment(self.url.as_ref(), self.ca.as_deref(), self.insecure)?;
-        let organization = self.organization.clone();
         Ok(FlowRequest {
-            deployment: Deployment { organization, pool_connections: self.pool_connections, ..deployment },
+            deployment: self.place.deployment(self.organization.clone())?,
             flow,
             timeout: self.timeout,
             job_timeout: self.job_timeout,
@@ -226,19 +238,22 @@ impl Common {
     }
 }
 
-/// Where, and with what.
-///
-/// # Errors
-/// What is not there, or cannot be read.
-pub fn deployment(url: Option<&String>, ca: Option<&Path>, insecure: bool) -> Result<Deployment, Failure> {
-    let url = url.filter(|url| !url.trim().is_empty()).ok_or_else(|| {
-        Failure::usage("which deployment? export CODER_URL=https://coder.example.com, or give --url")
-    })?;
-    let ca = match ca {
-        None => None,
-        Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
-    };
-    Ok(Deployment { url: url.clone(), token: token()?, ca, insecure, ..Deployment::default() })
+impl Place {
+    /// The deployment, and with what.
+    ///
+    /// # Errors
+    /// What is not there, or cannot be read.
+    pub fn deployment(&self, organization: Option<String>) -> Result<Deployment, Failure> {
+        let url = self.url.clone().filter(|url| !url.trim().is_empty()).ok_or_else(|| {
+            Failure::usage("which deployment? export CODER_URL=https://coder.example.com, or give --url")
+        })?;
+        let ca = match &self.ca {
+            None => None,
+            Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
+        };
+        let (insecure, pool_connections) = (self.insecure, self.pool_connections);
+        Ok(Deployment { url, token: token()?, organization, ca, insecure, pool_connections })
+    }
 }
 
 const CA_BYTES_MAX: u64 = 4 << 20;

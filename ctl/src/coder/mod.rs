@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::client::{Client, Failure};
 use crate::commands::Cli;
 pub use flags::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
-use flags::{Common, Output};
+use flags::{Common, Handling, Output};
 pub use scenario::{ScenarioFlags, scenario};
 pub use traffic::{WorkspaceTrafficFlags, workspace_traffic};
 
@@ -68,8 +68,7 @@ fn run(
     mut request: FlowRequest,
     word: &Word,
 ) -> Result<u8, Failure> {
-    let how =
-        How { output: &common.output, dry_run: common.dry_run, yes: common.yes, detach: common.detach, word };
+    let how = How { handling: &common.handling, yes: common.yes, word };
     begin_and_follow(cli, client, &how, |dry_run| {
         request.dry_run = dry_run;
         client.send_within("POST", CODER, &request, look_time_max())
@@ -78,10 +77,8 @@ fn run(
 
 /// How a flow is begun and followed.
 struct How<'a> {
-    output: &'a [Output],
-    dry_run: bool,
+    handling: &'a Handling,
     yes: bool,
-    detach: bool,
     word: &'a Word,
 }
 
@@ -96,13 +93,13 @@ fn begin_and_follow(
     for warning in &looked.warnings {
         eprintln!("scalectl: warning: {warning}");
     }
-    let is_quiet = cli.json || is_json_on_stdout(how.output);
-    match (cli.json, how.dry_run) {
+    let is_quiet = cli.json || is_json_on_stdout(&how.handling.output);
+    match (cli.json, how.handling.dry_run) {
         (true, true) => crate::say(&serde_json::to_string(&looked).expect("plain values")),
-        (_, false) if is_quiet || how.detach => eprintln!("{}", render::preflight(&looked)),
+        (_, false) if is_quiet || how.handling.detach => eprintln!("{}", render::preflight(&looked)),
         _ => crate::say(&render::preflight(&looked)),
     }
-    if how.dry_run || looked.is_nothing {
+    if how.handling.dry_run || looked.is_nothing {
         return Ok(0);
     }
     if !how.yes && !is_meant(&looked, how.word)? {
@@ -113,12 +110,12 @@ fn begin_and_follow(
         crate::say("there is nothing left to do");
         return Ok(0);
     };
-    if how.detach {
+    if how.handling.detach {
         crate::show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
     let report = crate::follow_to_report(cli, client, &id, is_quiet && !cli.json)?;
-    write_outputs(cli, how.output, &report)?;
+    write_outputs(cli, &how.handling.output, &report)?;
     Ok(report.verdict.exit_code)
 }
 

@@ -1,35 +1,23 @@
 //! `workspace-traffic`: which workspaces, which load; then it is a run like any other.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use scale_api::coder::{Backend, CODER_TRAFFIC, Deployment, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use scale_api::coder::{Backend, CODER_TRAFFIC, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
 use scale_api::typed::{Form, Profile};
 use scale_api::units::{Bytes, PerSecond, Span};
 
-use super::flags::{Output, deployment};
+use super::flags::{Handling, Place};
 use crate::client::{Client, Failure};
 use crate::commands::{Cli, OffsetWord, ReconnectWord, labels};
 
 /// Drives the web terminals, or an app, of the workspaces whose names begin with `scaletest-`.
 #[derive(Debug, Args)]
 pub struct WorkspaceTrafficFlags {
-    /// The deployment's access URL. Its token comes from the file that CODER_SESSION_TOKEN_FILE names, the systemd
-    /// credential `coder-token`, or CODER_SESSION_TOKEN; it has to be an owner's.
-    #[arg(long, env = "CODER_URL", value_name = "URL")]
-    pub url: Option<String>,
-    /// Roots to trust, PEM.
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// Accept any certificate.
-    #[arg(long)]
-    pub insecure: bool,
-    /// Look for the workspaces over one pool of connections, HTTP/2 where it is offered. Streams have one each.
-    #[arg(long, env = "CODER_SCALETEST_POOL_CONNECTIONS", value_parser = FalseyValueParser::new())]
-    pub pool_connections: bool,
+    #[command(flatten)]
+    pub place: Place,
     /// Only workspaces of this template.
     #[arg(short, long, env = "CODER_SCALETEST_TEMPLATE", value_name = "NAME")]
     pub template: Option<String>,
@@ -135,21 +123,8 @@ pub struct WorkspaceTrafficFlags {
     /// Kept in the report, k=v.
     #[arg(long, value_name = "K=V")]
     pub label: Vec<String>,
-    /// The result, again where there are several: text or json on stdout or into a file.
-    #[arg(
-        long,
-        env = "CODER_SCALETEST_OUTPUTS",
-        value_name = "text|json[:FILE]",
-        default_value = "text",
-        value_delimiter = ','
-    )]
-    pub output: Vec<Output>,
-    /// Find the workspaces, print the plan and start nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Return at once with the run's id.
-    #[arg(long)]
-    pub detach: bool,
+    #[command(flatten)]
+    pub handling: Handling,
 }
 
 /// [`Profile`] on the command line.
@@ -211,9 +186,8 @@ impl WorkspaceTrafficFlags {
 
     fn request(&self) -> Result<TrafficRequest, Failure> {
         let threshold = |expression: &String| ThresholdSpec { expression: expression.clone() };
-        let deployment = deployment(self.url.as_ref(), self.ca.as_deref(), self.insecure)?;
         Ok(TrafficRequest {
-            deployment: Deployment { pool_connections: self.pool_connections, ..deployment },
+            deployment: self.place.deployment(None)?,
             traffic: WorkspaceTraffic {
                 template: self.template.clone(),
                 owner: self.owner.clone(),
@@ -248,7 +222,7 @@ impl WorkspaceTrafficFlags {
                 group: vec![self.group()],
                 ..Spec::default()
             },
-            dry_run: self.dry_run,
+            dry_run: self.handling.dry_run,
         })
     }
 }
@@ -263,12 +237,12 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
     }
     let begun: TrafficBegun =
         client.send_within("POST", CODER_TRAFFIC, &flags.request()?, super::look_time_max())?;
-    let is_quiet = super::is_json_on_stdout(&flags.output);
-    match crate::announce(cli, &begun, flags.dry_run, flags.detach, is_quiet) {
+    let is_quiet = super::is_json_on_stdout(&flags.handling.output);
+    match crate::announce(cli, &begun, flags.handling.dry_run, flags.handling.detach, is_quiet) {
         ControlFlow::Break(code) => Ok(code),
         ControlFlow::Continue(id) => {
             let report = crate::follow_to_report(cli, client, id, is_quiet && !cli.json)?;
-            super::write_outputs(cli, &flags.output, &report)?;
+            super::write_outputs(cli, &flags.handling.output, &report)?;
             Ok(report.verdict.exit_code)
         }
     }

@@ -97,6 +97,11 @@ impl State {
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
     }
 
+    /// Whether run `id` is going.
+    pub fn is_going(&self, id: &str) -> bool {
+        self.going() == Some(id)
+    }
+
     /// Whether a run may begin.
     ///
     /// # Errors
@@ -404,7 +409,7 @@ impl State {
     /// # Errors
     /// It is still going, it owns things on a Coder deployment, or there is none.
     pub fn remove(&self, id: &str) -> Result<(), Problem> {
-        if self.going() == Some(id) {
+        if self.is_going(id) {
             let detail = format!("run {id} is still going; end it first with `scalectl stop`");
             return Err(Problem::new(ProblemCode::RunInProgress, detail));
         }

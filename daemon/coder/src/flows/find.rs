@@ -27,9 +27,6 @@ pub struct Query {
 /// Why none can be chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// Not `a:b`.
-    #[error("`{0}` is no range; write --target-workspaces 0:100 for the first hundred")]
-    Range(String),
     /// Beyond what is there.
     #[error("--target-workspaces {}:{} reaches beyond the {found} workspaces that are there; make more or take a smaller range", range.start, range.end)]
     Beyond {
@@ -90,15 +87,6 @@ pub struct FoundWorkspaces {
     pub skipped: Vec<Skipped>,
 }
 
-/// Parses `a:b`, where `b` is not included.
-///
-/// # Errors
-/// Anything else, or a range of nothing.
-pub fn parse_range(text: &str) -> Result<Range<u32>, FindError> {
-    let range = text.split_once(':').and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range.filter(|range| !range.is_empty()).ok_or_else(|| FindError::Range(text.to_owned()))
-}
-
 /// Finds the workspaces that bear the prefix and fit the query.
 ///
 /// # Errors
@@ -145,17 +133,4 @@ pub async fn find_workspaces(client: &Client, query: &Query) -> Result<FoundWork
         found.skipped.push(Skipped { name: workspace.name, owner: workspace.owner_name, why });
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_half_open_and_never_empty() {
-        assert_eq!(parse_range("0:800").unwrap(), 0..800);
-        for text in ["", "5", "5:5", "9:3", "a:b", "-1:4", "1:2:3"] {
-            assert!(parse_range(text).unwrap_err().to_string().contains("0:100"), "{text}");
-        }
-    }
 }

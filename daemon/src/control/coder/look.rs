@@ -15,10 +15,9 @@ use scale_coder::flows::plan::{self, Choice, Plan, Planned};
 use scale_coder::flows::users;
 use scale_coder::ledger::Kind;
 use scale_coder::names::Names;
-use scale_coder::preflight::{self, Ask, Chosen, Refusal, Site};
-use scale_coder::secret::Token;
+use scale_coder::preflight::{self, Chosen, Refusal, Site};
 
-use super::{invalid, outcome, wall_now};
+use super::{invalid, outcome, reach, wall_now};
 use crate::run::targets::{Action, Targets};
 
 /// A look asks briskly: what does not answer now is said now.
@@ -151,20 +150,14 @@ pub async fn look(
 ) -> Result<(Ready, Preflight), Problem> {
     let (making, deleting) = times(&request)?;
     let FlowRequest { deployment, flow, max_failures, dry_run, .. } = request;
-    let token = Token::new(deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
-    let no_client = |error: scale_coder::config::ConfigError| invalid(error.to_string());
-    let mut brisk = Client::new(Config { pace: PACE, ..config.clone() }, token.clone()).map_err(no_client)?;
-    let mut client = Client::new(config, token).map_err(no_client)?;
     let actions = actions(&flow);
     let planned = planned.unwrap_or_else(|| {
         let of = |action: &Action| if *action == Action::Delete { deleting.all } else { making.all };
         actions.iter().map(of).fold(Duration::ZERO, Duration::saturating_add)
     });
-    let ask = Ask { now: wall_now(), planned, deployment: None };
-    let site = preflight::site(&mut brisk, &ask).await.map_err(refused)?;
-    targets
-        .check_deployment(&brisk.host(), site.deployment.as_deref(), &actions)
-        .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+    let mut client = reach::client(config.clone(), &deployment.token)?;
+    let hasty = Config { pace: PACE, ..config };
+    let (brisk, site) = reach::enter(hasty, &deployment.token, planned, targets, &actions).await?;
     let mut answer = Preflight { warnings: site.warnings.clone(), ..Preflight::default() };
     if deployment.insecure {
         answer.warnings.push("CERTIFICATES ARE NOT VERIFIED (--insecure)".into());
@@ -186,7 +179,7 @@ pub async fn look(
         // Which server it is, before many requests at once depend on it.
         client.build_info().await.map_err(|error| invalid(error.to_string()))?;
     } else if !matches!(todo, Todo::Cleanup { .. }) {
-        let active = preflight::active(&brisk, &site, ask.now).await.map_err(refused)?;
+        let active = preflight::active(&brisk, &site, wall_now()).await.map_err(refused)?;
         answer.active_users = Some(active.users);
         let least = if active.is_whole { "" } else { "at least " };
         answer.lines[0] += &format!("; {least}{} people active now", thousands(active.users));

@@ -41,6 +41,17 @@ fn invalid(why: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Invalid, why)
 }
 
+/// A look, which has its limit.
+async fn in_time<T>(look: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
+    tokio::time::timeout(most, look).await.map_err(|_| {
+        invalid(format!(
+            "the deployment did not answer all questions within {} s; look at its health and its rate limits",
+            most.as_secs()
+        ))
+    })?
+}
+
 /// Looks at what a flow would do, and begins it unless that is all that was asked for.
 ///
 /// # Errors
@@ -54,16 +65,10 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: FlowRequest) -> Result<B
         }
         (state.targets.clone(), state.store.clone())
     };
-    let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
     let config = reach::config(&request.deployment, targets.clone()).await?;
     let id = store.new_id(crate::run::supervisor::wall_seconds() as u64);
     let looked = look::look(request, config, &targets, store.root(), id, None);
-    let (ready, preflight) = tokio::time::timeout(most, looked).await.map_err(|_| {
-        invalid(format!(
-            "the deployment did not answer all questions within {} s; look at its health and its rate limits",
-            most.as_secs()
-        ))
-    })??;
+    let (ready, preflight) = in_time(looked).await?;
     if dry_run || ready.is_nothing() {
         return Ok(Begun { id: None, preflight });
     }

@@ -1,14 +1,19 @@
 //! Which addresses a deployment's URL means, and whether they may be hit: asked of the resolver once, checked against
 //! this host's list, and used for every connection of the flow.
 
-use scale_api::coder::Deployment;
+use std::time::Duration;
+
+use scale_api::coder::{Deployment, Secret};
 use scale_api::http::{Problem, ProblemCode};
+use scale_coder::client::Client;
 use scale_coder::config::{Config, Connections};
+use scale_coder::preflight::{self, Ask, Site};
+use scale_coder::secret::Token;
 use scale_proto::tls::ClientSettings;
 
-use super::invalid;
+use super::{invalid, wall_now};
 use crate::control::resolve::{RESOLVE_TIME_MAX, addresses, spawn};
-use crate::run::targets::Targets;
+use crate::run::targets::{Action, Targets};
 
 /// The settings of clients for `deployment`.
 ///
@@ -35,6 +40,36 @@ pub async fn config(deployment: &Deployment, targets: Targets) -> Result<Config,
             RESOLVE_TIME_MAX.as_secs()
         ))),
     }
+}
+
+/// A client with the token.
+///
+/// # Errors
+/// A token that is none, settings that cannot be.
+pub fn client(config: Config, token: &Secret) -> Result<Client, Problem> {
+    let token = Token::new(token.expose()).map_err(|error| invalid(error.to_string()))?;
+    Client::new(config, token).map_err(|error| invalid(error.to_string()))
+}
+
+/// A client of a deployment that answers, with a token that is an owner's for as long as `planned`, where this host
+/// may do `actions`; and what was seen of it.
+///
+/// # Errors
+/// The first of these that is not so.
+pub async fn enter(
+    config: Config,
+    token: &Secret,
+    planned: Duration,
+    targets: &Targets,
+    actions: &[Action],
+) -> Result<(Client, Site), Problem> {
+    let mut client = client(config, token)?;
+    let ask = Ask { now: wall_now(), planned, deployment: None };
+    let site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
+    targets
+        .check_deployment(&client.host(), site.deployment.as_deref(), actions)
+        .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+    Ok((client, site))
 }
 
 /// May block.

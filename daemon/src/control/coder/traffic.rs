@@ -8,24 +8,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use scale_api::coder::{
-    Backend, PREFLIGHT_TIME_MAX, Skipped, TrafficBegun, TrafficRequest, WorkspaceTraffic,
-};
-use scale_api::http::{Problem, ProblemCode};
+use scale_api::coder::{Backend, Skipped, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use scale_api::http::Problem;
 use scale_api::spec::{self, File, GroupSpec, Spec};
 use scale_api::typed::{Form, Kind, Profile, Typed};
 use scale_coder::client::Client;
 use scale_coder::config::Config;
 use scale_coder::error::ApiError;
-use scale_coder::flows::find::{FoundWorkspace, FoundWorkspaces, Query, find_workspaces, parse_range};
-use scale_coder::preflight::{self, Ask};
+use scale_coder::flows::find::{FoundWorkspace, FoundWorkspaces, Query, find_workspaces};
 use scale_coder::secret::Token;
 use scale_coder::types::App;
 use scale_coder::version::Version;
 use scale_proto::coder::{self as proto, RAW_COMMAND, SHELL_COMMAND, TerminalRequest, Uuid};
 
 use super::look::{PACE, many, wire_site};
-use super::{invalid, reach, wall_now};
+use super::{in_time, invalid, reach};
 use crate::control::state::State;
 use crate::run::fleet::{Driven, Fleet, Workspace, may_be_labelled};
 use crate::run::targets::Action;
@@ -46,15 +43,11 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
     spec.name_groups();
     let (host, targets) = state.borrow().prepare(dry_run)?;
     let config = reach::config(&deployment, targets.clone()).await?;
-    let token = Token::new(deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
     let looked = async {
         let config = Config { pace: PACE, ..config };
-        let mut client = Client::new(config, token).map_err(|error| invalid(error.to_string()))?;
-        let ask = Ask { now: wall_now(), planned: length(&spec), deployment: None };
-        let mut site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
-        targets
-            .check_deployment(&client.host(), site.deployment.as_deref(), &[Action::Traffic])
-            .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+        let planned = length(&spec);
+        let (client, mut site) =
+            reach::enter(config, &deployment.token, planned, &targets, &[Action::Traffic]).await?;
         let lifetime = length(&spec) + TOKEN_MARGIN;
         let place = Traffic { client: &client, ask: &traffic, url: &deployment.url, lifetime, dry_run };
         let [group] = &mut spec.group[..] else {
@@ -70,13 +63,7 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
         said.fleet.site = wire_site(&client, &site);
         Ok::<_, Problem>(said)
     };
-    let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
-    let said = tokio::time::timeout(most, looked).await.map_err(|_| {
-        invalid(format!(
-            "the deployment did not answer all questions within {} s; look at its health and its rate limits",
-            most.as_secs()
-        ))
-    })??;
+    let said = in_time(looked).await?;
     let group = &mut spec.group[0];
     (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
     let (spec, mut plan) = crate::control::resolve::plan(spec, host, targets).await?;
@@ -132,8 +119,7 @@ impl Traffic<'_> {
     /// Finds the workspaces.
     pub async fn find(&self) -> Result<FoundWorkspaces, Problem> {
         let ask = self.ask;
-        let range = ask.target_workspaces.as_deref().map(parse_range).transpose();
-        let range = range.map_err(|error| invalid(error.to_string()))?;
+        let range = ask.range().map_err(|why| invalid(format!("--target-workspaces: {why}")))?;
         let query =
             Query { template: ask.template.clone(), owner: ask.owner.clone(), range, ..Query::default() };
         find_workspaces(self.client, &query).await.map_err(|error| invalid(error.to_string()))

@@ -179,7 +179,7 @@ impl Course {
 
     /// Whether the next step may begin.
     pub fn goes_on(&self) -> bool {
-        !self.stop.is_heard() && self.verdict(&self.kept.borrow(), None).outcome == How::Passed
+        !self.stop.is_heard() && self.has_passed()
     }
 
     /// Whether everything so far has passed.
@@ -248,12 +248,11 @@ impl Course {
     pub fn report(&self, step: Option<Report>) -> Report {
         let kept = self.kept.borrow();
         let now = kept.steps.last().map(|step| step.name.as_str());
-        let of = |name: &str, done: &Option<Report>| {
-            done.clone().or_else(|| step.clone().filter(|_| now == Some(name)))
-        };
-        let (create, traffic, cleanup) =
-            (of(CREATE, &kept.create), of(TRAFFIC, &kept.traffic), of(CLEAN_UP, &kept.cleanup));
-        let base = traffic.clone().or_else(|| kept.before.clone());
+        let going = |name: &str| step.as_ref().filter(|_| now == Some(name));
+        let create = kept.create.as_ref().or_else(|| going(CREATE));
+        let traffic = kept.traffic.as_ref().or_else(|| going(TRAFFIC));
+        let cleanup = kept.cleanup.as_ref().or_else(|| going(CLEAN_UP));
+        let base = traffic.or(kept.before.as_ref()).cloned();
         let mut report = base.unwrap_or_else(|| Report { schema: report::SCHEMA, ..Report::default() });
         report.run = report::Run {
             id: self.id.clone(),
@@ -265,11 +264,11 @@ impl Course {
             ..report.run
         };
         report.host.clone_from(&kept.host);
-        report.verdict = self.verdict(&kept, traffic.map(|traffic| traffic.verdict));
+        report.verdict = self.verdict(&kept, traffic.map(|traffic| traffic.verdict.clone()));
         let before = kept.before.as_ref().and_then(|before| before.coder.clone());
         let mut coder = before.unwrap_or_default();
-        let parts = [create, kept.traffic.clone().or(step.filter(|_| now == Some(TRAFFIC))), cleanup];
-        parts.into_iter().flatten().filter_map(|part| part.coder).for_each(|part| add(&mut coder, part));
+        let parts = [create, traffic, cleanup].into_iter().flatten();
+        parts.filter_map(|part| part.coder.clone()).for_each(|part| add(&mut coder, part));
         coder.flow = "scenario".into();
         coder.ended = if self.is_over() { "done" } else { "going" }.into();
         coder.owned = outcome::owned(&self.ledger);

@@ -4,18 +4,17 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use scale_api::coder::{Deployment, Flow, FlowRequest, PREFLIGHT_TIME_MAX, Preflight, TIMEOUT};
+use scale_api::coder::{Deployment, Flow, FlowRequest, Preflight, TIMEOUT};
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::scenario::{Kind, Scenario, ScenarioRequest, When};
 use scale_api::spec::Spec;
 use scale_coder::client::Client;
 use scale_coder::config::Config;
-use scale_coder::preflight::{self, Ask, Site};
-use scale_coder::secret::Token;
+use scale_coder::preflight::Site;
 
 use super::groups;
 use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
-use crate::control::coder::{invalid, reach, traffic, wall_now};
+use crate::control::coder::{in_time, invalid, reach, traffic};
 use crate::control::state::State;
 use crate::run::plan::Host;
 use crate::run::targets::{Action, Targets};
@@ -67,6 +66,7 @@ pub async fn look(
             true => with_create(deployment, scenario, config, &targets, store.root(), id, dry_run).await?,
             false => without_create(deployment, scenario, config, &targets, id).await?,
         };
+        // Beyond what the flow has asked leave for.
         let actions = actions(&looked.scenario);
         targets
             .check_deployment(&looked.client.host(), looked.site.deployment.as_deref(), &actions)
@@ -75,13 +75,7 @@ pub async fn look(
         say(&looked, spec, host, targets.clone(), &mut answer).await?;
         Ok::<_, Problem>((looked, answer))
     };
-    let most = Duration::from_nanos(PREFLIGHT_TIME_MAX.ns());
-    tokio::time::timeout(most, looked).await.map_err(|_| {
-        invalid(format!(
-            "the deployment did not answer all questions within {} s; look at its health and its rate limits",
-            most.as_secs()
-        ))
-    })?
+    in_time(looked).await
 }
 
 fn actions(scenario: &Scenario) -> Vec<Action> {
@@ -145,16 +139,9 @@ async fn without_create(
     targets: &Targets,
     id: String,
 ) -> Result<(Looked, Preflight), Problem> {
-    let token = Token::new(deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
-    let no_client = |error: scale_coder::config::ConfigError| invalid(error.to_string());
-    let mut brisk = Client::new(Config { pace: PACE, ..config.clone() }, token.clone()).map_err(no_client)?;
-    let mut client = Client::new(config, token).map_err(no_client)?;
-    let ask = Ask { now: wall_now(), planned: planned(&scenario), deployment: None };
-    let site = preflight::site(&mut brisk, &ask).await.map_err(|why| invalid(why.to_string()))?;
-    // Before anything else is asked of it.
-    targets
-        .check_deployment(&brisk.host(), site.deployment.as_deref(), &actions(&scenario))
-        .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+    let mut client = reach::client(config.clone(), &deployment.token)?;
+    let (hasty, planned) = (Config { pace: PACE, ..config }, planned(&scenario));
+    let (_, site) = reach::enter(hasty, &deployment.token, planned, targets, &actions(&scenario)).await?;
     client.bypass_rate_limits(true);
     client.build_info().await.map_err(|error| invalid(error.to_string()))?;
     let warnings = site.warnings.clone();

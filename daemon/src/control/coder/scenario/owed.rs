@@ -9,18 +9,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use scale_api::coder::{Deployment, Secret};
-use scale_api::http::{Problem, ProblemCode};
+use scale_api::http::Problem;
 use scale_api::report::Report;
 use scale_api::scenario::CleanUp;
 use scale_coder::client::Client;
 use scale_coder::ledger;
-use scale_coder::preflight::{self, Ask, Site};
-use scale_coder::secret::Token;
+use scale_coder::preflight::Site;
 use serde::{Deserialize, Serialize};
 
 use super::course::Course;
 use super::drive;
-use crate::control::coder::{invalid, outcome, reach, wall_now};
+use crate::control::coder::{invalid, outcome, reach};
 use crate::control::state::State;
 use crate::run::targets::Action;
 
@@ -104,7 +103,7 @@ async fn pay_one(state: &Rc<RefCell<State>>, id: &str, owed: &Owed) -> Result<()
     let is_cut_off = course.is_shut_down();
     course.end();
     // The state takes note of it at its next tick.
-    while state.borrow().is_busy() {
+    while state.borrow().is_going(id) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let left = outcome::owned(&state.borrow().store.folder(id).join(ledger::FILE_NAME));
@@ -118,13 +117,8 @@ async fn pay_one(state: &Rc<RefCell<State>>, id: &str, owed: &Owed) -> Result<()
 async fn reached(state: &Rc<RefCell<State>>, owed: &Owed) -> Result<(Client, Site), Problem> {
     let targets = state.borrow().targets.clone();
     let config = reach::config(&owed.deployment, targets.clone()).await?;
-    let token = Token::new(owed.deployment.token.expose()).map_err(|error| invalid(error.to_string()))?;
-    let mut client = Client::new(config, token).map_err(|error| invalid(error.to_string()))?;
-    let ask = Ask { now: wall_now(), planned: Duration::ZERO, deployment: None };
-    let site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
-    targets
-        .check_deployment(&client.host(), site.deployment.as_deref(), &[Action::Delete])
-        .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+    let (token, actions) = (&owed.deployment.token, [Action::Delete]);
+    let (mut client, site) = reach::enter(config, token, Duration::ZERO, &targets, &actions).await?;
     client.bypass_rate_limits(true);
     Ok((client, site))
 }
