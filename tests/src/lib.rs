@@ -29,6 +29,16 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// A program of ours, without what this shell knows of somebody's Coder deployment.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    let known = std::env::vars_os().map(|(name, _)| name);
+    for variable in known.filter(|name| name.to_string_lossy().starts_with("CODER_")) {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// A process that ends with the test.
 pub struct Process(pub Child);
 
@@ -127,7 +137,7 @@ impl Daemon {
 
     /// Starts the process (again).
     pub fn begin(&mut self) {
-        let mut command = Command::new(program("scaled"));
+        let mut command = command("scaled");
         command.arg("--config").arg(self.folder.path("scaled.toml"));
         command
             .arg("--socket")
@@ -167,7 +177,7 @@ impl Daemon {
 
     /// `scalectl` with arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("scalectl"));
+        let mut command = command("scalectl");
         command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
         command
     }

@@ -118,10 +118,7 @@ impl Standin {
     /// `scalectl` with this deployment in its environment.
     fn command(&self, daemon: &Daemon, arguments: &[&str]) -> Command {
         let mut command = daemon.command(arguments);
-        command
-            .env("CODER_URL", self.url())
-            .env("CODER_SESSION_TOKEN_FILE", self.folder.path("token"))
-            .env_remove("CODER_SESSION_TOKEN");
+        command.env("CODER_URL", self.url()).env("CODER_SESSION_TOKEN_FILE", self.folder.path("token"));
         command
     }
 

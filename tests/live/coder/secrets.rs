@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use scale_tests::host::{Folder, until};
-use scale_tests::{Process, program};
+use scale_tests::{Process, command, program};
 
 use super::{Standin, create};
 
@@ -58,7 +58,7 @@ impl Talkative {
 
     /// Runs `scalectl` to its end: all that it and both command lines say.
     fn say(&self, standin: &Standin, arguments: &[&str]) -> String {
-        let mut command = Command::new(program("scalectl"));
+        let mut command = command("scalectl");
         command.arg("--socket").arg(self.folder.path("control.sock")).args(arguments).stdin(Stdio::null());
         command.env("CODER_URL", standin.url()).env("CODER_SESSION_TOKEN", &standin.token);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
