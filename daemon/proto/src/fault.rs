@@ -52,4 +52,27 @@ pub enum Fault {
     /// The marker's echo did not come within `coder::PREAMBLE_BYTES_MAX`.
     #[error("the terminal says much, but does not echo what is typed")]
     TerminalEchoMissing,
+    /// The peer does not speak SSH 2 as RFC 4251 to 4254 say.
+    #[error("SSH: {0}")]
+    SshProtocol(&'static str),
+    /// A packet does not authenticate: it was damaged, cut or played again on its way.
+    #[error("SSH: a packet does not authenticate")]
+    SshTampered,
+    /// No algorithm in common, or a key exchange that does not add up.
+    #[error("SSH key exchange: {0}")]
+    SshKex(String),
+    /// The server's key is not the one that is known, or is not known at all.
+    #[error("SSH host key: {0}")]
+    SshHostKey(String),
+    /// No credential was accepted.
+    #[error("SSH authentication: {0}")]
+    SshAuth(String),
+    /// The peer ended the connection with a reason.
+    #[error("the SSH peer disconnected with code {code}: {description}")]
+    SshDisconnected {
+        /// RFC 4253 §11.1.
+        code: u32,
+        /// Its words, cut to `ssh::DESCRIPTION_BYTES_MAX`.
+        description: String,
+    },
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::ssh::SshEndpoint;
+
 /// Which layers lie on the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -14,6 +16,8 @@ pub enum Protocol {
     Ws,
     /// Websocket over TLS over TCP.
     Wss,
+    /// Channels of SSH connections.
+    Ssh,
 }
 
 impl Protocol {
@@ -34,6 +38,8 @@ pub struct Endpoint {
     pub addresses: u32,
     /// The TLS name and settings; shared by the rows of a target.
     pub tls: Option<Arc<TlsName>>,
+    /// For [`Protocol::Ssh`]; shared by the rows of a target where nothing is filled in.
+    pub ssh: Option<Arc<SshEndpoint>>,
     /// The Host header's value.
     pub host: Arc<str>,
     /// Path and query of the upgrade request.

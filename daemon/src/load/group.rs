@@ -9,6 +9,7 @@ use scale_proto::ws::Opcode;
 
 use super::grid::{MessageSize, TickOffset};
 use super::payload::Payload;
+use super::ssh::Ssh;
 
 /// What flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +121,8 @@ pub struct Group {
     pub payload: Payload,
     /// Streams are Coder's web terminals.
     pub terminal: Option<Terminal>,
+    /// Streams are channels of SSH connections.
+    pub ssh: Option<Ssh>,
     /// A tick whose turn comes while a message is under way waits, one a stream, as Go's ticker does.
     pub late_tick: bool,
     /// Source addresses, used in turn; empty: the kernel's routing decides.

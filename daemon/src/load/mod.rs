@@ -7,9 +7,11 @@ pub mod grid;
 pub mod group;
 pub mod payload;
 pub mod random;
+pub mod ssh;
 
 pub use endpoint::{Endpoint, Protocol};
 pub use grid::{MessageSize, TickOffset};
 pub use group::{Group, Reconnect, Stage, Terminal, Traffic};
 pub use payload::Payload;
 pub use random::Random;
+pub use ssh::{Ssh, SshEndpoint};

@@ -74,6 +74,30 @@ classes! {
     TerminalRedrawn "terminal_redrawn" User "The terminal is redrawn by screen: ask for backend_type=buffered, or for an image without screen."
     TerminalEcho "terminal_echo" Target "The terminal says much, but does not echo what is typed."
     PingFailed "ping_failed" Target "The server had no answer to its ping for 15 s: this host, the way to it, or the server's own end is overloaded."
+    DroppedBeforeBanner "dropped_before_banner" Target "The SSH server ended the connection before it said what it is: sshd's MaxStartups or PerSourcePenalties does this; slow the ramp with --connect-rate, or raise them."
+    SshProtocol "ssh_protocol" Target "The server does not speak SSH 2 as it should."
+    SshTampered "ssh_tampered" Target "An SSH packet does not authenticate: it was damaged, cut or played again on its way."
+    KexFailed "kex_failed" Target "The SSH key exchange failed: no algorithm in common, or a wrong signature."
+    HostKeyRefused "host_key_refused" User "The server's host key is not known here, or is another one than is known: --known-hosts, --accept-new."
+    AuthFailed "auth_failed" User "The SSH server took none of the credentials."
+    ChannelRefused "channel_refused" Target "The SSH server refused the channel or its command: see its MaxSessions, ForceCommand, AllowTcpForwarding."
+    Exited0 "exited_0" Target "The command ended with status 0 before its stream did."
+    Exited1 "exited_1" Target "The command ended with status 1."
+    Exited2 "exited_2" Target "The command ended with status 2."
+    Exited3 "exited_3" Target "The command ended with status 3."
+    Exited126 "exited_126" User "The command ended with status 126: it cannot be run."
+    Exited127 "exited_127" User "The command ended with status 127: there is no such command."
+    Exited255 "exited_255" Target "The command ended with status 255."
+    ExitedOther "exited_other" Target "The command ended with another status."
+    ExitedSignal "exited_signal" Target "The command was ended by a signal."
+    ChannelClosed "channel_closed" Target "The SSH server closed the channel without saying how its command ended."
+    Disconnected2 "disconnected_2" Target "The SSH server disconnected with code 2: it calls what we sent a protocol error, or refuses for a reason of its own."
+    Disconnected3 "disconnected_3" Target "The SSH server disconnected with code 3: key exchange failed."
+    Disconnected10 "disconnected_10" Target "The SSH server disconnected with code 10: connection lost."
+    Disconnected11 "disconnected_11" Target "The SSH server disconnected with code 11: it was told to."
+    Disconnected12 "disconnected_12" Target "The SSH server disconnected with code 12: too many connections."
+    Disconnected14 "disconnected_14" User "The SSH server disconnected with code 14: no more authentication methods."
+    DisconnectedOther "disconnected_other" Target "The SSH server disconnected with another code."
     AddressUnavailable "address_unavailable" Generator "No source port or address is left on this host."
     Files "files" Generator "Descriptors or ring slots are used up on this host."
     Memory "memory" Generator "This host's kernel has no memory left for sockets."
@@ -84,6 +108,33 @@ classes! {
 impl Class {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// An SSH server's DISCONNECT, RFC 4253 §11.1.
+    pub const fn disconnected(code: u32) -> Self {
+        match code {
+            2 => Self::Disconnected2,
+            3 => Self::Disconnected3,
+            10 => Self::Disconnected10,
+            11 => Self::Disconnected11,
+            12 => Self::Disconnected12,
+            14 => Self::Disconnected14,
+            _ => Self::DisconnectedOther,
+        }
+    }
+
+    /// A command's status.
+    pub const fn exited(status: u32) -> Self {
+        match status {
+            0 => Self::Exited0,
+            1 => Self::Exited1,
+            2 => Self::Exited2,
+            3 => Self::Exited3,
+            126 => Self::Exited126,
+            127 => Self::Exited127,
+            255 => Self::Exited255,
+            _ => Self::ExitedOther,
+        }
+    }
 }
 
 impl From<Errno> for Class {
@@ -127,6 +178,12 @@ impl From<&Fault> for Class {
             Fault::TlsProtocol(_) => Self::TlsProtocol,
             Fault::TerminalRedrawn => Self::TerminalRedrawn,
             Fault::TerminalEchoMissing => Self::TerminalEcho,
+            Fault::SshProtocol(_) => Self::SshProtocol,
+            Fault::SshTampered => Self::SshTampered,
+            Fault::SshKex(_) => Self::KexFailed,
+            Fault::SshHostKey(_) => Self::HostKeyRefused,
+            Fault::SshAuth(_) => Self::AuthFailed,
+            Fault::SshDisconnected { code, .. } => Self::disconnected(*code),
             Fault::WsProtocol(_) | Fault::WsUtf8 | Fault::WsTooBig => Self::WsProtocol,
         }
     }

@@ -21,6 +21,14 @@ pub enum Figure {
     Tls,
     /// HTTP upgrade: from the request to the 101.
     Upgrade,
+    /// SSH: from established to the server's identification.
+    Banner,
+    /// SSH: from there until keys are in use.
+    KeyExchange,
+    /// SSH: from there until a credential is taken.
+    Authentication,
+    /// SSH: from the request for a channel until its command runs.
+    Channel,
     /// From open, or the first send where we speak first, to the first payload byte.
     FirstByte,
     /// sent − due.
@@ -35,10 +43,14 @@ pub enum Figure {
 
 impl Figure {
     /// Every figure, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Connect,
         Self::Tls,
         Self::Upgrade,
+        Self::Banner,
+        Self::KeyExchange,
+        Self::Authentication,
+        Self::Channel,
         Self::FirstByte,
         Self::Lateness,
         Self::Service,
@@ -54,6 +66,10 @@ impl Figure {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Upgrade => "upgrade",
+            Self::Banner => "banner",
+            Self::KeyExchange => "key_exchange",
+            Self::Authentication => "authentication",
+            Self::Channel => "channel",
             Self::FirstByte => "first_byte",
             Self::Lateness => "lateness",
             Self::Service => "service",

@@ -247,6 +247,7 @@ impl Connection {
                 return Ok(Progress { opened: true, ..Progress::default() });
             }
             Protocol::Ws => self.phase = Phase::Upgrading,
+            Protocol::Ssh => unreachable!("an SSH stream's bytes go over its link"),
             Protocol::Wss => {
                 let tls = endpoint.tls.as_ref().expect("the plan gives every wss row its TLS settings");
                 let mut tls = Box::new(Tls::client(tls.config.clone(), tls.name.clone())?);

@@ -1,0 +1,183 @@
+//! The side that connects.
+
+use std::sync::Arc;
+
+use super::keys::{Certificate, HostKeys, PrivateKey, Secret};
+use super::{Algorithms, ChannelId, Event, Negotiated, Purpose, Random, Received, RekeyLimit};
+use crate::Fault;
+
+/// What all connections of a group have in common.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// What is offered.
+    pub algorithms: Algorithms,
+    /// Which servers are believed.
+    pub host_keys: HostKeys,
+    /// When new keys are asked for.
+    pub rekey: RekeyLimit,
+    /// Each channel's window: bytes that a peer may send before it has to wait.
+    pub window_bytes: u32,
+    /// For certificates: now, in seconds since 1970.
+    pub unix_s: u64,
+}
+
+/// Who logs in, and by what.
+#[derive(Debug)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// In the order in which they are tried, as far as the server says that they can help; `none` comes
+    /// before them all.
+    pub credentials: Vec<Credential>,
+}
+
+/// What proves a user.
+#[derive(Debug)]
+pub enum Credential {
+    /// `publickey`, with the certificate for the key where there is one.
+    Key {
+        /// Signs.
+        key: Arc<PrivateKey>,
+        /// OpenSSH's user certificate.
+        certificate: Option<Arc<Certificate>>,
+    },
+    /// `password`, and the answer to the one hidden prompt of `keyboard-interactive`.
+    Password(Secret),
+}
+
+/// One side of a connection.
+#[derive(Debug)]
+pub struct Client {}
+
+#[expect(unused_variables, clippy::needless_pass_by_value, reason = "the shape comes first")]
+impl Client {
+    /// A connection to the server known as `host` and `port`.
+    pub fn new(config: Arc<ClientConfig>, login: Arc<Login>, host: Arc<str>, port: u16) -> Self {
+        panic!("the shape comes first")
+    }
+
+    /// Appends what is said first.
+    ///
+    /// # Errors
+    /// `SshKex` where no key can be made.
+    pub fn start(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Takes whole packets from the front of `input`, opening them in place. What is to be sent in
+    /// answer is appended to `out`, sealed: it goes before anything that is sealed later.
+    /// `input[consumed..]` is to be shown again with more bytes behind it.
+    ///
+    /// # Errors
+    /// What the peer did wrong; the DISCONNECT that tells it is in `out`, nothing more is taken.
+    pub fn receive(
+        &mut self,
+        input: &mut [u8],
+        random: Random<'_>,
+        out: &mut Vec<u8>,
+        event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Received, Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Opens a channel; to be called after `Authenticated`. While keys are exchanged it waits in here.
+    ///
+    /// # Errors
+    /// `SshProtocol` where there are `channel::CHANNELS_MAX`, or keys are used up.
+    pub fn open(
+        &mut self,
+        purpose: Arc<Purpose>,
+        random: Random<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<ChannelId, Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Payload bytes that may go on the channel now: 0 while keys are exchanged or the window is closed.
+    pub fn room(&self, channel: ChannelId) -> usize {
+        panic!("the shape comes first")
+    }
+
+    /// Whether keys are being exchanged.
+    pub fn is_exchanging(&self) -> bool {
+        panic!("the shape comes first")
+    }
+
+    /// Bytes that `payload` bytes may have when sealed in as many packets as they need.
+    pub fn sealed_bytes_max(&self, channel: ChannelId, payload: usize) -> usize {
+        panic!("the shape comes first")
+    }
+
+    /// Writes data packets for `payload` bytes, at most [`Self::room`], to the front of `out`, and
+    /// returns their bytes; `fill(from, to)` writes the payload from its byte `from` on, each piece
+    /// where it will be sealed. `out` needs [`Self::sealed_bytes_max`].
+    ///
+    /// # Errors
+    /// `SshProtocol` where keys are used up.
+    pub fn seal(
+        &mut self,
+        channel: ChannelId,
+        payload: usize,
+        random: Random<'_>,
+        out: &mut [u8],
+        fill: &mut dyn FnMut(usize, &mut [u8]),
+    ) -> Result<usize, Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Says that no more data follows on the channel (EOF).
+    ///
+    /// # Errors
+    /// `SshProtocol` where keys are used up; so for those below.
+    pub fn end(&mut self, channel: ChannelId, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Sends the channel's program a signal, named without `SIG`.
+    ///
+    /// # Errors
+    /// See [`Self::end`].
+    pub fn signal(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        random: Random<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Closes the channel; `Closed` follows when the peer has, too.
+    ///
+    /// # Errors
+    /// See [`Self::end`].
+    pub fn close(&mut self, channel: ChannelId, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Ends the connection: DISCONNECT by application.
+    ///
+    /// # Errors
+    /// See [`Self::end`].
+    pub fn disconnect(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// Asks for new keys, where none are being exchanged.
+    ///
+    /// # Errors
+    /// `SshKex` where no key can be made.
+    pub fn rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        panic!("the shape comes first")
+    }
+
+    /// What was settled on last.
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        panic!("the shape comes first")
+    }
+
+    /// Channels that are there.
+    pub fn channels(&self) -> usize {
+        panic!("the shape comes first")
+    }
+}

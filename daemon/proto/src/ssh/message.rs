@@ -1,0 +1,44 @@
+//! Message numbers (RFC 4250 §4.1) and reason codes.
+
+pub const DISCONNECT: u8 = 1;
+pub const IGNORE: u8 = 2;
+pub const UNIMPLEMENTED: u8 = 3;
+pub const DEBUG: u8 = 4;
+pub const SERVICE_REQUEST: u8 = 5;
+pub const SERVICE_ACCEPT: u8 = 6;
+/// RFC 8308 §2.3.
+pub const EXT_INFO: u8 = 7;
+pub const KEXINIT: u8 = 20;
+pub const NEWKEYS: u8 = 21;
+/// RFC 5656 §7.1; its answer is the next number.
+pub const KEX_ECDH_INIT: u8 = 30;
+pub const KEX_ECDH_REPLY: u8 = 31;
+pub const USERAUTH_REQUEST: u8 = 50;
+pub const USERAUTH_FAILURE: u8 = 51;
+pub const USERAUTH_SUCCESS: u8 = 52;
+pub const USERAUTH_BANNER: u8 = 53;
+/// Of `publickey`; RFC 4256 has INFO_REQUEST and `password` PASSWD_CHANGEREQ under the same number.
+pub const USERAUTH_PK_OK: u8 = 60;
+pub const USERAUTH_INFO_REQUEST: u8 = 60;
+pub const USERAUTH_INFO_RESPONSE: u8 = 61;
+pub const GLOBAL_REQUEST: u8 = 80;
+pub const REQUEST_SUCCESS: u8 = 81;
+pub const REQUEST_FAILURE: u8 = 82;
+pub const CHANNEL_OPEN: u8 = 90;
+pub const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
+pub const CHANNEL_OPEN_FAILURE: u8 = 92;
+pub const CHANNEL_WINDOW_ADJUST: u8 = 93;
+pub const CHANNEL_DATA: u8 = 94;
+pub const CHANNEL_EXTENDED_DATA: u8 = 95;
+pub const CHANNEL_EOF: u8 = 96;
+pub const CHANNEL_CLOSE: u8 = 97;
+pub const CHANNEL_REQUEST: u8 = 98;
+pub const CHANNEL_SUCCESS: u8 = 99;
+pub const CHANNEL_FAILURE: u8 = 100;
+
+/// DISCONNECT, RFC 4253 §11.1.
+pub const BY_APPLICATION: u32 = 11;
+/// DISCONNECT, RFC 4253 §11.1.
+pub const PROTOCOL_ERROR: u32 = 2;
+/// CHANNEL_OPEN_FAILURE, RFC 4254 §5.1.
+pub const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
