@@ -4,6 +4,7 @@
 mod prometheus;
 mod proxies;
 mod servers;
+mod ssh;
 
 use scale_api::report::Report;
 use scale_tests::{Daemon, assert_ended_with};

@@ -1,0 +1,3 @@
+//! SSH streams against servers by others. What a server is told to be it is: OpenSSH's client says so first.
+
+mod proof;
