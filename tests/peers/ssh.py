@@ -22,6 +22,7 @@ def arguments():
     parser.add_argument("--rekey-seconds", type=float, default=3600)
     parser.add_argument("--keepalive", type=float, default=0, help="seconds; three without an answer end it")
     parser.add_argument("--window", type=int, default=2 << 20)
+    parser.add_argument("--closing", action="store_true", help="the window is never opened again")
     parser.add_argument("--max-packet", type=int, default=32 << 10)
     parser.add_argument("--banner", help="said before authentication")
     parser.add_argument("--stderr", help="said on stderr when the command begins")
@@ -71,7 +72,9 @@ class Session(asyncssh.SSHServerSession):
 
     def end(self):
         if self.flags.disconnect is not None:
-            self.connection.disconnect(self.flags.disconnect, "as was asked for")
+            # The library's own way closes each channel before.
+            self.connection._send_disconnect(self.flags.disconnect, "as was asked for", "")
+            self.connection.abort()
         elif self.flags.exit_signal:
             self.channel.exit_with_signal(self.flags.exit_signal, False, "as was asked for")
         else:
@@ -117,9 +120,10 @@ class Server(asyncssh.SSHServer):
     def session_requested(self):
         if self.flags.stall == "channel":
             return asyncio.Future()
-        channel = self.connection.create_server_channel(
-            encoding=None, window=self.flags.window, max_pktsize=self.flags.max_packet
-        )
+        channel = self.connection.create_server_channel(encoding=None, max_pktsize=self.flags.max_packet)
+        # The library takes a window of 0 for none given, and opens each one again.
+        channel._recv_window = self.flags.window
+        channel._init_recv_window = 0 if self.flags.closing else self.flags.window
         return channel, Session(self.flags, self.connection)
 
     def connection_requested(self, dest_host, dest_port, orig_host, orig_port):

@@ -13,16 +13,19 @@ pub const ECHO: &str = "dd if=/dev/stdin of=/dev/stdout bs=4096 status=none";
 pub struct Client(Command);
 
 impl Client {
-    /// Believes what [`Known::Plain`] says, and logs in with the user's ed25519 key; `options` come before.
+    /// Believes what [`Known::Plain`] says, and logs in with the user's ed25519 key; `options` come before,
+    /// and an identity among them is the only one.
     pub fn new(site: &Site, server: &Server, options: &[&str]) -> Option<Self> {
         let mut command = Command::new(installed("ssh")?);
         command.env_remove("SSH_AUTH_SOCK");
         command.args(["-F", "none", "-T", "-p", &server.port().to_string()]);
         let known = format!("UserKnownHostsFile={}", site.known_hosts(server, Known::Plain));
-        let identity = format!("IdentityFile={}", site.user_key(Kind::Ed25519).path);
+        let own_key = format!("IdentityFile={}", site.user_key(Kind::Ed25519).path);
+        let given = options.iter().copied().find(|option| option.starts_with("IdentityFile="));
+        let identity = given.unwrap_or(&own_key);
         let own =
             ["BatchMode=yes", "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes"];
-        for option in options.iter().copied().chain(own).chain([known.as_str(), identity.as_str()]) {
+        for option in options.iter().copied().chain(own).chain([known.as_str(), identity]) {
             command.args(["-o", option]);
         }
         Some(Self(command))

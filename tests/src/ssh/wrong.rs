@@ -35,8 +35,8 @@ pub enum Wrong {
     Disconnects(u32),
     /// Announces a packet of 4 GiB.
     HugePacket,
-    /// Announces a packet that is all padding.
-    PaddingOnly,
+    /// Announces a packet of less bytes than its padding.
+    PaddingBeyond,
 }
 
 impl Wrong {
@@ -65,7 +65,7 @@ impl Wrong {
             Self::NothingInCommon => said(&kexinit(&["what-only-we-have"; 8])),
             Self::Disconnects(code) => said(&disconnect(code)),
             Self::HugePacket => [IDENTIFICATION, &[0xFF; 64]].concat(),
-            Self::PaddingOnly => [IDENTIFICATION, &12_u32.to_be_bytes(), &[11; 12]].concat(),
+            Self::PaddingBeyond => [IDENTIFICATION, &12_u32.to_be_bytes(), &[200; 12]].concat(),
         }
     }
 }
