@@ -158,6 +158,20 @@ impl Payload {
         &self.bytes[from..to]
     }
 
+    /// Writes the bytes of the message at `place`, of `bytes` bytes, from its byte `position` on.
+    #[inline]
+    pub fn write(&self, place: u32, bytes: u32, position: usize, out: &mut [u8]) {
+        if let Kind::Typed(text, _) = &self.kind {
+            return text.message(place, bytes).write_plain(position, out);
+        }
+        let mut written = 0;
+        while written < out.len() {
+            let piece = self.piece(place, position + written, out.len() - written);
+            out[written..written + piece.len()].copy_from_slice(piece);
+            written += piece.len();
+        }
+    }
+
     /// The pool itself and where `position` of the message at `place` lies in it: what is sent
     /// without a mask needs no copy.
     #[inline]

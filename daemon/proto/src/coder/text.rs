@@ -228,6 +228,25 @@ impl<'a> Message<'a> {
         (0..self.pieces()).fold(0, |at, n| at + self.write_frame(n, random(), &mut out[at..]))
     }
 
+    /// Writes the message's own bytes, from its byte `position` on, to the whole of `out`. Panics where
+    /// the message is shorter.
+    pub fn write_plain(self, position: usize, out: &mut [u8]) {
+        let end = position + out.len();
+        assert!(end <= self.bytes as usize, "byte {end} of {}", self.bytes);
+        let mut written = 0;
+        while written < out.len() {
+            let from = (self.place as usize + position + written) & (Text::POOL_BYTES - 1);
+            let some = (out.len() - written).min(Text::POOL_BYTES - from);
+            out[written..written + some].copy_from_slice(&self.text.plain[from..from + some]);
+            written += some;
+        }
+        match self.text.form {
+            Form::Line if end == self.bytes as usize => *out.last_mut().expect("not empty") = b'\n',
+            Form::Comment if position == 0 => out[0] = b'#',
+            Form::Line | Form::Comment => {}
+        }
+    }
+
     #[inline]
     fn piece(self, n: u32) -> Piece<'a> {
         assert!(n < self.pieces(), "piece {n} of {}", self.pieces());
