@@ -5,7 +5,7 @@
 //! two keys and its channels, no buffer.
 //!
 //! - [`keys`]: private keys, host keys, certificates, `known_hosts`.
-//! - `transport`: identification, key exchange, packets (RFC 4253, 5647, 5656, 8308, 8731).
+//! - [`transport`]: identification, key exchange, packets (RFC 4253, 5647, 5656, 8308, 8731).
 //! - `auth`: the client's authentication (RFC 4252, 4256).
 //! - `channel`: channels and their windows (RFC 4254).
 //! - [`Client`], [`Server`]: a whole side.
@@ -17,6 +17,7 @@
 //! caller keeps.
 
 pub mod keys;
+pub mod transport;
 
 mod client;
 mod message;
