@@ -92,7 +92,12 @@ impl Transport {
     ///
     /// # Errors
     /// `SshProtocol`: more than [`WAITING_BYTES_MAX`] would wait, or the keys are used up.
-    pub fn seal_payload(&mut self, payload: &[u8], random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub fn seal_payload(
+        &mut self,
+        payload: &[u8],
+        random: Random<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         panic!("the shape comes first")
     }
 
