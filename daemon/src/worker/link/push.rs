@@ -69,6 +69,9 @@ impl<R: Ring> Worker<R> {
         let of_it = links[link as usize].as_mut().expect("a live link");
         let Link { client, sealed, queue, group, .. } = &mut **of_it;
         let Some(client) = client.as_deref_mut() else { return };
+        if client.wants_rekey() && client.rekey(&mut || random.next(), sealed).is_err() {
+            return self.break_link(link);
+        }
         let group = &share.groups[usize::from(*group)];
         let piece = |client: &Client, connection: &Connection| {
             let (message, channel) = (connection.message?, connection.channel?);
