@@ -25,6 +25,8 @@ mod client;
 mod connection;
 mod message;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::sync::Arc;
