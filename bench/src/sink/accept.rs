@@ -7,6 +7,7 @@ use scale_proto::tls::Tls;
 use scale_ring::{Ring, Socket, Time, Token};
 
 use super::connection::Connection;
+use super::ssh::Peer;
 use super::{ACCEPT, Protocol, RECEIVE, Sink, TIMER_CLOSE, TIMER_PING, TIMER_SEND, Traffic};
 
 impl<R: Ring> Sink<R> {
@@ -21,7 +22,9 @@ impl<R: Ring> Sink<R> {
         self.accepted += 1;
         let tls =
             self.settings.tls.clone().map(|config| Box::new(Tls::server(config).expect("checked at start")));
-        let plain = self.settings.protocol == Protocol::Tcp;
+        let ssh = self.settings.ssh.clone().filter(|_| !self.settings.stall);
+        let ssh = ssh.map(|config| Box::new(Peer::new(config, &mut self.scratch.ssh)));
+        let upgrades = matches!(self.settings.protocol, Protocol::Ws | Protocol::Wss);
         let connection = Box::new(Connection {
             socket,
             generation: self.generation,
@@ -29,10 +32,11 @@ impl<R: Ring> Sink<R> {
             messages: 0,
             tls,
             carry: Vec::new(),
-            head: (!plain).then(Vec::new),
+            head: upgrades.then(Vec::new),
             session: None,
             message: Vec::new(),
             typing: None,
+            ssh,
             out: Vec::new(),
             sealed: Vec::new(),
             delayed: VecDeque::new(),
@@ -51,9 +55,13 @@ impl<R: Ring> Sink<R> {
         });
         self.connections[index as usize] = Some(connection);
         self.ring.receive(socket, Token::new(RECEIVE, self.generation, index));
-        if plain {
-            self.counts.connections += 1;
-            self.opened(index, now);
+        match self.settings.protocol {
+            Protocol::Tcp => {
+                self.counts.connections += 1;
+                self.opened(index, now);
+            }
+            Protocol::Ssh => self.go_on(index, now),
+            Protocol::Ws | Protocol::Wss => {}
         }
         if let Some(after) = self.settings.close_after_ns {
             self.timers.push(Reverse((now.plus_ns(after), index, self.generation, TIMER_CLOSE)));

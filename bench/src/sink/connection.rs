@@ -7,6 +7,7 @@ use scale_proto::tls::Tls;
 use scale_proto::ws;
 use scale_ring::{Socket, Time};
 
+use super::ssh::Peer;
 use super::terminal::Typing;
 
 /// A message's times, for `--times`, until its answer has been handed to the ring.
@@ -24,7 +25,7 @@ pub(super) struct Connection {
     pub number: u64,
     pub messages: u64,
     pub tls: Option<Box<Tls>>,
-    /// Bytes of an incomplete TLS record.
+    /// Bytes of an incomplete TLS record or SSH packet.
     pub carry: Vec<u8>,
     /// The request's head until it is complete.
     pub head: Option<Vec<u8>>,
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     pub message: Vec<u8>,
     /// For `Traffic::Terminal`, from the upgrade on.
     pub typing: Option<Box<Typing>>,
+    /// From its beginning on, unless the sink stalls.
+    pub ssh: Option<Box<Peer>>,
     /// Plain bytes that wait to be sent.
     pub out: Vec<u8>,
     /// Sealed bytes that wait to be sent.

@@ -5,7 +5,7 @@
 //! receive go out in one send. At most one send is under way a connection; what is made meanwhile
 //! waits in the connection, and beyond [`Sink::OUT_BYTES_MAX`] it stops receiving.
 //!
-//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`, and `terminal`.
+//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`; `terminal`, `ssh`.
 //!
 //! Elsewhere: arguments and certificates (`bin/scale-sink`), frames and TLS (`scale-proto`).
 
@@ -20,10 +20,12 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 mod accept;
 mod connection;
 mod send;
+mod ssh;
 mod take;
 mod terminal;
 
 use connection::Connection;
+pub use ssh::WINDOW_BYTES as SSH_WINDOW_BYTES;
 use terminal::Desk;
 pub use terminal::Sessions;
 
@@ -36,6 +38,8 @@ pub enum Protocol {
     Ws,
     /// Websocket over TLS.
     Wss,
+    /// SSH.
+    Ssh,
 }
 
 /// What is done with what comes.
@@ -71,6 +75,8 @@ pub struct Settings {
     pub traffic: Traffic,
     /// Certificate and key, for `Wss`.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Host keys and algorithms, for `Ssh`.
+    pub ssh: Option<Arc<scale_proto::ssh::ServerConfig>>,
     /// Each answer waits so long, in ns.
     pub delay_ns: u64,
     /// Each connection is closed after so long, in ns.
@@ -86,7 +92,7 @@ pub struct Settings {
 /// What a sink has counted; all only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
-    /// Accepted, and upgraded where there is an upgrade.
+    /// Accepted, and upgraded or authenticated where there is that.
     pub connections: u64,
     /// Whole messages that came.
     pub messages_received: u64,
@@ -120,11 +126,11 @@ const SEND: u8 = 2;
 const CLOSE: u8 = 3;
 
 /// Memory that every connection uses in its turn.
-#[derive(Default)]
 struct Scratch {
     /// A frame that waits (`--delay`), until it is copied.
     frame: Vec<u8>,
     desk: Desk,
+    ssh: ssh::Desk,
 }
 
 /// The sink on one ring.
@@ -168,6 +174,8 @@ impl<R: Ring> Sink<R> {
             }
             _ => Vec::new(),
         };
+        let ssh = ssh::Desk::new(ring.now().ns());
+        let scratch = Scratch { frame: Vec::new(), desk: Desk::default(), ssh };
         Self {
             ring,
             settings,
@@ -179,7 +187,7 @@ impl<R: Ring> Sink<R> {
             counts: Counts::default(),
             completions: Vec::new(),
             timers: BinaryHeap::new(),
-            scratch: Scratch::default(),
+            scratch,
             payload,
             times,
             draining: false,
@@ -246,7 +254,7 @@ impl<R: Ring> Sink<R> {
                 }
                 let mut connection = self.connections[index as usize].take().expect("a live connection");
                 connection.receiving = more;
-                let kept = self.received(&mut connection, bytes, now);
+                let kept = self.received(index, &mut connection, bytes, now);
                 self.connections[index as usize] = Some(connection);
                 if kept { self.go_on(index, now) } else { self.end(index, true) }
             }

@@ -16,6 +16,9 @@ impl<R: Ring> Sink<R> {
     /// Sends what waits, receives again where there is room, closes where all is said.
     pub(super) fn go_on(&mut self, index: u32, now: Time) {
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        if connection.ssh.is_some() {
+            return self.go_on_ssh(index);
+        }
         let generation = connection.generation;
         if connection.next_send == Time::ZERO {
             connection.next_send = Time::NEVER;
@@ -63,6 +66,9 @@ impl<R: Ring> Sink<R> {
                 connection.closing = true;
             }
             return self.go_on(index, now);
+        }
+        if connection.ssh.is_some() {
+            return self.timer_ssh(index, now);
         }
         // Behind our Close nothing more is said (RFC 6455 §5.5.1).
         let closing = connection.closing || connection.session.as_ref().is_some_and(ws::Session::is_closing);

@@ -7,7 +7,7 @@ use scale_ring::{ReceivedBytes, Ring, Time};
 
 use super::connection::{Connection, Stamp};
 use super::terminal::{Next, Typing};
-use super::{Counts, Scratch, Settings, Sink, Traffic};
+use super::{Counts, Protocol, Scratch, Settings, Sink, Traffic};
 
 /// A terminal's command has ended (RFC 6455 §7.4.1).
 const NORMAL: u16 = 1000;
@@ -16,7 +16,18 @@ const INVALID_PAYLOAD: u16 = 1007;
 
 impl<R: Ring> Sink<R> {
     /// False where the peer broke the protocol beyond answering.
-    pub(super) fn received(&mut self, connection: &mut Connection, bytes: ReceivedBytes, now: Time) -> bool {
+    pub(super) fn received(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        bytes: ReceivedBytes,
+        now: Time,
+    ) -> bool {
+        if self.settings.protocol == Protocol::Ssh {
+            self.received_ssh(index, connection, &bytes, now);
+            self.ring.release(bytes);
+            return true;
+        }
         let Self { ring, settings, counts, scratch, times, .. } = self;
         let index_was_open = connection.session.is_some();
         let mut tls = connection.tls.take();
