@@ -20,12 +20,11 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 mod accept;
 mod connection;
 mod send;
-mod ssh;
+pub mod ssh;
 mod take;
 mod terminal;
 
 use connection::Connection;
-pub use ssh::WINDOW_BYTES as SSH_WINDOW_BYTES;
 use terminal::Desk;
 pub use terminal::Sessions;
 

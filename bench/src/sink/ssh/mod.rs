@@ -10,6 +10,7 @@
 //! TCP, or what one tick sends.
 
 mod channel;
+pub mod command;
 mod listen;
 mod peer;
 
