@@ -185,12 +185,19 @@ impl Client {
         self.connection.disconnect(random, out)
     }
 
+    /// Whether [`RekeyLimit`] is reached: [`Self::rekey`] is due. What is received, and every message but
+    /// data, sees to it by itself; who seals much data and receives nothing asks.
+    #[inline]
+    pub fn wants_rekey(&self) -> bool {
+        self.connection.transport.wants_keys()
+    }
+
     /// Asks for new keys, where none are being exchanged.
     ///
     /// # Errors
     /// `SshKex` where no key can be made.
     pub fn rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        self.connection.transport.request_rekey(random, out)
+        self.connection.rekey(random, out)
     }
 
     /// What was settled on last.

@@ -185,6 +185,12 @@ impl Connection {
         Ok(sealed)
     }
 
+    /// Asks for new keys; not before the first ones, and not after the end.
+    pub fn rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let is_due = !self.over && self.transport.negotiated().is_some();
+        if is_due { self.transport.request_rekey(random, out) } else { Ok(()) }
+    }
+
     pub fn disconnect(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
         if std::mem::replace(&mut self.over, true) {
             return Ok(());

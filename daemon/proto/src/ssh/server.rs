@@ -117,6 +117,20 @@ impl Server {
         self.connection.say(random, out, |channels, send| channels.exit(channel, exit, send))
     }
 
+    /// See [`super::Client::wants_rekey`].
+    #[inline]
+    pub fn wants_rekey(&self) -> bool {
+        self.connection.transport.wants_keys()
+    }
+
+    /// See [`super::Client::rekey`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.connection.rekey(random, out)
+    }
+
     /// See [`super::Client::disconnect`].
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 mod auth;
 mod channels;
+mod connection;
+mod pair;
 
 use std::sync::Arc;
 
