@@ -66,12 +66,8 @@ impl Algorithms {
         "aes256-ctr",
     ];
     /// Every MAC; those that authenticate what is encrypted come first.
-    pub const MACS: [&'static str; 4] = [
-        "hmac-sha2-256-etm@openssh.com",
-        "hmac-sha2-512-etm@openssh.com",
-        "hmac-sha2-256",
-        "hmac-sha2-512",
-    ];
+    pub const MACS: [&'static str; 4] =
+        ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"];
     /// Every kind of host key, certificates last.
     pub const HOST_KEYS: [&'static str; 8] = [
         "ssh-ed25519",
