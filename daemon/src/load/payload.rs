@@ -149,22 +149,6 @@ impl Payload {
         true
     }
 
-    /// Writes the message of `bytes` bytes at `place`, from its byte `position` on, as it is: no mask, no frame.
-    /// Panics where it has not as many bytes as `out`.
-    #[inline]
-    pub fn copy(&self, (place, bytes): (u32, u32), position: u32, mut out: &mut [u8]) {
-        if let Some(message) = self.typed_message(place, bytes) {
-            return message.copy(position, out);
-        }
-        let mut position = position as usize;
-        assert!(position + out.len() <= bytes as usize, "{position} + {} of {bytes}", out.len());
-        while !out.is_empty() {
-            let piece = self.piece(place, position, out.len());
-            out[..piece.len()].copy_from_slice(piece);
-            (position, out) = (position + piece.len(), &mut out[piece.len()..]);
-        }
-    }
-
     /// At most `len` bytes of the message that starts at `place`, from its byte `position` on;
     /// never empty for `len` > 0.
     #[inline]
@@ -172,6 +156,20 @@ impl Payload {
         let from = self.offset(place, position);
         let to = (from + len.min(Self::PIECE_MAX)).min(self.bytes.len());
         &self.bytes[from..to]
+    }
+
+    /// Writes the bytes of the message at `place`, of `bytes` bytes, from its byte `position` on.
+    #[inline]
+    pub fn write(&self, place: u32, bytes: u32, position: usize, out: &mut [u8]) {
+        if let Kind::Typed(text, _) = &self.kind {
+            return text.message(place, bytes).write_plain(position, out);
+        }
+        let mut written = 0;
+        while written < out.len() {
+            let piece = self.piece(place, position + written, out.len() - written);
+            out[written..written + piece.len()].copy_from_slice(piece);
+            written += piece.len();
+        }
     }
 
     /// The pool itself and where `position` of the message at `place` lies in it: what is sent
@@ -226,10 +224,10 @@ mod tests {
             for bytes in payload.message_bytes().map_or(vec![1, 2, 3000, 140_000], |bytes| vec![bytes]) {
                 let place = payload.place(&mut Random::new(u64::from(bytes)));
                 let mut whole = vec![0; bytes as usize];
-                payload.copy((place, bytes), 0, &mut whole);
+                payload.write(place, bytes, 0, &mut whole);
                 for cut in [0, bytes / 3, bytes - 1] {
                     let mut part = vec![0; (bytes - cut) as usize];
-                    payload.copy((place, bytes), cut, &mut part);
+                    payload.write(place, bytes, cut as usize, &mut part);
                     assert_eq!(part, whole[cut as usize..], "{bytes} from {cut}");
                 }
                 let echo_bytes = payload.echo_bytes(bytes);
@@ -245,7 +243,7 @@ mod tests {
         let payload = Payload::typed(7, Form::CommentLine, Route::App, Echo::Cooked);
         for bytes in [1, 2, 100, 5000] {
             let mut line = vec![0; bytes as usize];
-            payload.copy((8, bytes), 0, &mut line);
+            payload.write(8, bytes, 0, &mut line);
             let (end, comment) = line.split_last().unwrap();
             assert_eq!((*end, comment.first().copied().unwrap_or(b'#')), (b'\n', b'#'));
             assert!(comment.iter().skip(1).all(u8::is_ascii_alphanumeric));

@@ -247,25 +247,26 @@ impl<'a> Message<'a> {
         (0..self.pieces()).fold(0, |at, n| at + self.write_frame(n, random(), &mut out[at..]))
     }
 
-    /// Writes what is typed from its byte `position` on, as it is. Panics where it has not as many bytes as `out`.
-    #[inline]
-    pub fn copy(self, position: u32, out: &mut [u8]) {
-        let end = position as usize + out.len();
-        assert!(end <= self.bytes as usize, "{end} bytes of {}", self.bytes);
-        let (mut at, mut rest) = (self.place as usize + position as usize, &mut *out);
-        while !rest.is_empty() {
-            let pool = &self.text.plain[at & (Text::POOL_BYTES - 1)..];
-            let len = rest.len().min(pool.len());
-            rest[..len].copy_from_slice(&pool[..len]);
-            (at, rest) = (at + len, &mut rest[len..]);
+    /// Writes the message's own bytes, from its byte `position` on, to the whole of `out`. Panics where
+    /// the message is shorter.
+    pub fn write_plain(self, position: usize, out: &mut [u8]) {
+        let end = position + out.len();
+        assert!(end <= self.bytes as usize, "byte {end} of {}", self.bytes);
+        let mut written = 0;
+        while written < out.len() {
+            let from = (self.place as usize + position + written) & (Text::POOL_BYTES - 1);
+            let some = (out.len() - written).min(Text::POOL_BYTES - from);
+            out[written..written + some].copy_from_slice(&self.text.plain[from..from + some]);
+            written += some;
         }
-        match out {
-            [first, ..] if position == 0 && self.text.form.has_hash(self.bytes) => *first = b'#',
-            _ => {}
+        if let (0, true, Some(first)) = (position, self.text.form.has_hash(self.bytes), out.first_mut()) {
+            *first = b'#';
         }
-        match out {
-            [.., last] if end == self.bytes as usize && self.text.form.has_end() => *last = b'\n',
-            _ => {}
+        if end == self.bytes as usize
+            && self.text.form.has_end()
+            && let Some(last) = out.last_mut()
+        {
+            *last = b'\n';
         }
     }
 
