@@ -232,7 +232,10 @@ mod tests {
                 }
                 let echo_bytes = payload.echo_bytes(bytes);
                 if echo_bytes == bytes {
-                    assert!(payload.echoes((place, bytes, [0; 4]), 0, &whole), "{bytes} B come back as they went");
+                    assert!(
+                        payload.echoes((place, bytes, [0; 4]), 0, &whole),
+                        "{bytes} B come back as they went"
+                    );
                 }
             }
         }

@@ -171,6 +171,12 @@ fn check_login(group: &GroupSpec, error: &mut dyn FnMut(String)) {
                 file.path.display()
             ));
         }
+        if file.path.to_str().is_some_and(|path| places(path).any(|name| name == "n")) {
+            error(format!(
+                "{word} {}: a row's file is named by a {{column}} of --rows; {{n}} is none",
+                file.path.display()
+            ));
+        }
     }
     if group.ssh_passphrase_file.is_some() && group.ssh_identity.iter().any(by_row) {
         error(
@@ -202,13 +208,10 @@ fn check_channels(group: &GroupSpec, error: &mut dyn FnMut(String)) {
             "--channels-per-connection {channels}: 1 to {CHANNELS_MAX} streams share a connection"
         ));
     }
-    let users = group.target.iter().filter_map(|target| Target::parse(target).ok());
-    let whole = |text: &str| places(text).next().is_none();
-    let alike = users.into_iter().all(|t| whole(&t.host) && t.user.as_deref().is_none_or(whole))
-        && !group.login_files().any(|(_, file)| file.is_by_row());
-    if channels > 1 && !alike {
+    let texts = group.target.iter().chain(&group.ssh_command).chain(&group.ssh_forward);
+    if channels > 1 && (group.rows.is_some() || texts.into_iter().any(|text| text.contains("{n}"))) {
         error(
-            "--channels-per-connection: streams that share a connection log in once; leave {n} and {column} out of user, host and --ssh-identity, --ssh-certificate and --ssh-password-file".into(),
+            "--channels-per-connection: streams that share a connection are alike; leave out --rows and {n}, or give each a connection of its own".into(),
         );
     }
 }
@@ -345,6 +348,13 @@ mod tests {
         assert!(
             why(|g| {
                 rows(g);
+                g.ssh_password_file = Some(File::new("pw/{n}"));
+            })
+            .contains("{n} is none")
+        );
+        assert!(
+            why(|g| {
+                rows(g);
                 g.ssh_passphrase_file = file()
             })
             .contains("ssh-keygen -p")
@@ -354,7 +364,7 @@ mod tests {
                 rows(g);
                 g.channels_per_connection = Some(2)
             })
-            .contains("log in once")
+            .contains("are alike")
         );
     }
 
@@ -368,7 +378,7 @@ mod tests {
             g.target = vec!["ssh://u{n}@a".into()];
             g.channels_per_connection = Some(4);
         };
-        assert!(why(users).contains("log in once"));
+        assert!(why(users).contains("are alike"));
     }
 
     #[test]
