@@ -210,7 +210,7 @@ impl<'a> Sessions<'a> {
         if let Some(certificate) = self.certificates.get(&path) {
             return Ok(certificate.clone());
         }
-        let certificate = Certificate::from_openssh(content)
+        let certificate = Certificate::from_file(content)
             .map_err(|error| invalid(format!("--ssh-certificate {path}: {error}")))?;
         let certificate = Arc::new(certificate);
         self.certificates.insert(path, certificate.clone());
