@@ -261,11 +261,10 @@ impl Transport {
         let peer_exchanges = self.exchange.as_ref().is_some_and(|exchange| exchange.peer_exchanges());
         match number {
             message::DISCONNECT | message::KEXINIT | message::NEWKEYS | 30..=49 => Ok(()),
-            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | message::EXT_INFO | 50..
-                if first || peer_exchanges =>
-            {
+            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. if first || peer_exchanges => {
                 Err(Fault::SshProtocol("a message that has to wait for new keys does not"))
             }
+            message::EXT_INFO if first => Err(Fault::SshProtocol("EXT_INFO comes before the first keys")),
             _ if first && self.strict => Err(Fault::SshProtocol(
                 "strict key exchange does not allow this message before the first keys",
             )),
