@@ -3,6 +3,7 @@
 mod exchanges;
 mod faults;
 mod packets;
+mod recorded;
 mod rekeys;
 
 use std::collections::VecDeque;
