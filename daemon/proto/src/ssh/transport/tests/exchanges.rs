@@ -42,6 +42,7 @@ fn input_may_be_cut_anywhere() {
             let mut pair = Pair::new(suite(cipher, mac), Algorithms::default(), u64::MAX);
             pair.settle(piece).unwrap();
             talk(&mut pair, piece);
+            pair.authenticate();
             pair.client.rekey();
             pair.settle(piece).unwrap();
             talk(&mut pair, piece);
@@ -164,6 +165,7 @@ fn a_peer_without_strict_key_exchange_is_taken_and_told() {
         assert_eq!(pair.client.transport.negotiated().map(|of| of.strict), Some(false));
         assert_eq!(pair.server.transport.negotiated().map(|of| of.strict), Some(false));
         talk(&mut pair, usize::MAX);
+        pair.authenticate();
         pair.server.rekey();
         pair.settle(usize::MAX).unwrap();
         talk(&mut pair, usize::MAX);

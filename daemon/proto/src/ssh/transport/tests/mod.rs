@@ -146,9 +146,22 @@ impl Pair {
     }
 
     fn open(algorithms: &Algorithms) -> Self {
-        let mut pair = Self::new(algorithms.clone(), algorithms.clone(), u64::MAX);
+        Self::open_with(algorithms, u64::MAX)
+    }
+
+    /// With keys, and a user that is authenticated.
+    fn open_with(algorithms: &Algorithms, bytes_before_rekey: u64) -> Self {
+        let mut pair = Self::new(algorithms.clone(), algorithms.clone(), bytes_before_rekey);
         pair.settle(usize::MAX).unwrap();
+        pair.authenticate();
         pair
+    }
+
+    fn authenticate(&mut self) {
+        let End { transport, random, out, .. } = &mut self.server;
+        transport.seal_payload(&[message::USERAUTH_SUCCESS], random, out).unwrap();
+        self.settle(usize::MAX).unwrap();
+        assert_eq!(self.client.received.pop_front().as_deref(), Some(&[message::USERAUTH_SUCCESS][..]));
     }
 
     /// Delivers all, in pieces, until nobody has anything to say.

@@ -42,8 +42,7 @@ proptest! {
         let suites = suites();
         let (cipher, mac) = suites[which.index(suites.len())];
         let algorithms = suite(cipher, mac);
-        let mut pair = Pair::new(algorithms.clone(), algorithms, limit);
-        pair.settle(usize::MAX).unwrap();
+        let mut pair = Pair::open_with(&algorithms, limit);
         let Pair { client, server } = &mut pair;
         let (mut up, mut down) = (Wire::default(), Wire::default());
         let (mut to_server, mut to_client) = (VecDeque::new(), VecDeque::new());
@@ -108,8 +107,7 @@ fn data_on_its_way_when_keys_are_asked_for_arrives() {
 #[test]
 fn either_direction_s_bytes_are_enough_for_new_keys() {
     for client_sends in [true, false] {
-        let mut pair = Pair::new(Algorithms::default(), Algorithms::default(), 20_000);
-        pair.settle(usize::MAX).unwrap();
+        let mut pair = Pair::open_with(&Algorithms::default(), 20_000);
         for sent in 1..=100usize {
             let (from, to) = match client_sends {
                 true => (&mut pair.client, &mut pair.server),
@@ -198,4 +196,16 @@ fn what_waits_has_a_limit() {
     assert_eq!(kept, WAITING_BYTES_MAX / (payload.len() + 4));
     pair.settle(usize::MAX).unwrap();
     assert_eq!(pair.server.received.len(), kept);
+}
+
+#[test]
+fn keys_are_not_asked_for_before_the_user_is_authenticated() {
+    let mut pair = Pair::new(Algorithms::default(), Algorithms::default(), 1);
+    pair.settle(usize::MAX).unwrap();
+    pair.client.rekey();
+    pair.client.send(&[message::SERVICE_REQUEST]);
+    pair.settle(usize::MAX).unwrap();
+    assert_eq!((pair.client.exchanges.len(), pair.server.exchanges.len()), (1, 1));
+    pair.authenticate();
+    assert!(pair.client.exchanges.len() > 1, "and then at once");
 }
