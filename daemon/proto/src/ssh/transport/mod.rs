@@ -224,7 +224,7 @@ impl Transport {
 
     /// Whether it is time to begin an exchange.
     #[inline]
-    fn wants_keys(&self) -> bool {
+    pub fn wants_keys(&self) -> bool {
         let bytes = self.side.bytes_before_rekey();
         self.may_rekey() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
     }
