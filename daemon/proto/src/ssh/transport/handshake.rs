@@ -117,6 +117,13 @@ impl Transport {
         Ok(())
     }
 
+    /// Begins with another KEXINIT than this side would send.
+    #[cfg(test)]
+    pub(super) fn begin_with(&mut self, ours: Vec<u8>, random: Random<'_>, out: &mut Vec<u8>) {
+        self.outgoing.append(&ours, random, out).expect("fresh keys");
+        self.exchange.get_or_insert_with(Exchange::new).ours = ours;
+    }
+
     /// The peer's KEXINIT: begins an exchange, or answers this side's, which may have crossed it.
     pub(super) fn on_kexinit(
         &mut self,
@@ -223,7 +230,7 @@ impl Transport {
         let mut reply = vec![message::KEX_ECDH_REPLY];
         reply.put_string(key.public_blob());
         reply.put_string(&server_share);
-        reply.put_string(key.sign(choice.signature(), &hash)?);
+        reply.put_string(key.sign(choice.host_key, &hash).map_err(|fault| Fault::SshKex(fault.to_string()))?);
         self.outgoing.append(&reply, random, out)?;
         self.take_keys(choice, &shared, hash, random, out)
     }
@@ -242,8 +249,7 @@ impl Transport {
             return Err(Fault::SshKex(format!("the host key is no {}, which was chosen", choice.host_key)));
         }
         let key = host_keys.judge(host, *port, host_key, *unix_s)?;
-        key.verify(choice.signature(), hash, signature)
-            .map_err(|_| Fault::SshKex("the host key has not signed this exchange".to_owned()))
+        key.verify(choice.host_key, hash, signature).map_err(|fault| Fault::SshKex(fault.to_string()))
     }
 
     /// Sends NEWKEYS, and what waited for them.

@@ -6,7 +6,7 @@
 //!
 //! Holds always: from this side's KEXINIT to its NEWKEYS nothing of the layer above goes (RFC 4253 §7.1):
 //! what is given to `seal_payload` waits, at most [`WAITING_BYTES_MAX`]. A sequence number is used once
-//! under a key.
+//! under a key. This side asks for new keys only once the user is authenticated.
 //!
 //! Elsewhere: what payloads mean (`session`), whom to believe ([`super::keys`]), the bytes of an
 //! incomplete packet (the caller).
@@ -120,6 +120,8 @@ pub struct Transport {
     server_sig_algs: Option<SignatureAlgorithms>,
     /// Until the first keys, and while they are exchanged again.
     exchange: Option<Box<Exchange>>,
+    /// The user is, so that new keys may be asked for: OpenSSH's server takes no KEXINIT before.
+    authenticated: bool,
     /// A fault has ended it.
     over: bool,
 }
@@ -147,6 +149,7 @@ impl Transport {
             negotiated: None,
             server_sig_algs: None,
             exchange: Some(Exchange::new()),
+            authenticated: false,
             over: false,
         }
     }
@@ -223,7 +226,11 @@ impl Transport {
     #[inline]
     pub fn wants_keys(&self) -> bool {
         let bytes = self.side.bytes_before_rekey();
-        self.exchange.is_none() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
+        self.may_rekey() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
+    }
+
+    const fn may_rekey(&self) -> bool {
+        self.exchange.is_none() && self.authenticated
     }
 
     /// Takes the payload of one packet, by its number (RFC 4250 §4.1.1).
@@ -234,7 +241,10 @@ impl Transport {
             self.allows(number)?;
         }
         match number {
-            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. => return Ok(Taken::Above),
+            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. => {
+                self.authenticated |= number == message::USERAUTH_SUCCESS;
+                return Ok(Taken::Above);
+            }
             message::DISCONNECT => return Err(disconnected(payload)),
             message::IGNORE | message::DEBUG | message::UNIMPLEMENTED => {}
             message::EXT_INFO => {
@@ -261,11 +271,10 @@ impl Transport {
         let peer_exchanges = self.exchange.as_ref().is_some_and(|exchange| exchange.peer_exchanges());
         match number {
             message::DISCONNECT | message::KEXINIT | message::NEWKEYS | 30..=49 => Ok(()),
-            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | message::EXT_INFO | 50..
-                if first || peer_exchanges =>
-            {
+            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. if first || peer_exchanges => {
                 Err(Fault::SshProtocol("a message that has to wait for new keys does not"))
             }
+            message::EXT_INFO if first => Err(Fault::SshProtocol("EXT_INFO comes before the first keys")),
             _ if first && self.strict => Err(Fault::SshProtocol(
                 "strict key exchange does not allow this message before the first keys",
             )),
@@ -303,6 +312,7 @@ impl Transport {
         if self.wants_keys() {
             self.begin(random, out)?;
         }
+        self.authenticated |= payload.first() == Some(&message::USERAUTH_SUCCESS);
         match &mut self.exchange {
             Some(exchange) if !exchange.sealing_is_new => exchange.wait(payload),
             _ => self.outgoing.append(payload, random, out),
@@ -343,12 +353,12 @@ impl Transport {
         self.outgoing.append(&payload, random, out)
     }
 
-    /// Asks for new keys, where none are being exchanged.
+    /// Asks for new keys, where none are being exchanged; before USERAUTH_SUCCESS has gone it does nothing.
     ///
     /// # Errors
     /// See [`Self::seal_payload`].
     pub fn request_rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        if self.exchange.is_none() { self.begin(random, out) } else { Ok(()) }
+        if self.may_rekey() { self.begin(random, out) } else { Ok(()) }
     }
 
     /// Ends the connection: DISCONNECT with a reason of RFC 4253 §11.1.

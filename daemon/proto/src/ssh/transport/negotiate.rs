@@ -157,22 +157,17 @@ impl Choice {
         }
     }
 
-    /// The algorithm that signs: a certificate's key signs by its own.
-    pub(super) fn signature(&self) -> &'static str {
-        self.host_key.strip_suffix(CERTIFICATE).unwrap_or(self.host_key)
-    }
-
     /// The name that the host key's blob begins with (RFC 8332 §3: RSA's keys kept their old one).
     pub(super) fn blob_kind(&self) -> &'static str {
-        match (self.signature(), self.host_key.ends_with(CERTIFICATE)) {
-            ("rsa-sha2-256" | "rsa-sha2-512", false) => "ssh-rsa",
-            ("rsa-sha2-256" | "rsa-sha2-512", true) => "ssh-rsa-cert-v01@openssh.com",
-            _ => self.host_key,
+        match self.host_key {
+            "rsa-sha2-256" | "rsa-sha2-512" => "ssh-rsa",
+            "rsa-sha2-256-cert-v01@openssh.com" | "rsa-sha2-512-cert-v01@openssh.com" => {
+                "ssh-rsa-cert-v01@openssh.com"
+            }
+            own => own,
         }
     }
 }
-
-const CERTIFICATE: &str = "-cert-v01@openssh.com";
 
 fn host_key_named(name: &str) -> Option<&'static str> {
     Algorithms::HOST_KEYS.into_iter().find(|known| *known == name)

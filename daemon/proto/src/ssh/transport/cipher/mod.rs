@@ -297,3 +297,9 @@ impl std::fmt::Debug for Opening {
         })
     }
 }
+
+/// What a boxed key takes.
+#[cfg(test)]
+pub(super) const fn gcm_key_bytes() -> usize {
+    size_of::<gcm::Key>()
+}
