@@ -217,7 +217,7 @@ fn what_is_wrong_with_a_server_is_seen_by_openssh() {
         (Wrong::NothingInCommon, "no matching key exchange method found. Their offer: what-only-we-have"),
         (Wrong::Disconnects(12), ":12: Too many of you."),
         (Wrong::HugePacket, "Bad packet length 4294967295"),
-        (Wrong::PaddingBeyond, "Connection corrupted"),
+        (Wrong::PaddingBeyond, "incomplete message"),
         (Wrong::Silent, "timed out during banner exchange"),
     ] {
         let address = wrong.serve();
