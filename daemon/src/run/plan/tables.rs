@@ -68,7 +68,8 @@ impl Tables {
         let stages = stages(group, conns, tick_ns, message);
         let message_max =
             stages.iter().map(|stage| stage.message).max_by_key(|size| size.max()).unwrap_or(message);
-        let mut sessions = group.is_ssh().then(|| Sessions::new(group, message_max)).transpose()?;
+        let mut sessions =
+            group.is_ssh().then(|| Sessions::new(group, message_max, host.unix_s)).transpose()?;
         let (names, pattern) = self.endpoints(
             (group, sessions.as_mut()),
             (conns.max(most), first_stream),
