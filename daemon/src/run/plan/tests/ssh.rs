@@ -218,6 +218,30 @@ fn rows_log_in_as_themselves() {
 }
 
 #[test]
+fn each_host_of_the_rows_is_resolved_and_judged_by_the_list() {
+    let hosts = |text: &str| {
+        ssh(|group| {
+            group.conns = Some(3);
+            group.target = vec!["ssh://ann@{host}:2222".into()];
+            group.rows = rows(text);
+        })
+    };
+    let plan = hosts("host\ntwo\n127.0.0.9\n").unwrap();
+    let row = |number: usize| {
+        let endpoint = &plan.endpoints[number];
+        let known_as = &endpoint.ssh.as_ref().unwrap().host;
+        (known_as.to_string(), plan.addresses[endpoint.addresses as usize].len())
+    };
+    assert_eq!([row(0), row(1), row(2)], [("two".into(), 2), ("127.0.0.9".into(), 1), ("two".into(), 2)]);
+    let mut names = plan.names.clone();
+    names.sort();
+    assert_eq!(names, [("127.0.0.9".to_owned(), 2222, 1), ("two".to_owned(), 2222, 2)], "with their streams");
+    assert_eq!(hosts("host\ntwo\nfar\n").unwrap_err().code, ProblemCode::TargetRefused);
+    assert!(hosts("host\nnowhere\n").unwrap_err().detail.contains("does not resolve"));
+    assert!(hosts("host\na b\n").unwrap_err().detail.contains("no host name"));
+}
+
+#[test]
 fn channels_share_connections_within_their_worker_and_row() {
     let shared = |conns: u64, channels: u32| {
         let plan = ssh(|group| (group.conns, group.channels_per_connection) = (Some(conns), Some(channels)));
