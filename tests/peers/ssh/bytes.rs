@@ -1,20 +1,17 @@
 //! Every byte, through each server and each cipher and key exchange that it has in common with us.
 
-use scale_api::report::Report;
+use scale_api::report::{Negotiated, Report};
 use scale_tests::ssh::{Server, Site};
-use serde_json::Value;
 
 use super::{CONNS, PATIENT, as_user, echoes, echoes_for, spoken};
 use crate::assert_every_byte_came_back;
 
 /// What the connections settled on; all on the same.
-fn negotiated(report: &Report) -> Value {
-    let sets = spoken(report)["negotiated"].clone();
-    let [set] = &sets.as_array().expect("sets")[..] else {
-        panic!("they settled on different things: {sets}")
-    };
-    assert_eq!(set["connections"].to_string(), CONNS);
-    set.clone()
+fn negotiated(report: &Report) -> &Negotiated {
+    let sets = &spoken(report).negotiated;
+    let [set] = &sets[..] else { panic!("they settled on different things: {sets:?}") };
+    assert_eq!(set.connections.to_string(), CONNS);
+    set
 }
 
 /// A cipher, its MAC, a key exchange.
@@ -40,8 +37,8 @@ fn through_each(sets: &[Set], start: impl Fn(&Site, Set) -> Option<Server>) {
         let (cipher, mac, kex) = set;
         let report = echoes(&site, &server, &["--ssh-ciphers", cipher, "--ssh-kex", kex]);
         let found = negotiated(&report);
-        assert_eq!([&found["cipher"], &found["kex"], &found["host_key"]], [cipher, kex, "ssh-ed25519"]);
-        assert!(mac.is_empty() || found["mac"] == mac, "{found}");
+        assert_eq!([&found.cipher, &found.kex, &found.host_key], [cipher, kex, "ssh-ed25519"]);
+        assert!(mac.is_empty() || found.mac == mac, "{found:?}");
     }
 }
 

@@ -7,10 +7,9 @@ mod proof;
 mod sessions;
 mod troubles;
 
-use scale_api::report::Report;
+use scale_api::report::{Report, Ssh};
 use scale_tests::Daemon;
 use scale_tests::ssh::{Kind, Known, Server, Site};
-use serde_json::Value;
 
 use crate::assert_every_byte_came_back;
 
@@ -73,6 +72,6 @@ fn assert_none_opened(class: &str, (code, report): &Ended) {
 }
 
 /// What the report says of SSH.
-fn spoken(report: &Report) -> Value {
-    serde_json::to_value(report).expect("JSON")["ssh"].clone()
+fn spoken(report: &Report) -> &Ssh {
+    report.ssh.as_ref().expect("SSH was spoken")
 }

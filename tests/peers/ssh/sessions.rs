@@ -48,7 +48,7 @@ fn streams_share_a_connection_where_that_is_asked_for() {
     for (server, sessions) in [(site.openssh("LogLevel VERBOSE"), true), (site.asyncssh(&[]), false)] {
         let Some(server) = server else { return };
         let report = echoes(&site, &server, &["--channels-per-connection", "10"]);
-        assert_eq!(spoken(&report)["negotiated"][0]["connections"], 2);
+        assert_eq!(spoken(&report).negotiated[0].connections, 2);
         if sessions {
             let said = server.peer.said();
             assert_eq!(said.matches("Accepted publickey").count(), 2, "{said}");
