@@ -189,7 +189,7 @@ impl Client {
     /// data, sees to it by itself; who seals much data and receives nothing asks.
     #[inline]
     pub fn wants_rekey(&self) -> bool {
-        self.connection.transport.wants_keys()
+        self.connection.transport.wants_rekey()
     }
 
     /// Asks for new keys, where none are being exchanged.

@@ -187,7 +187,7 @@ impl Transport {
                 let hash = Transcript {
                     client_identification: identification::OURS,
                     server_identification: &self.peer_identification,
-                    client_kexinit: &self.ours(),
+                    client_kexinit: self.ours(),
                     server_kexinit: &theirs,
                     host_key,
                     client_share: &share,

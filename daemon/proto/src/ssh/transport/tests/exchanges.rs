@@ -119,7 +119,7 @@ fn nothing_to_offer_is_a_fault() {
 
 /// KEXINIT with some of its text replaced, length fields and all.
 fn kexinit(role: Role, replace: &[(&str, &str)], guess_follows: bool) -> Vec<u8> {
-    let mut random = words(3);
+    let mut random = seeded(3);
     let own = negotiate::kexinit(role, &Algorithms::default(), true, &mut random).unwrap();
     let mut reader = Reader::new(&own);
     let mut edited = reader.bytes(17).unwrap().to_vec();

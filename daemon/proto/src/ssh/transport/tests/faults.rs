@@ -17,7 +17,7 @@ fn text(fault: Result<(), Fault>) -> String {
 /// A plain packet, as somebody in between makes one.
 fn plain(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Outgoing::new().append(payload, &mut words(9), &mut out).unwrap();
+    Outgoing::new().append(payload, &mut seeded(9), &mut out).unwrap();
     out
 }
 

@@ -17,10 +17,9 @@ macro_rules! fixture {
         include_bytes!(concat!("../../../../fixtures/ssh/", $name)).as_slice()
     };
 }
-use fixture;
 
 /// Words that look random and are the same each time.
-fn words(seed: u64) -> impl FnMut() -> u64 {
+fn seeded(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
     move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -44,7 +43,7 @@ impl End {
     fn new(transport: Transport, seed: u64) -> Self {
         Self {
             transport,
-            random: Box::new(words(seed)),
+            random: Box::new(seeded(seed)),
             carry: Vec::new(),
             out: Vec::new(),
             received: VecDeque::new(),
