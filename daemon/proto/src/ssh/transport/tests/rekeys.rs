@@ -138,9 +138,9 @@ fn so_are_packets() {
         pair.client.feed(&[]).unwrap();
         assert!(!pair.client.transport.is_exchanging());
         if outgoing {
-            pair.client.send(&data(9, 0))
+            pair.client.send(&data(9, 0));
         } else {
-            pair.server.send(&data(9, 0))
+            pair.server.send(&data(9, 0));
         }
         pair.settle(usize::MAX).unwrap();
         pair.client.feed(&[]).unwrap();
