@@ -1,5 +1,6 @@
 //! What both sides settle on, and that it carries payloads both ways.
 
+use super::super::super::keys::KnownHosts;
 use super::super::negotiate;
 use super::*;
 
@@ -79,6 +80,18 @@ fn the_server_says_which_signatures_it_takes() {
     }
     assert!(!taken.contains("ssh-rsa"));
     assert_eq!(pair.server.transport.server_sig_algs(), None);
+}
+
+#[test]
+fn a_kind_of_host_key_that_is_known_is_asked_for_first() {
+    for (key, expected) in
+        [(fixture!("ecdsa.pub"), "ecdsa-sha2-nistp256"), (fixture!("rsa2048.pub"), "rsa-sha2-256")]
+    {
+        let known = KnownHosts::parse([b"host ", key].concat()).unwrap();
+        let mut pair = Pair::known(HostKeys::Known(known));
+        pair.settle(usize::MAX).unwrap();
+        assert_eq!(pair.client.transport.negotiated().unwrap().host_key, expected);
+    }
 }
 
 #[test]

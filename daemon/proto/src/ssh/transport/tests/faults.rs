@@ -1,5 +1,9 @@
 //! What breaks the transport's rules ends the connection, by its class, and the peer is told.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::super::keys::KnownHosts;
 use super::*;
 
 /// The code of the DISCONNECT that `from` has said last, as `to` hears it.
@@ -225,6 +229,21 @@ fn a_server_that_has_not_signed_this_exchange_is_refused() {
         *signature = host_keys()[2].sign("rsa-sha2-256", b"anything").unwrap();
     });
     assert!(matches!(refused, Err(Fault::SshKex(_))));
+}
+
+#[test]
+fn a_server_that_is_not_the_one_that_is_known_is_refused_and_told() {
+    let other = PrivateKey::from_seed([1; 32]);
+    let line = format!("host ssh-ed25519 {}", STANDARD.encode(other.public_blob()));
+    for known in ["", &line] {
+        let mut pair = Pair::known(HostKeys::Known(KnownHosts::parse(known).unwrap()));
+        pair.client.feed(&pair.server.take_out()).unwrap();
+        pair.server.feed(&pair.client.take_out()).unwrap();
+        let refused = pair.client.feed(&pair.server.take_out());
+        assert!(matches!(refused, Err(Fault::SshHostKey(_))), "{refused:?}");
+        assert_eq!(pair.client.transport.negotiated(), None, "no key is made of it");
+        assert_eq!(code(&mut pair.client, &mut pair.server), Some(message::HOST_KEY_NOT_VERIFIABLE));
+    }
 }
 
 #[test]
