@@ -12,7 +12,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn packets_before_keys_mean_the_same_however_it_is_cut(
+    fn packets_before_keys_mean_the_same_however_they_are_cut(
         switch: u8, cuts in cuts(), first in kexinit(), rest in payloads(),
     ) {
         let bytes = [&(first.len() as u16).to_be_bytes()[..], &first, &rest].concat();
@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn messages_after_keys_mean_the_same_however_it_is_cut(
+    fn messages_after_keys_mean_the_same_however_they_are_cut(
         switch in prop_oneof![3 => 6u8..8, 1 => any::<u8>()], cuts in cuts(), bytes in payloads(),
     ) {
         ssh::check_after_keys(switch, &cuts, &bytes);
