@@ -8,7 +8,7 @@ use super::*;
 
 macro_rules! recorded {
     ($($name:literal),+) => {
-        [$(($name, include_str!(concat!("../../../../fixtures/ssh/exchanges/", $name)))),+]
+        [$(($name, include_str!(concat!("../../../../fixtures/ssh_exchanges/", $name)))),+]
     };
 }
 
