@@ -8,9 +8,6 @@ use scale_tests::decoders::ssh;
 use super::cuts;
 
 proptest! {
-    // Each makes keys: fewer of them.
-    #![proptest_config(ProptestConfig::with_cases(128))]
-
     #[test]
     fn packets_before_keys_mean_the_same_however_they_are_cut(
         switch: u8, cuts in cuts(), first in kexinit(), rest in payloads(),
