@@ -289,6 +289,8 @@ impl Prove {
         }
         let (user, takes) = (words(self.login.user.as_bytes()), words(list));
         let takes = if takes.is_empty() { "nothing more" } else { &takes };
-        Fault::SshAuth(format!("user {user:?}: the server takes {takes}; refused: {tried}"))
+        Fault::SshAuth(format!(
+            "user {user:?} was refused with {tried}; the server takes {takes}: give a credential that is this user's"
+        ))
     }
 }
