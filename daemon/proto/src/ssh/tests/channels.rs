@@ -394,7 +394,6 @@ fn what_comes_behind_an_end_or_for_no_channel_is_refused() {
             message(CHANNEL_WINDOW_ADJUST, &[channel, 1]),
             message(CHANNEL_EOF, &[channel]),
             message(CHANNEL_CLOSE, &[channel]),
-            request(channel, "keepalive@openssh.com", true, &[]),
             message(CHANNEL_SUCCESS, &[channel]),
             message(CHANNEL_FAILURE, &[channel]),
         ];
@@ -407,6 +406,24 @@ fn what_comes_behind_an_end_or_for_no_channel_is_refused() {
             client.open(cat());
             assert_eq!(client.take(&payload), absent, "{payload:?} before the confirmation");
         }
+    }
+}
+
+#[test]
+fn a_request_that_crosses_a_channels_end_is_let_go() {
+    for id in [0, 1, u32::MAX] {
+        let keepalive = request(id, "keepalive@openssh.com", true, &[]);
+        let mut client = open_client();
+        client.take(&message(CHANNEL_CLOSE, &[0])).unwrap();
+        client.sent.clear();
+        client.take(&keepalive).unwrap();
+        client.open(cat());
+        client.sent.clear();
+        client.take(&keepalive).unwrap();
+        assert_eq!((client.sent(), client.seen()), (vec![], vec![Seen::Closed(0)]));
+        let mut server = open_server();
+        server.take(&message(CHANNEL_CLOSE, &[0])).unwrap();
+        assert_eq!(server.take(&keepalive), broken("a message for a channel that is not there"));
     }
 }
 
