@@ -41,6 +41,7 @@ fn main() {
             sink::Traffic::Echo
         },
         tls: None,
+        ssh: None,
         delay_ns: 0,
         close_after_ns: None,
         ping_ns: None,

@@ -16,7 +16,7 @@ use std::sync::mpsc;
 use clap::{Parser, ValueEnum};
 use scale_api::units::{Rate, Span};
 use scale_bench::coder;
-use scale_bench::sink::{Counts, Protocol, Sessions, Settings, Sink, Traffic};
+use scale_bench::sink::{Counts, Protocol, Sessions, Settings, Sink, Traffic, ssh};
 use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
 
 #[global_allocator]
@@ -54,18 +54,20 @@ struct Arguments {
     /// Answer each message this much later.
     #[arg(long, default_value = "0ms")]
     delay: Span,
-    /// Close each connection in order after this.
+    /// Close each connection in order after this; ssh: by DISCONNECT.
     #[arg(long)]
     close_after: Option<Span>,
     /// Ping each open websocket so often
     #[arg(long, value_name = "D")]
     ping: Option<Span>,
-    /// Accept and upgrade, and never answer.
+    /// Accept and upgrade, and never answer; ssh: say nothing at all.
     #[arg(long)]
     stall: bool,
     /// Run the rings with SCHED_FIFO.
     #[arg(long)]
     realtime: bool,
+    #[command(flatten)]
+    ssh: ssh::command::Flags,
     #[command(flatten)]
     coder: coder::command::Flags,
 }
@@ -75,6 +77,7 @@ enum ProtocolName {
     Ws,
     Wss,
     Tcp,
+    Ssh,
     Coder,
 }
 
@@ -116,6 +119,11 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         Some(text) => scale_api::units::parse_cores(text)?,
         None => host::available_cores().last().map(|&core| vec![core]).unwrap_or_default(),
     };
+    if let Some(flag) = arguments.ssh.given()
+        && arguments.protocol != ProtocolName::Ssh
+    {
+        return Err(format!("{flag} goes with --protocol ssh only; leave it out").into());
+    }
     if arguments.protocol == ProtocolName::Coder {
         return run_coder(arguments, cores.first().copied(), &stop);
     }
@@ -146,6 +154,9 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         address = all_ready.recv()??;
     }
     drop(send_counts);
+    if let Some(config) = &settings.ssh {
+        ssh::command::known_hosts(config, address).iter().for_each(|line| eprintln!("{line}"));
+    }
     eprintln!("listening on {address}");
     let mut counts = Counts::default();
     all_counts.iter().for_each(|part| counts += part);
@@ -189,10 +200,14 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         ProtocolName::Ws => Protocol::Ws,
         ProtocolName::Wss => Protocol::Wss,
         ProtocolName::Tcp => Protocol::Tcp,
+        ProtocolName::Ssh => Protocol::Ssh,
         ProtocolName::Coder => unreachable!("it is served elsewhere"),
     };
     if arguments.traffic.is_terminal() {
         check_terminal(arguments, protocol)?;
+    }
+    if protocol == Protocol::Ssh {
+        check_ssh(arguments)?;
     }
     let tick_ns = arguments.tick_interval.ns();
     let traffic = match arguments.traffic {
@@ -225,6 +240,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
         protocol,
         traffic,
         tls,
+        ssh: if protocol == Protocol::Ssh { Some(Arc::new(arguments.ssh.config()?)) } else { None },
         delay_ns: arguments.delay.ns(),
         close_after_ns: arguments.close_after.map(Span::ns),
         ping_ns: arguments.ping.map(Span::ns),
@@ -235,12 +251,22 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
 
 /// What goes with a terminal.
 fn check_terminal(arguments: &Arguments, protocol: Protocol) -> Result<(), String> {
-    if protocol == Protocol::Tcp {
+    if !matches!(protocol, Protocol::Ws | Protocol::Wss) {
         return Err("a terminal is a websocket; take --protocol ws or wss".into());
     }
     let given = [("--delay", arguments.delay.ns() > 0), ("--times", arguments.times.is_some())];
+    refuse(&given, "--traffic terminal")
+}
+
+/// What goes with SSH: no single message can be followed through channels and their windows.
+fn check_ssh(arguments: &Arguments) -> Result<(), String> {
+    let given = [("--times", arguments.times.is_some()), ("--ping", arguments.ping.is_some())];
+    refuse(&given, "--protocol ssh")
+}
+
+fn refuse(given: &[(&str, bool)], with: &str) -> Result<(), String> {
     match given.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(format!("{flag} is not for --traffic terminal; leave it out")),
+        Some((flag, _)) => Err(format!("{flag} is not for {with}; leave it out")),
         None => Ok(()),
     }
 }

@@ -18,7 +18,8 @@ use scale_proto::coder::{
 };
 use scale_proto::ws;
 
-use super::{Counts, Traffic, frame};
+use super::take::frame;
+use super::{Counts, Traffic};
 
 /// Ctrl-C and Ctrl-D.
 const END_KEYS: [u8; 2] = [0x03, 0x04];

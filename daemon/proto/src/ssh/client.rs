@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
+use super::auth::{Prove, Session};
+use super::channel::Channels;
+use super::connection::{self, Connection, Listener, Sender};
 use super::keys::{Certificate, HostKeys, PrivateKey, Secret};
+use super::message::WRONG_PHASE;
+use super::transport::Transport;
 use super::{Algorithms, ChannelId, Event, Negotiated, Purpose, Random, Received, RekeyLimit};
 use crate::Fault;
 
@@ -47,13 +52,25 @@ pub enum Credential {
 
 /// One side of a connection.
 #[derive(Debug)]
-pub struct Client {}
+pub struct Client {
+    connection: Connection,
+    phase: Phase,
+}
 
-#[expect(unused_variables, clippy::needless_pass_by_value, reason = "the shape comes first")]
+#[derive(Debug)]
+enum Phase {
+    /// Until the first keys.
+    Keys(Arc<Login>),
+    Proving(Box<Prove>),
+    Connected,
+}
+
 impl Client {
     /// A connection to the server known as `host` and `port`.
     pub fn new(config: Arc<ClientConfig>, login: Arc<Login>, host: Arc<str>, port: u16) -> Self {
-        panic!("the shape comes first")
+        let transport = Transport::client(Arc::clone(&config), host, port);
+        let channels = Channels::new(config.window_bytes);
+        Self { connection: Connection::new(transport, channels), phase: Phase::Keys(login) }
     }
 
     /// Appends what is said first.
@@ -61,7 +78,7 @@ impl Client {
     /// # Errors
     /// `SshKex` where no key can be made.
     pub fn start(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        panic!("the shape comes first")
+        self.connection.transport.start(random, out)
     }
 
     /// Takes whole packets from the front of `input`, opening them in place. What is to be sent in
@@ -70,6 +87,7 @@ impl Client {
     ///
     /// # Errors
     /// What the peer did wrong; the DISCONNECT that tells it is in `out`, nothing more is taken.
+    #[inline]
     pub fn receive(
         &mut self,
         input: &mut [u8],
@@ -77,35 +95,38 @@ impl Client {
         out: &mut Vec<u8>,
         event: &mut dyn FnMut(Event<'_>),
     ) -> Result<Received, Fault> {
-        panic!("the shape comes first")
+        self.connection.receive(&mut self.phase, input, random, out, event)
     }
 
     /// Opens a channel; to be called after `Authenticated`. While keys are exchanged it waits in here.
     ///
     /// # Errors
-    /// `SshProtocol` where there are `channel::CHANNELS_MAX`, or keys are used up.
+    /// `SshProtocol` where there are [`super::CHANNELS_MAX`], the connection is over, or keys are used up.
     pub fn open(
         &mut self,
         purpose: Arc<Purpose>,
         random: Random<'_>,
         out: &mut Vec<u8>,
     ) -> Result<ChannelId, Fault> {
-        panic!("the shape comes first")
+        assert!(matches!(self.phase, Phase::Connected), "a channel is opened before authentication");
+        self.connection.open(purpose, random, out)
     }
 
     /// Payload bytes that may go on the channel now: 0 while keys are exchanged or the window is closed.
+    #[inline]
     pub fn room(&self, channel: ChannelId) -> usize {
-        panic!("the shape comes first")
+        self.connection.room(channel)
     }
 
     /// Whether keys are being exchanged.
     pub fn is_exchanging(&self) -> bool {
-        panic!("the shape comes first")
+        self.connection.transport.is_exchanging()
     }
 
     /// Bytes that `payload` bytes may have when sealed in as many packets as they need.
+    #[inline]
     pub fn sealed_bytes_max(&self, channel: ChannelId, payload: usize) -> usize {
-        panic!("the shape comes first")
+        self.connection.sealed_bytes_max(channel, payload)
     }
 
     /// Writes data packets for `payload` bytes, at most [`Self::room`], to the front of `out`, and
@@ -114,6 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// `SshProtocol` where keys are used up.
+    #[inline]
     pub fn seal(
         &mut self,
         channel: ChannelId,
@@ -122,7 +144,7 @@ impl Client {
         out: &mut [u8],
         fill: &mut dyn FnMut(usize, &mut [u8]),
     ) -> Result<usize, Fault> {
-        panic!("the shape comes first")
+        self.connection.seal(channel, payload, random, out, fill)
     }
 
     /// Says that no more data follows on the channel (EOF).
@@ -130,7 +152,7 @@ impl Client {
     /// # Errors
     /// `SshProtocol` where keys are used up; so for those below.
     pub fn end(&mut self, channel: ChannelId, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        panic!("the shape comes first")
+        self.connection.say(random, out, |channels, send| channels.end(channel, send))
     }
 
     /// Sends the channel's program a signal, named without `SIG`.
@@ -144,7 +166,7 @@ impl Client {
         random: Random<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        panic!("the shape comes first")
+        self.connection.say(random, out, |channels, send| channels.signal(channel, name, send))
     }
 
     /// Closes the channel; `Closed` follows when the peer has, too.
@@ -152,7 +174,7 @@ impl Client {
     /// # Errors
     /// See [`Self::end`].
     pub fn close(&mut self, channel: ChannelId, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        panic!("the shape comes first")
+        self.connection.say(random, out, |channels, send| channels.close(channel, send))
     }
 
     /// Ends the connection: DISCONNECT by application.
@@ -160,7 +182,14 @@ impl Client {
     /// # Errors
     /// See [`Self::end`].
     pub fn disconnect(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        panic!("the shape comes first")
+        self.connection.disconnect(random, out)
+    }
+
+    /// Whether [`RekeyLimit`] is reached: [`Self::rekey`] is due. What is received, and every message but
+    /// data, sees to it by itself; who seals much data and receives nothing asks.
+    #[inline]
+    pub fn wants_rekey(&self) -> bool {
+        self.connection.transport.wants_keys()
     }
 
     /// Asks for new keys, where none are being exchanged.
@@ -168,16 +197,50 @@ impl Client {
     /// # Errors
     /// `SshKex` where no key can be made.
     pub fn rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        panic!("the shape comes first")
+        self.connection.rekey(random, out)
     }
 
     /// What was settled on last.
     pub fn negotiated(&self) -> Option<Negotiated> {
-        panic!("the shape comes first")
+        self.connection.transport.negotiated()
     }
 
     /// Channels that are there.
     pub fn channels(&self) -> usize {
-        panic!("the shape comes first")
+        self.connection.channels.count()
+    }
+}
+
+impl connection::Phase for Phase {
+    fn begin(&mut self, send: Sender<'_>) -> Result<(), Fault> {
+        if let Self::Keys(login) = self {
+            *self = Self::Proving(Box::new(Prove::start(Arc::clone(login), send)?));
+        }
+        Ok(())
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected)
+    }
+
+    fn receive(
+        &mut self,
+        payload: &[u8],
+        session: &Session,
+        channels: &mut Channels,
+        send: Sender<'_>,
+        event: Listener<'_>,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Keys(_) => Err(WRONG_PHASE),
+            Self::Proving(prove) => {
+                if prove.receive(payload, session, send)? {
+                    *self = Self::Connected;
+                    event(Event::Authenticated);
+                }
+                Ok(())
+            }
+            Self::Connected => channels.receive_as_client(payload, send, event),
+        }
     }
 }

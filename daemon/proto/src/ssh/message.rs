@@ -1,5 +1,7 @@
 //! Message numbers (RFC 4250 §4.1) and reason codes.
 
+use crate::Fault;
+
 pub const DISCONNECT: u8 = 1;
 pub const IGNORE: u8 = 2;
 pub const UNIMPLEMENTED: u8 = 3;
@@ -40,5 +42,47 @@ pub const CHANNEL_FAILURE: u8 = 100;
 pub const BY_APPLICATION: u32 = 11;
 /// DISCONNECT, RFC 4253 §11.1.
 pub const PROTOCOL_ERROR: u32 = 2;
+/// DISCONNECT, RFC 4253 §11.1.
+pub const KEY_EXCHANGE_FAILED: u32 = 3;
+/// DISCONNECT, RFC 4253 §11.1.
+pub const MAC_ERROR: u32 = 5;
+/// DISCONNECT, RFC 4253 §11.1.
+pub const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
 /// CHANNEL_OPEN_FAILURE, RFC 4254 §5.1.
 pub const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
+/// CHANNEL_OPEN_FAILURE, RFC 4254 §5.1.
+pub const UNKNOWN_CHANNEL_TYPE: u32 = 3;
+/// CHANNEL_OPEN_FAILURE, RFC 4254 §5.1.
+pub const RESOURCE_SHORTAGE: u32 = 4;
+
+/// A message that is known, and has no place where the connection stands.
+pub const WRONG_PHASE: Fault = Fault::SshProtocol("a message that has no place here");
+
+/// Whether a number has a meaning in the layers above the transport: the others are answered by
+/// UNIMPLEMENTED (RFC 4253 §11.4).
+pub const fn is_known(number: u8) -> bool {
+    matches!(
+        number,
+        SERVICE_REQUEST
+            | SERVICE_ACCEPT
+            | USERAUTH_REQUEST..=USERAUTH_BANNER
+            | USERAUTH_PK_OK
+            | USERAUTH_INFO_RESPONSE
+            | GLOBAL_REQUEST | REQUEST_SUCCESS | REQUEST_FAILURE
+            | CHANNEL_OPEN..=CHANNEL_FAILURE
+    )
+}
+
+/// The code and the words of the DISCONNECT (RFC 4253 §11.1) for what the peer did wrong; none where
+/// it has disconnected itself.
+pub const fn reason(fault: &Fault) -> Option<(u32, &'static str)> {
+    Some(match fault {
+        Fault::SshDisconnected { .. } => return None,
+        Fault::SshProtocol(what) => (PROTOCOL_ERROR, what),
+        Fault::SshKex(_) => (3, "key exchange failed"),
+        Fault::SshTampered => (5, "a packet does not authenticate"),
+        Fault::SshHostKey(_) => (9, "the host key is not known here"),
+        Fault::SshAuth(_) => (14, "no more authentication methods available"),
+        _ => (BY_APPLICATION, "ended"),
+    })
+}

@@ -5,10 +5,10 @@
 //! two keys and its channels, no buffer.
 //!
 //! - [`keys`]: private keys, host keys, certificates, `known_hosts`.
-//! - `transport`: identification, key exchange, packets (RFC 4253, 5647, 5656, 8308, 8731).
-//! - `auth`: the client's authentication (RFC 4252, 4256).
+//! - [`transport`]: identification, key exchange, packets (RFC 4253, 5647, 5656, 8308, 8731).
+//! - `auth`: authentication (RFC 4252, 4256).
 //! - `channel`: channels and their windows (RFC 4254).
-//! - [`Client`], [`Server`]: a whole side.
+//! - `connection`: a transport with channels over it; [`Client`], [`Server`]: a whole side.
 //!
 //! Holds always: while keys are exchanged no data goes (RFC 4253 §7.1); every length is checked before
 //! it is used; a sequence number is used once under a key.
@@ -17,14 +17,21 @@
 //! caller keeps.
 
 pub mod keys;
+pub mod transport;
 
+mod auth;
+mod channel;
 mod client;
+mod connection;
 mod message;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::sync::Arc;
 
+pub use channel::CHANNELS_MAX;
 pub use client::{Client, ClientConfig, Credential, Login};
 pub use server::{Server, ServerConfig};
 

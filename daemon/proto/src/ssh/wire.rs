@@ -1,5 +1,6 @@
 //! The data types of RFC 4251 §5, read within bounds and written to the end of a vector.
 
+use super::DESCRIPTION_BYTES_MAX;
 use crate::Fault;
 
 /// Reads one packet's payload from its front. Every length is checked before it is used.
@@ -22,6 +23,14 @@ impl<'a> Reader<'a> {
     /// Whether everything has been read.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// That nothing is left.
+    ///
+    /// # Errors
+    /// `SshProtocol` where something is.
+    pub const fn end(self) -> Result<(), Fault> {
+        if self.0.is_empty() { Ok(()) } else { Err(Fault::SshProtocol("a packet goes on behind its fields")) }
     }
 
     /// `count` bytes as they are.
@@ -151,9 +160,33 @@ impl Write for Vec<u8> {
     }
 }
 
+/// A peer's words, fit for a line of a log: at most `DESCRIPTION_BYTES_MAX` bytes of UTF-8, what
+/// is not UTF-8 or controls a terminal replaced.
+pub fn words(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(DESCRIPTION_BYTES_MAX)];
+    let text = String::from_utf8_lossy(bytes);
+    let mut words = String::with_capacity(bytes.len());
+    for character in text.chars().map(|character| if character.is_control() { ' ' } else { character }) {
+        if words.len() + character.len_utf8() > DESCRIPTION_BYTES_MAX {
+            break;
+        }
+        words.push(character);
+    }
+    words.truncate(words.trim_end().len());
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_have_no_control_characters_and_an_end() {
+        assert_eq!(words(b"bye\r\n\x1b[2J\x07now\n"), "bye   [2J now");
+        assert_eq!(words("\u{9b}31mé".as_bytes()), " 31mé");
+        assert_eq!(words(&[0xff; 4000]).len(), DESCRIPTION_BYTES_MAX / 3 * 3);
+        assert_eq!(words("é".repeat(4000).as_bytes()), "é".repeat(DESCRIPTION_BYTES_MAX / 2));
+    }
 
     #[test]
     fn mpints_are_as_in_the_rfc() {

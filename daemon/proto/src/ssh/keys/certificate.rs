@@ -54,42 +54,50 @@ impl Certificate {
     /// # Errors
     /// What is wrong with it.
     pub fn from_file(file: &[u8]) -> Result<Self, KeyError> {
-        const GIVE: &str = "give the file whose name ends with -cert.pub, which `ssh-keygen -s` made";
-        if file.len() > KEY_FILE_BYTES_MAX {
-            return Err(KeyError::malformed(format!(
-                "the file has {} bytes, and a certificate has at most {KEY_FILE_BYTES_MAX}: {GIVE}",
-                file.len()
-            )));
+        let certificate = Self::from_line(file).map_err(|why| {
+            KeyError::malformed(format!(
+                "{why}: give the file whose name ends with -cert.pub, which `ssh-keygen -s` made"
+            ))
+        })?;
+        if certificate.whose == Whose::User {
+            Ok(certificate)
+        } else {
+            Err(KeyError::malformed(
+                "the certificate is a host's, and a user's is wanted: make one by `ssh-keygen -s` without -h",
+            ))
         }
-        let text = std::str::from_utf8(file)
-            .map_err(|_| KeyError::malformed(format!("the file holds no certificate: {GIVE}")))?;
+    }
+
+    /// The first line that says something, as in a `.pub` file.
+    fn from_line(file: &[u8]) -> Result<Self, String> {
+        const NONE: &str = "the file holds no certificate";
+        const DAMAGED: &str = "the certificate is damaged";
+        if file.len() > KEY_FILE_BYTES_MAX {
+            let bytes = file.len();
+            return Err(format!(
+                "the file has {bytes} bytes, and a certificate has at most {KEY_FILE_BYTES_MAX}"
+            ));
+        }
+        let text = std::str::from_utf8(file).map_err(|_| NONE)?;
         let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
         let mut words = line.unwrap_or_default().split_ascii_whitespace();
         let (name, base64) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         if !name.ends_with(CERTIFICATE_SUFFIX) {
-            return Err(KeyError::malformed(format!("the file holds no certificate: {GIVE}")));
+            return Err(NONE.to_owned());
         }
-        let damaged = || KeyError::malformed(format!("the certificate is damaged: {GIVE}"));
-        let blob = STANDARD.decode(base64).map_err(|_| damaged())?;
+        let blob = STANDARD.decode(base64).map_err(|_| DAMAGED)?;
         if blob_type(&blob).ok() != Some(name) {
-            return Err(damaged());
+            return Err(DAMAGED.to_owned());
         }
         let certificate = Self::from_blob(&blob).map_err(|fault| match fault {
-            Fault::SshHostKey(why) => {
-                KeyError::Malformed(format!("the certificate cannot be used, {why}: {GIVE}"))
-            }
-            _ => damaged(),
+            Fault::SshHostKey(why) => format!("the certificate cannot be used, {why}"),
+            _ => DAMAGED.to_owned(),
         })?;
-        if certificate.whose != Whose::User {
-            return Err(KeyError::malformed(
-                "the certificate is a host's, and a user's is wanted: make one by `ssh-keygen -s` without -h",
-            ));
-        }
         // Who may sign, and how, the server judges; a damaged file is better found here.
-        let by = Reader::new(&certificate.signature).text().map_err(|_| damaged())?;
+        let by = Reader::new(&certificate.signature).text().map_err(|_| DAMAGED)?;
         let is_damaged = PublicKey::from_blob(&certificate.authority)
             .is_ok_and(|authority| by != RSA_NAME && certificate.verify_by(&authority).is_err());
-        if is_damaged { Err(damaged()) } else { Ok(certificate) }
+        if is_damaged { Err(DAMAGED.to_owned()) } else { Ok(certificate) }
     }
 
     /// Reads a blob; its signature is not verified.

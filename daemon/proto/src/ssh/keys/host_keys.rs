@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::known_hosts::{Line, Meaning, bare, keyscan, name};
-use super::public::{CERTIFICATE_SUFFIX, RSA_NAME, blob_type, fingerprint};
+use super::public::{CERTIFICATE_SUFFIX, RSA_NAME, blob_type, fingerprint, shown};
 use super::{Certificate, KnownHosts, PublicKey, signature_algorithm};
 use crate::Fault;
 
@@ -75,16 +75,16 @@ impl HostKeys {
     /// # Errors
     /// `SshHostKey`: unknown, changed, revoked, a certificate that is not valid; each with what to do.
     pub fn judge(&self, host: &str, port: u16, blob: &[u8], unix_s: u64) -> Result<PublicKey, Fault> {
-        let shown = Shown::read(blob)?;
+        let presented = Presented::read(blob)?;
         let (known, accepted) = match self {
-            Self::Any => return Ok(shown.key),
+            Self::Any => return Ok(presented.key),
             Self::Known(known) => (known, None),
             Self::AcceptNew(known) => (known, Some(&known.accepted)),
         };
         let (exact, plain) = (name(host, port), bare(host));
-        let verdict = match shown.judge(known.about(&exact), &plain, unix_s) {
+        let verdict = match presented.judge(known.about(&exact), &plain, unix_s) {
             // A line without the port may believe or revoke, but a host at another port may have another key.
-            Verdict::Unknown => match shown.judge(known.about(&plain), &plain, unix_s) {
+            Verdict::Unknown => match presented.judge(known.about(&plain), &plain, unix_s) {
                 Verdict::Changed(_) => Verdict::Unknown,
                 other => other,
             },
@@ -93,13 +93,13 @@ impl HostKeys {
         match (verdict, accepted) {
             (Verdict::Believed, _) => {}
             (Verdict::Unknown, Some(accepted)) => {
-                accepted.judge(host, port, &shown.key).map_err(Fault::SshHostKey)?;
+                accepted.judge(host, port, &presented.key).map_err(Fault::SshHostKey)?;
             }
-            (Verdict::Unknown, None) => return refuse(shown.unknown(&exact, host, port)),
-            (Verdict::Changed(lines), _) => return refuse(shown.changed(&exact, host, port, &lines)),
+            (Verdict::Unknown, None) => return refuse(presented.unknown(&exact, host, port)),
+            (Verdict::Changed(lines), _) => return refuse(presented.changed(&exact, host, port, &lines)),
             (Verdict::Refused(why), _) => return refuse(format!("{exact}: {why}")),
         }
-        Ok(shown.key)
+        Ok(presented.key)
     }
 
     /// Hosts that were believed at first sight, with their keys' fingerprints, in the order of their names.
@@ -112,12 +112,12 @@ impl HostKeys {
 }
 
 /// What a server presents.
-struct Shown {
+struct Presented {
     key: PublicKey,
     certificate: Option<Certificate>,
 }
 
-impl Shown {
+impl Presented {
     fn read(blob: &[u8]) -> Result<Self, Fault> {
         if blob_type(blob)?.ends_with(CERTIFICATE_SUFFIX) {
             let certificate = Certificate::from_blob(blob)?;
@@ -184,7 +184,7 @@ impl Shown {
         let named: Vec<_> = lines
             .iter()
             .take(LINES_NAMED_MAX)
-            .map(|line| format!("line {} has {} {}", line.number, line.key_type(), line.fingerprint()))
+            .map(|line| format!("line {} has {} {}", line.number, shown(line.key_type()), line.fingerprint()))
             .collect();
         format!(
             "{name} shows the {} key {}, and the known_hosts file says otherwise ({}): somebody may be in between; \

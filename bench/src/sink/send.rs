@@ -1,0 +1,159 @@
+//! What goes: answers, what is sent at the tick, pings; and a connection's end.
+
+use std::cmp::Reverse;
+
+use scale_proto::tls::Tls;
+use scale_proto::ws;
+use scale_ring::{Ring, SendBuffer, Time, Token};
+
+use super::connection::Connection;
+use super::{CLOSE, RECEIVE, SEND, Sink, TIMER_ACCEPT, TIMER_CLOSE, TIMER_PING, TIMER_SEND, Traffic};
+
+/// What a ping carries.
+const PING: &[u8] = b"scale-sink";
+
+impl<R: Ring> Sink<R> {
+    /// Sends what waits, receives again where there is room, closes where all is said.
+    pub(super) fn go_on(&mut self, index: u32, now: Time) {
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        if connection.ssh.is_some() {
+            return self.go_on_ssh(index);
+        }
+        let generation = connection.generation;
+        if connection.next_send == Time::ZERO {
+            connection.next_send = Time::NEVER;
+            self.opened(index, now);
+        }
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        if let Some((at, ..)) = connection.delayed.front() {
+            self.timers.push(Reverse((*at, index, generation, TIMER_SEND)));
+        }
+        if !connection.sending {
+            if let Some(session) = &mut connection.session
+                && !session.outbox().is_empty()
+            {
+                connection.out.extend_from_slice(session.outbox());
+                session.clear_outbox();
+            }
+            if let Some(buffer) = next_out(&mut self.ring, connection) {
+                connection.sending = true;
+                connection.write_stamps(&mut self.times, now);
+                self.ring.send(connection.socket, buffer, Token::new(SEND, generation, index));
+            } else if connection.closing && (connection.session.is_some() || connection.delayed.is_empty()) {
+                return self.end(index, false);
+            }
+        }
+        let waiting = connection.out.len() + connection.sealed.len();
+        if !connection.receiving && !connection.ended_by_peer && waiting < Self::OUT_BYTES_MAX {
+            connection.receiving = true;
+            self.ring.receive(connection.socket, Token::new(RECEIVE, generation, index));
+        }
+    }
+
+    pub(super) fn timer(&mut self, index: u32, generation: u32, what: u8, now: Time) {
+        if what == TIMER_ACCEPT {
+            return self.accept_again();
+        }
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        if connection.generation != generation || connection.ended {
+            return;
+        }
+        if what == TIMER_CLOSE {
+            if let Some(session) = &mut connection.session {
+                self.counts.closes += u64::from(!session.is_closing());
+                session.close(1001, &mut || [0; 4]);
+            } else {
+                connection.closing = true;
+            }
+            return self.go_on(index, now);
+        }
+        if connection.ssh.is_some() {
+            return self.timer_ssh(index, now);
+        }
+        // Behind our Close nothing more is said (RFC 6455 §5.5.1).
+        let closing = connection.closing || connection.session.as_ref().is_some_and(ws::Session::is_closing);
+        if closing && connection.session.is_some() {
+            connection.delayed.clear();
+        }
+        if what == TIMER_PING
+            && let (Some(every), Some(_)) = (self.settings.ping_ns, &connection.session)
+            && !closing
+        {
+            let mut header = [0; ws::HEADER_BYTES_MAX];
+            let len = ws::write_header(&mut header, ws::Opcode::Ping, true, PING.len() as u64, None);
+            connection.out.extend_from_slice(&header[..len]);
+            connection.out.extend_from_slice(PING);
+            self.timers.push(Reverse((now.plus_ns(every), index, generation, TIMER_PING)));
+        }
+        while let Some((at, ..)) = connection.delayed.front()
+            && *at <= now
+        {
+            let (_, frame, bytes) = connection.delayed.pop_front().expect("the front was there");
+            connection.out.extend_from_slice(&frame);
+            connection.answer_queued();
+            self.counts.messages_sent += 1;
+            self.counts.payload_bytes_sent += bytes;
+        }
+        if let Traffic::Receive { bytes, tick_ns } = self.settings.traffic
+            && connection.next_send <= now
+        {
+            if connection.out.len() < Self::OUT_BYTES_MAX && !closing {
+                if connection.session.is_some() {
+                    let mut header = [0; ws::HEADER_BYTES_MAX];
+                    let len = ws::write_header(&mut header, ws::Opcode::Binary, true, u64::from(bytes), None);
+                    connection.out.extend_from_slice(&header[..len]);
+                }
+                connection.out.extend_from_slice(&self.payload);
+                self.counts.messages_sent += 1;
+                self.counts.payload_bytes_sent += u64::from(bytes);
+            }
+            let late = now.ns_since(connection.next_send) / tick_ns;
+            connection.next_send = connection.next_send.plus_ns((late + 1) * tick_ns);
+            self.timers.push(Reverse((connection.next_send, index, generation, TIMER_SEND)));
+        }
+        self.go_on(index, now);
+    }
+
+    pub(super) fn end(&mut self, index: u32, abort: bool) {
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        connection.ended = true;
+        connection.drop_stamps(&mut self.times);
+        let token = Token::new(CLOSE, connection.generation, index);
+        if abort {
+            self.ring.abort(connection.socket, token);
+        } else {
+            self.ring.close(connection.socket, token);
+        }
+    }
+}
+
+/// The next bytes for the socket.
+fn next_out<R: Ring>(ring: &mut R, connection: &mut Connection) -> Option<SendBuffer> {
+    const PIECE: usize = 64 << 10;
+    if let Some(tls) = &mut connection.tls
+        && tls.is_established()
+        && !connection.out.is_empty()
+    {
+        let from = connection.sealed.len();
+        let out = std::mem::take(&mut connection.out);
+        connection.handed += out.len() as u64;
+        connection.sealed.resize(from + Tls::sealed_bytes_max(out.len()), 0);
+        let bytes = tls.seal(&out, &mut connection.sealed[from..]);
+        connection.closing |= bytes.is_err(); // its key is used up
+        connection.sealed.truncate(from + bytes.unwrap_or(0));
+    }
+    let queue = if connection.tls.is_some() { &mut connection.sealed } else { &mut connection.out };
+    if queue.is_empty() {
+        return None;
+    }
+    let bytes = queue.len().min(PIECE);
+    let mut buffer = ring.send_buffer(bytes);
+    buffer.extend(&queue[..bytes]);
+    connection.handed += if connection.tls.is_some() { 0 } else { bytes as u64 };
+    if bytes == queue.len() {
+        *queue = Vec::new(); // an idle connection keeps nothing
+    } else {
+        queue.drain(..bytes);
+    }
+    Some(buffer)
+}

@@ -1,0 +1,157 @@
+//! What the peer says, and what is done about it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use scale_proto::ssh::{ChannelId, Event, Exit};
+use scale_ring::Time;
+
+use super::KEPT_BYTES;
+use super::channel::{Channel, Manner};
+use crate::sink::{Counts, Settings};
+
+/// The channels of a connection.
+#[derive(Default)]
+pub(super) struct Channels {
+    pub all: BTreeMap<ChannelId, Channel>,
+    /// Those in whose queue something waits, in the order of their turns.
+    pub waiting: VecDeque<ChannelId>,
+    /// Those whose programs have ended, until that is said.
+    pub ended: Vec<ChannelId>,
+    /// Answers that wait (`--delay`): until when, whose, what.
+    pub delayed: VecDeque<(Time, ChannelId, Vec<u8>)>,
+    /// Those in which much waits, until their windows are minded.
+    pub heavy: Vec<ChannelId>,
+}
+
+impl Channels {
+    /// Puts what `write` appends into a channel's queue, to be sealed when its turn comes.
+    pub fn queue(&mut self, channel: ChannelId, write: impl FnOnce(&mut Channel)) {
+        let Some(kept) = self.all.get_mut(&channel) else { return };
+        write(kept);
+        if !kept.queue.is_empty() && !std::mem::replace(&mut kept.listed, true) {
+            self.waiting.push_back(channel);
+        }
+        self.note_weight(channel);
+    }
+
+    /// Notes whether a channel's peer is to be stopped.
+    fn note_weight(&mut self, channel: ChannelId) {
+        let heavy = |kept: &Channel| !kept.held && kept.kept_bytes() > KEPT_BYTES;
+        self.heavy.extend(self.all.get(&channel).is_some_and(heavy).then_some(channel));
+    }
+
+    /// A channel is gone, and its number free.
+    fn remove(&mut self, channel: ChannelId) {
+        let Some(kept) = self.all.remove(&channel) else { return };
+        self.ended.retain(|&other| other != channel);
+        if kept.listed {
+            self.waiting.retain(|&other| other != channel);
+        }
+        if kept.delayed_bytes > 0 {
+            self.delayed.retain(|&(_, other, _)| other != channel);
+        }
+    }
+
+    /// A channel's program has ended.
+    fn end(&mut self, channel: ChannelId, exit: Exit) {
+        if let Some(kept) = self.all.get_mut(&channel)
+            && kept.exit.is_none()
+        {
+            kept.exit = Some(exit);
+            self.ended.push(channel);
+        }
+    }
+}
+
+/// Data of a channel, by its place in what was received.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub channel: ChannelId,
+    pub at: Range<usize>,
+}
+
+/// Takes the events of one receive.
+pub(super) struct Listener<'a> {
+    pub channels: &'a mut Channels,
+    pub settings: &'a Settings,
+    pub counts: &'a mut Counts,
+    /// What is to go back as it is.
+    pub pieces: &'a mut Vec<Piece>,
+    pub printed: &'a mut Vec<u8>,
+    /// Where what was received lies.
+    pub input: Range<usize>,
+    /// When its answers may go.
+    pub answer_at: Time,
+    pub said: Said,
+}
+
+/// What a receive came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Said {
+    /// Bytes that are done with.
+    pub consumed: usize,
+    /// Payload has come,
+    pub heard: bool,
+    /// and some of it is answered at once,
+    pub answered: bool,
+    /// or later.
+    pub delayed: bool,
+    /// A channel has been opened that sends at the tick.
+    pub sends: bool,
+}
+
+impl Listener<'_> {
+    pub fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Authenticated => self.counts.connections += 1,
+            Event::Requested { channel, purpose } => {
+                let (new, exit) = Channel::new(&purpose, self.settings.traffic);
+                self.said.sends |= matches!(new.manner, Manner::Send);
+                self.channels.all.insert(channel, new);
+                if let Some(exit) = exit {
+                    self.channels.end(channel, exit);
+                }
+            }
+            Event::Data { channel, bytes } => self.data(channel, bytes),
+            // Programs that read to the end are content with it.
+            Event::Ended(channel) => self.channels.end(channel, Exit::Status(0)),
+            Event::Closed(channel) => self.channels.remove(channel),
+            Event::Identified(_) | Event::KeysExchanged(_) | Event::ExtendedData { .. } => {}
+            Event::Opened(_) | Event::Refused { .. } | Event::Exited { .. } => {
+                unreachable!("only a client is told this")
+            }
+        }
+    }
+
+    fn data(&mut self, channel: ChannelId, bytes: &[u8]) {
+        self.said.heard = true;
+        self.counts.payload_bytes_received += bytes.len() as u64;
+        let Some(kept) = self.channels.all.get_mut(&channel) else { return };
+        match &mut kept.manner {
+            Manner::Discard | Manner::Send => {}
+            Manner::Print(_) => {
+                self.said.answered = true;
+                let mut exit = None;
+                self.channels.queue(channel, |kept| exit = kept.type_in(bytes, self.printed));
+                if let Some(exit) = exit {
+                    self.channels.end(channel, exit);
+                }
+            }
+            Manner::Echo if self.settings.delay_ns > 0 => {
+                kept.delayed_bytes += bytes.len();
+                self.said.delayed = true;
+                self.channels.delayed.push_back((self.answer_at, channel, bytes.to_vec()));
+                self.channels.note_weight(channel);
+            }
+            Manner::Echo => {
+                self.said.answered = true;
+                let from = bytes.as_ptr().addr();
+                let within = self.input.contains(&from) && bytes.len() <= self.input.end - from;
+                assert!(within || bytes.is_empty(), "data is opened where it lies");
+                let from = from.wrapping_sub(self.input.start);
+                self.pieces.push(Piece { channel, at: from..from + bytes.len() });
+            }
+        }
+    }
+}
