@@ -119,6 +119,10 @@ impl Peer {
     pub(super) fn next_out<R: Ring>(&mut self, ring: &mut R, desk: &mut Desk) -> Option<(SendBuffer, u64)> {
         desk.shares.clear();
         if !self.over {
+            if self.server.wants_rekey() {
+                let asked = self.server.rekey(&mut || desk.random.next(), &mut self.out);
+                self.over |= asked.is_err();
+            }
             self.stop_heavy(&mut desk.random);
             self.say_ends(&mut desk.random);
             self.share(&mut desk.shares);
@@ -211,7 +215,8 @@ impl Peer {
     /// Answers whose time has come go into their channels' queues; of how many receives they are.
     pub(super) fn release(&mut self, now: Time) -> u64 {
         let (mut count, mut last) = (0, None);
-        while let Some((at, channel, bytes)) = self.channels.delayed.pop_front_if(|(at, ..)| *at <= now) {
+        while self.channels.delayed.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((at, channel, bytes)) = self.channels.delayed.pop_front() else { break };
             count += u64::from(last.replace(at) != Some(at));
             self.channels.queue(channel, |kept| {
                 kept.delayed_bytes -= bytes.len();

@@ -117,6 +117,21 @@ impl Server {
         self.connection.say(random, out, |channels, send| channels.exit(channel, exit, send))
     }
 
+    /// While `held`, the channel's peer gets no window back for what it sends, and so stops when it has
+    /// used up what it has; when it is let go again, `out` has what is owed to it.
+    ///
+    /// # Errors
+    /// See [`super::Client::end`].
+    pub fn hold(
+        &mut self,
+        channel: ChannelId,
+        held: bool,
+        random: Random<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        self.connection.say(random, out, |channels, send| channels.hold(channel, held, send))
+    }
+
     /// See [`super::Client::wants_rekey`].
     #[inline]
     pub fn wants_rekey(&self) -> bool {

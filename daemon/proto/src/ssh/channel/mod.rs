@@ -56,6 +56,8 @@ struct Channel {
     ended: bool,
     /// The peer sends no more data.
     peer_ended: bool,
+    /// The peer gets no window back for now.
+    held: bool,
     /// How the program ended was told.
     exited: bool,
     /// Not a forwarding: it has a program.
@@ -73,6 +75,7 @@ impl Channel {
             unanswered: 0,
             ended: false,
             peer_ended: false,
+            held: false,
             exited: false,
             is_session,
             state,
@@ -121,7 +124,7 @@ impl Channel {
         self.send(CHANNEL_CLOSE, send)
     }
 
-    /// Takes bytes off the peer's window, and gives them back when half of it is used up.
+    /// Takes bytes off the peer's window.
     #[inline]
     fn account(&mut self, bytes: usize, window: u32, send: Sender<'_>) -> Result<(), Fault> {
         if self.peer_ended {
@@ -132,8 +135,14 @@ impl Channel {
         }
         let left = self.receive_window.checked_sub(bytes as u32);
         self.receive_window = left.ok_or(Fault::SshProtocol("more data than the window allows"))?;
+        self.give_back(window, send)
+    }
+
+    /// Gives the peer its window back when half of it is used up.
+    #[inline]
+    fn give_back(&mut self, window: u32, send: Sender<'_>) -> Result<(), Fault> {
         let used = window - self.receive_window;
-        if used == 0 || used < window.div_ceil(2) || self.is_closing() {
+        if used == 0 || used < window.div_ceil(2) || self.held || self.peer_ended || self.is_closing() {
             return Ok(());
         }
         self.receive_window = window;
@@ -220,6 +229,14 @@ impl Channels {
             Some(channel) if !matches!(channel.state, State::Opening(_)) => Ok((id, channel)),
             _ => Err(Fault::SshProtocol("a message for a channel that is not there")),
         }
+    }
+
+    /// While it is held a channel's peer gets no window back; then it gets what is owed.
+    pub fn hold(&mut self, id: ChannelId, held: bool, send: Sender<'_>) -> Result<(), Fault> {
+        let window = self.window_bytes;
+        let Some(channel) = self.slot_mut(id) else { return Ok(()) };
+        channel.held = held;
+        channel.give_back(window, send)
     }
 
     /// Payload bytes that may go now.

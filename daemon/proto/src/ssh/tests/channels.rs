@@ -301,6 +301,22 @@ fn the_window_opens_again_when_half_of_it_is_used() {
 }
 
 #[test]
+fn a_window_that_is_held_opens_when_it_is_let_go() {
+    let (mut client, mut server) = pair(100);
+    let channel = client.open(cat());
+    settle(&mut client, &mut server);
+    server.act(|channels, send| channels.hold(0, true, send));
+    client.say(channel, &[1; 100]);
+    settle(&mut client, &mut server);
+    assert_eq!(client.channels.room(channel), 0, "it is used up");
+    server.act(|channels, send| channels.hold(0, false, send));
+    assert_eq!(server.sent, vec![message(CHANNEL_WINDOW_ADJUST, &[0, 100])]);
+    server.act(|channels, send| channels.hold(0, false, send));
+    settle(&mut client, &mut server);
+    assert_eq!(client.channels.room(channel), 100, "it got back once what it was owed");
+}
+
+#[test]
 fn a_window_of_one_byte_lets_one_through_at_a_time_and_of_none_nothing() {
     let (mut client, mut server) = pair(1);
     client.open(cat());
