@@ -16,6 +16,7 @@ use super::WINDOW_BYTES;
 /// Flags of an SSH sink (`--protocol ssh`).
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "With --protocol ssh")]
+#[group(id = "ssh")]
 pub struct Flags {
     /// Ask for new keys after so many bytes in either direction [default: 1 GiB].
     #[arg(long, value_name = "N")]
