@@ -1,10 +1,12 @@
 //! Every decoder with any input: bytes at random, and bytes that are nearly right. The rules are
 //! `scale_tests::decoders`; `tests/fuzz` holds a fuzzer to the same ones.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use scale_tests::decoders::{heads, terminal, tls, websocket, words};
+use scale_tests::decoders::{heads, ssh_keys, terminal, tls, websocket, words};
 
 fn cuts() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![0u8..8, any::<u8>()], 0..4)
@@ -210,6 +212,86 @@ fn word() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Files that ssh-keygen made.
+fn ssh_files() -> Vec<Vec<u8>> {
+    let folder = scale_tests::host::root().join("daemon/proto/fixtures/ssh");
+    let entries = std::fs::read_dir(folder).expect("fixtures").map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = entries.filter(|path| !path.ends_with("README.md")).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).expect("a fixture")).collect()
+}
+
+/// Key, type and base64 of those that are public keys or certificates.
+fn ssh_public() -> Vec<(String, Vec<u8>)> {
+    let files = ssh_files().into_iter().filter_map(|file| String::from_utf8(file).ok());
+    let of = |file: String| {
+        let mut words = file.split(' ');
+        let (name, base64) = (words.next()?, words.next()?);
+        let blob = STANDARD.decode(base64).ok()?;
+        Some((name.to_owned(), blob))
+    };
+    files.filter_map(of).collect()
+}
+
+/// What is put where into something, at most two bytes.
+fn slips(byte: impl Strategy<Value = u8>) -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    vec((any::<prop::sample::Index>(), byte), 0..3)
+}
+
+fn slipped(mut bytes: Vec<u8>, slips: &[(prop::sample::Index, u8)]) -> Vec<u8> {
+    for (at, byte) in slips {
+        let length = bytes.len().max(1);
+        if let Some(one) = bytes.get_mut(at.index(length)) {
+            *one = *byte;
+        }
+    }
+    bytes
+}
+
+/// A file of ssh-keygen's in which a little is wrong.
+fn ssh_file() -> impl Strategy<Value = Vec<u8>> {
+    let byte = select(b"AAAAQgwB09+/=\n\r ,*?!|@[]-:".to_vec());
+    (
+        select(ssh_files()),
+        slips(byte),
+        prop_oneof![9 => Just(None), 1 => any::<prop::sample::Index>().prop_map(Some)],
+    )
+        .prop_map(|(mut file, slips, end)| {
+            file.truncate(end.map_or(file.len(), |end| end.index(file.len())));
+            slipped(file, &slips)
+        })
+}
+
+/// A public key or a certificate in which a little is wrong.
+fn ssh_blob() -> impl Strategy<Value = (String, Vec<u8>)> {
+    (select(ssh_public()), slips(any::<u8>())).prop_map(|((name, blob), slips)| (name, slipped(blob, &slips)))
+}
+
+/// Lines of a known_hosts file.
+fn known_hosts() -> impl Strategy<Value = Vec<u8>> {
+    let marker = prop_oneof![4 => Just(""), 2 => Just("@cert-authority "), 1 => Just("@revoked "), 1 => Just("@other ")];
+    let names = select(vec![
+        "host.example",
+        "*",
+        "host.example,other.example",
+        "[host.example]:2222",
+        "*.example,!other.example",
+        "!host.example",
+        "[::1]:2222",
+        "|1|AAAAAAAAAAAAAAAAAAAAAAAAAAA=|AAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "|1||",
+        "",
+    ]);
+    let end = select(vec!["\n", " comment\r\n", "", "\n\n# comment\n"]);
+    vec((marker, names, ssh_blob(), end), 0..5).prop_map(|lines| {
+        let line = |(marker, names, (name, blob), end): (&str, &str, (String, Vec<u8>), &str)| {
+            let base64 = STANDARD.encode(blob);
+            format!("{marker}{names} {name} {base64}{end}")
+        };
+        lines.into_iter().map(line).collect::<String>().into_bytes()
+    })
+}
+
 proptest! {
     #[test]
     fn frames_mean_the_same_however_they_are_cut(
@@ -274,6 +356,23 @@ proptest! {
 proptest! {
     // Each makes keys: fewer of them.
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_file_of_keys_is_read_or_refused(file in prop_oneof![3 => ssh_file(), 1 => vec(any::<u8>(), 0..300)]) {
+        ssh_keys::check(&file);
+    }
+
+    #[test]
+    fn what_a_server_presents_is_a_key_or_refused((name, blob) in ssh_blob()) {
+        ssh_keys::check(&blob);
+        let base64 = STANDARD.encode(&blob);
+        ssh_keys::check(format!("{name} {base64} comment\n").as_bytes());
+    }
+
+    #[test]
+    fn known_hosts_believe_nobody_else(file in known_hosts()) {
+        ssh_keys::check(&file);
+    }
 
     #[test]
     fn garbage_is_no_handshake(

@@ -2,6 +2,7 @@
 //! `tests/decoders.rs` calls them with proptest's inputs, `tests/fuzz` with a fuzzer's.
 
 pub mod heads;
+pub mod ssh_keys;
 pub mod terminal;
 pub mod tls;
 pub mod websocket;

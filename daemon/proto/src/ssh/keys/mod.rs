@@ -10,6 +10,7 @@
 //!
 //! Elsewhere: what is signed (`transport`, `auth`), and where the files lie (`scaled`).
 
+mod accepted;
 mod certificate;
 mod host_keys;
 mod known_hosts;
@@ -22,12 +23,12 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, PRINCIPALS_MAX};
 pub use host_keys::HostKeys;
-pub use known_hosts::KnownHosts;
+pub use known_hosts::{HASHED_LINES_MAX, KNOWN_HOSTS_BYTES_MAX, KnownHosts};
 pub use private::PrivateKey;
 pub use public::{PublicKey, signature_algorithm};
-pub use secret::Secret;
+pub use secret::{SECRET_BYTES_MAX, Secret};
 
 /// Bytes of a private key's or a certificate's file.
 pub const KEY_FILE_BYTES_MAX: usize = 64 << 10;

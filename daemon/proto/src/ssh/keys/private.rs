@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::super::wire::Write;
-use super::public::{SCALAR_BYTES, signature_algorithm};
+use super::public::{SCALAR_BYTES, shown, signature_algorithm};
 use super::{KeyError, PublicKey, Secret, openssh, pem, rsa};
 use crate::Fault;
 
@@ -42,42 +42,29 @@ impl PrivateKey {
     /// What is wrong with it, and what to do.
     pub fn from_file(file: &[u8], passphrase: Option<&Secret>) -> Result<Self, KeyError> {
         let pem = pem::Pem::parse(file)?;
-        match pem.label {
-            "OPENSSH PRIVATE KEY" => openssh::private_key(&pem.bytes, passphrase),
-            "PRIVATE KEY" => Self::from_pkcs8(&pem.bytes),
-            "EC PRIVATE KEY" => {
-                EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, &pem.bytes)
-                    .ok()
-                    .and_then(|pair| Self::of(Pair::EcdsaP256(pair)))
-                    .ok_or_else(|| KeyError::malformed("the EC private key is not of the curve P-256 (nistp256), or damaged: use one of ssh-keygen -t ecdsa -b 256"))
-            }
-            "RSA PRIVATE KEY" => RsaKeyPair::from_der(&pem.bytes)
+        let der = pem.bytes.as_slice();
+        let pair = match pem.label {
+            "OPENSSH PRIVATE KEY" => return openssh::private_key(der, passphrase),
+            "PRIVATE KEY" => pkcs8(der),
+            "EC PRIVATE KEY" => EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
                 .ok()
-                .and_then(|pair| Self::of(Pair::Rsa(pair)))
-                .ok_or_else(|| KeyError::malformed("the RSA private key is damaged, or has not 2048 to 8192 bits: use one of ssh-keygen -t rsa -b 3072")),
-            "ENCRYPTED PRIVATE KEY" => Err(pem::encrypted()),
-            other => Err(KeyError::malformed(format!(
-                "the file holds `{}`, which is no private key that is read here: give the file that \
-                 ssh-keygen made, the one without .pub",
-                super::public::shown(other),
-            ))),
-        }
-    }
-
-    /// PKCS#8 (RFC 5958), of whichever kind it is.
-    fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
-            .map(Pair::Ed25519)
-            .or_else(|_| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map(Pair::EcdsaP256))
-            .or_else(|_| RsaKeyPair::from_pkcs8(der).map(Pair::Rsa))
-            .ok()
-            .and_then(Self::of)
-            .ok_or_else(|| {
-                KeyError::malformed(
-                    "the private key is neither ed25519, ECDSA P-256 nor RSA of 2048 to 8192 bits, or it is \
-                     damaged: use one of ssh-keygen -t ed25519",
-                )
-            })
+                .map(Pair::EcdsaP256),
+            "RSA PRIVATE KEY" => RsaKeyPair::from_der(der).ok().map(Pair::Rsa),
+            "ENCRYPTED PRIVATE KEY" => return Err(pem::encrypted()),
+            other => {
+                return Err(KeyError::malformed(format!(
+                    "the file holds `{}`, which is no private key that is read here: give the file that \
+                     ssh-keygen made, the one without .pub",
+                    shown(other),
+                )));
+            }
+        };
+        pair.and_then(Self::of).ok_or_else(|| {
+            KeyError::malformed(
+                "the private key is neither ed25519, ECDSA P-256 (nistp256) nor RSA of 2048 to 8192 bits, or it \
+                 is damaged: use one of ssh-keygen -t ed25519",
+            )
+        })
     }
 
     /// An ed25519 key from its seed (RFC 8032 §5.1.5).
@@ -148,4 +135,13 @@ impl PrivateKey {
         }
         Ok(signature)
     }
+}
+
+/// PKCS#8 (RFC 5958), of whichever kind it is.
+fn pkcs8(der: &[u8]) -> Option<Pair> {
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
+        .map(Pair::Ed25519)
+        .or_else(|_| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map(Pair::EcdsaP256))
+        .or_else(|_| RsaKeyPair::from_pkcs8(der).map(Pair::Rsa))
+        .ok()
 }

@@ -152,7 +152,7 @@ impl PublicKey {
         if by != algorithm || !self.algorithms().contains(&by) {
             return Err(Fault::SshHostKey(format!(
                 "a signature by {}, where one by {algorithm} of an {} key was agreed on",
-                by.escape_debug(),
+                shown(by),
                 self.type_name(),
             )));
         }

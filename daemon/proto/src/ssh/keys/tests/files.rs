@@ -1,34 +1,19 @@
 //! Private keys' files that ssh-keygen made, held against the public keys that it wrote beside them.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use super::*;
+use super::{blob, fixture};
 use crate::Fault;
-
-pub(super) const PASSPHRASE: &[u8] = b"correct-horse";
-
-macro_rules! fixture {
-    ($name:literal) => {
-        include_bytes!(concat!("../../../fixtures/ssh/", $name)).as_slice()
-    };
-}
-pub(super) use fixture;
-
-/// The blob in a `.pub` file's line.
-pub(super) fn blob(line: &[u8]) -> Vec<u8> {
-    let text = std::str::from_utf8(line).unwrap();
-    STANDARD.decode(text.split(' ').nth(1).unwrap()).unwrap()
-}
+use crate::ssh::keys::{KEY_FILE_BYTES_MAX, KeyError, PrivateKey, PublicKey, Secret, openssh, pem};
+use crate::ssh::wire::Write;
 
 fn passphrase() -> Secret {
-    Secret::new(PASSPHRASE.to_vec())
+    Secret::new(b"correct-horse".to_vec())
 }
 
-const PLAIN: [(&[u8], &[u8]); 9] = [
+const PLAIN: [(&[u8], &[u8]); 10] = [
     (fixture!("ed25519"), fixture!("ed25519.pub")),
     (fixture!("ecdsa"), fixture!("ecdsa.pub")),
     (fixture!("rsa2048"), fixture!("rsa2048.pub")),
+    (fixture!("ecdsa_short"), fixture!("ecdsa_short.pub")),
     (fixture!("rsa3072"), fixture!("rsa3072.pub")),
     (fixture!("rsa4096"), fixture!("rsa4096.pub")),
     (fixture!("ecdsa_PEM"), fixture!("ecdsa.pub")),
@@ -185,7 +170,6 @@ fn public_keys_of_other_kinds_are_refused() {
 
 #[test]
 fn an_rsa_signature_may_lack_its_leading_zeroes() {
-    use super::super::wire::Write;
     let key = PrivateKey::from_file(fixture!("rsa2048"), None).unwrap();
     // One in 256 begins with a zero.
     let (message, short) = (0u32..10_000)
@@ -230,4 +214,16 @@ fn a_key_is_printed_without_its_secret() {
         let (_, fingerprint) = printed.split_once(" SHA256:").unwrap();
         assert_eq!(fingerprint.len(), 43 + 1, "{printed}");
     }
+}
+
+/// A file can ask for any time; the rounds stand in clear in front of what is encrypted.
+#[test]
+fn a_passphrase_that_takes_too_long_to_hash_is_refused_at_once() {
+    let mut bytes = pem::Pem::parse(fixture!("ed25519_ctr")).unwrap().bytes;
+    let rounds = bytes.windows(4).position(|four| four == [0, 0, 0, 2]).unwrap();
+    bytes[rounds..rounds + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+    let error = openssh::private_key(&bytes, Some(&passphrase())).unwrap_err().to_string();
+    assert!(error.contains("4294967295 times") && error.contains("ssh-keygen -p -a 24"), "{error}");
+    bytes[rounds..rounds + 4].copy_from_slice(&0u32.to_be_bytes());
+    assert!(openssh::private_key(&bytes, Some(&passphrase())).is_err());
 }
