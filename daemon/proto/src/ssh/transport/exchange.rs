@@ -95,11 +95,16 @@ impl Ephemeral {
         Ok((Self { method, key, kem: None }, public))
     }
 
-    /// curve25519 with a private key that is known, to try what others have recorded.
+    /// With private keys that are known, to try what others have recorded: the curve's 32 bytes, and
+    /// behind them ML-KEM's where the method has one.
     #[cfg(test)]
-    pub(super) fn curve25519(private: &[u8; 32]) -> (Self, Vec<u8>) {
-        Self::agreement(Method::Curve25519, PrivateKey::from_private_key(&X25519, private).ok())
-            .expect("a key")
+    pub(super) fn known(method: Method, private: &[u8]) -> (Self, Vec<u8>) {
+        let (curve, kem) = private.split_at(32);
+        let on = if method == Method::NistP256 { &ECDH_P256 } else { &X25519 };
+        let (mut ephemeral, public) =
+            Self::agreement(method, PrivateKey::from_private_key(on, curve).ok()).expect("a key");
+        ephemeral.kem = DecapsulationKey::new(&ML_KEM_768, kem).ok();
+        (ephemeral, public)
     }
 
     /// What both share, from the server's answer.

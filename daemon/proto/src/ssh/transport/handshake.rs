@@ -117,6 +117,13 @@ impl Transport {
         Ok(())
     }
 
+    /// Begins with another KEXINIT than this side would send.
+    #[cfg(test)]
+    pub(super) fn begin_with(&mut self, ours: Vec<u8>, random: Random<'_>, out: &mut Vec<u8>) {
+        self.outgoing.append(&ours, random, out).expect("fresh keys");
+        self.exchange.get_or_insert_with(Exchange::new).ours = ours;
+    }
+
     /// The peer's KEXINIT: begins an exchange, or answers this side's, which may have crossed it.
     pub(super) fn on_kexinit(
         &mut self,
@@ -171,16 +178,18 @@ impl Transport {
         match (number, std::mem::replace(&mut exchange.stage, Stage::KexInit)) {
             (message::KEX_ECDH_INIT, Stage::Share { theirs, choice }) => {
                 let client_share = reader.string()?;
+                reader.end()?;
                 self.on_share(&theirs, &choice, client_share, random, out)
             }
             (message::KEX_ECDH_REPLY, Stage::Reply { theirs, choice, ephemeral, share }) => {
                 let (host_key, server_share, signature) =
                     (reader.string()?, reader.string()?, reader.string()?);
+                reader.end()?;
                 let shared = ephemeral.finish(server_share)?;
                 let hash = Transcript {
                     client_identification: identification::OURS,
                     server_identification: &self.peer_identification,
-                    client_kexinit: &self.ours(),
+                    client_kexinit: self.ours(),
                     server_kexinit: &theirs,
                     host_key,
                     client_share: &share,
@@ -223,7 +232,7 @@ impl Transport {
         let mut reply = vec![message::KEX_ECDH_REPLY];
         reply.put_string(key.public_blob());
         reply.put_string(&server_share);
-        reply.put_string(key.sign(choice.signature(), &hash)?);
+        reply.put_string(key.sign(choice.host_key, &hash).map_err(|fault| Fault::SshKex(fault.to_string()))?);
         self.outgoing.append(&reply, random, out)?;
         self.take_keys(choice, &shared, hash, random, out)
     }
@@ -242,8 +251,7 @@ impl Transport {
             return Err(Fault::SshKex(format!("the host key is no {}, which was chosen", choice.host_key)));
         }
         let key = host_keys.judge(host, *port, host_key, *unix_s)?;
-        key.verify(choice.signature(), hash, signature)
-            .map_err(|_| Fault::SshKex("the host key has not signed this exchange".to_owned()))
+        key.verify(choice.host_key, hash, signature).map_err(|fault| Fault::SshKex(fault.to_string()))
     }
 
     /// Sends NEWKEYS, and what waited for them.

@@ -6,7 +6,7 @@
 //!
 //! Holds always: from this side's KEXINIT to its NEWKEYS nothing of the layer above goes (RFC 4253 §7.1):
 //! what is given to `seal_payload` waits, at most [`WAITING_BYTES_MAX`]. A sequence number is used once
-//! under a key.
+//! under a key. This side asks for new keys only once the user is authenticated.
 //!
 //! Elsewhere: what payloads mean (`session`), whom to believe ([`super::keys`]), the bytes of an
 //! incomplete packet (the caller).
@@ -29,7 +29,7 @@ use handshake::Exchange;
 use identification::Greeting;
 use packet::{Incoming, Outgoing};
 
-use super::wire::{Reader, Write};
+use super::wire::{Reader, Write, words};
 use super::{ClientConfig, Negotiated, Random, ServerConfig, message};
 use crate::Fault;
 
@@ -120,7 +120,9 @@ pub struct Transport {
     server_sig_algs: Option<SignatureAlgorithms>,
     /// Until the first keys, and while they are exchanged again.
     exchange: Option<Box<Exchange>>,
-    /// A fault has ended it.
+    /// The user is, so that new keys may be asked for: OpenSSH's server takes no KEXINIT before.
+    authenticated: bool,
+    /// A fault or a DISCONNECT has ended it: nothing more is taken.
     over: bool,
 }
 
@@ -147,6 +149,7 @@ impl Transport {
             negotiated: None,
             server_sig_algs: None,
             exchange: Some(Exchange::new()),
+            authenticated: false,
             over: false,
         }
     }
@@ -177,10 +180,7 @@ impl Transport {
         if self.over {
             return Err(OVER);
         }
-        self.advance(input, random, out).inspect_err(|fault| {
-            self.say_why(fault, random, out);
-            self.over = true;
-        })
+        self.advance(input, random, out).inspect_err(|fault| self.say_why(fault, random, out))
     }
 
     #[inline]
@@ -195,7 +195,7 @@ impl Transport {
         }
         let mut consumed = 0;
         loop {
-            if self.wants_keys() {
+            if self.wants_rekey() {
                 self.begin(random, out)?;
             }
             let Some(opened) = self.incoming.open(&mut input[consumed..])? else {
@@ -219,11 +219,8 @@ impl Transport {
         Ok((consumed, Step::Identified))
     }
 
-    /// Whether it is time to begin an exchange.
-    #[inline]
-    pub fn wants_keys(&self) -> bool {
-        let bytes = self.side.bytes_before_rekey();
-        self.exchange.is_none() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
+    const fn may_rekey(&self) -> bool {
+        self.exchange.is_none() && self.authenticated
     }
 
     /// Takes the payload of one packet, by its number (RFC 4250 §4.1.1).
@@ -234,7 +231,10 @@ impl Transport {
             self.allows(number)?;
         }
         match number {
-            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. => return Ok(Taken::Above),
+            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. => {
+                self.authenticated |= number == message::USERAUTH_SUCCESS;
+                return Ok(Taken::Above);
+            }
             message::DISCONNECT => return Err(disconnected(payload)),
             message::IGNORE | message::DEBUG | message::UNIMPLEMENTED => {}
             message::EXT_INFO => {
@@ -261,11 +261,10 @@ impl Transport {
         let peer_exchanges = self.exchange.as_ref().is_some_and(|exchange| exchange.peer_exchanges());
         match number {
             message::DISCONNECT | message::KEXINIT | message::NEWKEYS | 30..=49 => Ok(()),
-            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | message::EXT_INFO | 50..
-                if first || peer_exchanges =>
-            {
+            message::SERVICE_REQUEST | message::SERVICE_ACCEPT | 50.. if first || peer_exchanges => {
                 Err(Fault::SshProtocol("a message that has to wait for new keys does not"))
             }
+            message::EXT_INFO if first => Err(Fault::SshProtocol("EXT_INFO comes before the first keys")),
             _ if first && self.strict => Err(Fault::SshProtocol(
                 "strict key exchange does not allow this message before the first keys",
             )),
@@ -273,19 +272,12 @@ impl Transport {
         }
     }
 
-    /// Says DISCONNECT for a fault, where the peer will understand it.
-    fn say_why(&mut self, fault: &Fault, random: Random<'_>, out: &mut Vec<u8>) {
-        let (code, description) = match fault {
-            Fault::SshDisconnected { .. } => return,
-            Fault::SshTampered => (message::MAC_ERROR, "a packet does not authenticate"),
-            Fault::SshKex(_) => (message::KEY_EXCHANGE_FAILED, "the key exchange failed"),
-            Fault::SshHostKey(_) => (message::HOST_KEY_NOT_VERIFIABLE, "the host key is not believed"),
-            Fault::SshProtocol(what) => (message::PROTOCOL_ERROR, *what),
-            _ => (message::PROTOCOL_ERROR, "protocol error"),
-        };
-        if !self.peer_identification.is_empty() {
+    /// Says DISCONNECT for a fault of the layer above; those of [`Self::next`] are told by themselves.
+    pub fn say_why(&mut self, fault: &Fault, random: Random<'_>, out: &mut Vec<u8>) {
+        match message::reason(fault) {
             // Keys that are used up cannot say even this.
-            let _ = self.disconnect(code, description, random, out);
+            Some((code, words)) => drop(self.disconnect(code, words, random, out)),
+            None => self.over = true,
         }
     }
 
@@ -300,9 +292,10 @@ impl Transport {
         random: Random<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        if self.wants_keys() {
+        if self.wants_rekey() {
             self.begin(random, out)?;
         }
+        self.authenticated |= payload.first() == Some(&message::USERAUTH_SUCCESS);
         match &mut self.exchange {
             Some(exchange) if !exchange.sealing_is_new => exchange.wait(payload),
             _ => self.outgoing.append(payload, random, out),
@@ -343,18 +336,27 @@ impl Transport {
         self.outgoing.append(&payload, random, out)
     }
 
-    /// Asks for new keys, where none are being exchanged.
+    /// Asks for new keys, where none are being exchanged; before USERAUTH_SUCCESS has gone it does nothing.
     ///
     /// # Errors
     /// See [`Self::seal_payload`].
     pub fn request_rekey(&mut self, random: Random<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        if self.exchange.is_none() { self.begin(random, out) } else { Ok(()) }
+        if self.may_rekey() { self.begin(random, out) } else { Ok(()) }
     }
 
-    /// Ends the connection: DISCONNECT with a reason of RFC 4253 §11.1.
+    /// Whether it is time for [`Self::request_rekey`]. [`Self::next`] and [`Self::seal_payload`] see to it by
+    /// themselves; who seals in place only asks.
+    #[inline]
+    pub fn wants_rekey(&self) -> bool {
+        let bytes = self.side.bytes_before_rekey();
+        self.may_rekey() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
+    }
+
+    /// Ends the connection: DISCONNECT with a reason of RFC 4253 §11.1, where it has not ended yet and the
+    /// peer has shown that it speaks SSH.
     ///
     /// # Errors
-    /// See [`Self::seal_payload`].
+    /// `SshProtocol` where the keys are used up.
     pub fn disconnect(
         &mut self,
         code: u32,
@@ -362,6 +364,9 @@ impl Transport {
         random: Random<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.over, true) || self.peer_identification.is_empty() {
+            return Ok(());
+        }
         let mut payload = vec![message::DISCONNECT];
         payload.put_uint32(code);
         payload.put_string(description);
@@ -402,8 +407,7 @@ fn disconnected(payload: &[u8]) -> Fault {
     let read = || {
         let mut reader = Reader::new(payload);
         reader.byte()?;
-        let (code, description) = (reader.uint32()?, reader.string()?);
-        let description = negotiate::excerpt(&String::from_utf8_lossy(description));
+        let (code, description) = (reader.uint32()?, words(reader.string()?));
         Ok(Fault::SshDisconnected { code, description })
     };
     read().unwrap_or_else(|fault| fault)

@@ -54,6 +54,12 @@ impl Outgoing {
         }
     }
 
+    /// As if `packets` had gone, the next with this number.
+    #[cfg(test)]
+    pub(super) fn set_used(&mut self, packets: u64, sequence: u32) {
+        (self.used.packets, self.sequence) = (packets, sequence);
+    }
+
     pub(super) fn wants_keys(&self, bytes_max: u64) -> bool {
         self.used.is_enough(bytes_max)
     }
@@ -148,6 +154,12 @@ impl Incoming {
 
     pub(super) fn wants_keys(&self, bytes_max: u64) -> bool {
         self.used.is_enough(bytes_max)
+    }
+
+    /// See [`Outgoing::set_used`].
+    #[cfg(test)]
+    pub(super) fn set_used(&mut self, packets: u64, sequence: u32) {
+        (self.used.packets, self.sequence) = (packets, sequence);
     }
 
     /// Whether the first keys are in use.
