@@ -1,7 +1,6 @@
 //! The command line's words, and the run that the flags of `start` make.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +9,8 @@ use scale_api::units::{Bytes, PerSecond, Rate, Span};
 
 use crate::client::Failure;
 use crate::coder::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
+use crate::files::{FILES_BYTES_MAX, hand_over, read};
+use crate::ssh::SshFlags;
 
 /// Drives `scaled`, a paced traffic generator.
 #[derive(Debug, Parser)]
@@ -146,24 +147,6 @@ words!(OffsetWord => spec::TickOffset { Spread, Aligned, Random });
 words!(ReconnectWord => spec::Reconnect { Never, Backoff, Client });
 words!(OpcodeWord => spec::Opcode { Binary, Text });
 
-/// Files of a run, all together: they travel in one request, and the daemon has its own limit.
-pub const FILES_BYTES_MAX: u64 = 30 << 20;
-
-/// Reads a file with the caller's own rights, and no more of it than `most` bytes.
-///
-/// # Errors
-/// It cannot be read, or is longer.
-pub fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
-    let wrong = |why: String| Failure::usage(format!("{word}: cannot read {}: {why}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let mut content = Vec::new();
-    file.take(most + 1).read_to_end(&mut content).map_err(|error| wrong(error.to_string()))?;
-    if content.len() as u64 > most {
-        return Err(wrong(format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))));
-    }
-    Ok(content)
-}
-
 /// The run of a file, and the folder from which it names others.
 fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
     let text = String::from_utf8(read(path, "--file", FILES_BYTES_MAX)?)
@@ -176,24 +159,8 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
-    read_files(spec.group.iter_mut(), folder)?;
+    hand_over(spec.group.iter_mut(), folder)?;
     Ok(spec)
-}
-
-/// Reads the files that groups name, from `folder`.
-///
-/// # Errors
-/// One cannot be read, or they are too long together.
-pub fn read_files<'a>(groups: impl Iterator<Item = &'a mut GroupSpec>, folder: &Path) -> Result<(), Failure> {
-    let mut room = FILES_BYTES_MAX;
-    for group in groups {
-        for (word, file) in group.files_mut() {
-            let content = read(&folder.join(&file.path), &format!("--{word}"), room)?;
-            room -= content.len() as u64;
-            file.content = Some(content);
-        }
-    }
-    Ok(())
 }
 
 /// The run that a file describes, its files read.
@@ -211,7 +178,7 @@ pub struct Start {
     /// Run file (TOML) instead of the flags below.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// ws://, wss:// or tcp:// URL, with ",weight" behind it where there are several.
+    /// ws://, wss://, tcp:// or ssh:// URL, with ",weight" behind it where there are several.
     #[arg(long, value_name = "URL[,WEIGHT]")]
     pub target: Vec<String>,
     /// Streams.
@@ -265,7 +232,7 @@ pub struct Start {
     /// Compare every echoed byte.
     #[arg(long)]
     pub verify: bool,
-    /// CSV file whose row n fills {column} in URL and headers of stream n.
+    /// CSV file whose row n fills {column} in URL, headers and SSH login of stream n.
     #[arg(long, value_name = "FILE.csv")]
     pub rows: Option<PathBuf>,
     /// Header of the upgrade, 'Name: value'; secrets go into --header-file.
@@ -310,6 +277,8 @@ pub struct Start {
     /// Receive buffer of each socket.
     #[arg(long)]
     pub rcvbuf: Option<Bytes>,
+    #[command(flatten)]
+    pub ssh: SshFlags,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -369,7 +338,7 @@ impl Start {
 
     fn group(&self) -> GroupSpec {
         let file = |path: &Option<PathBuf>| path.as_ref().map(File::new);
-        GroupSpec {
+        let mut group = GroupSpec {
             typed: None,
             name: spec::MAIN_GROUP.into(),
             target: self.target.clone(),
@@ -406,6 +375,9 @@ impl Start {
             sndbuf: self.sndbuf,
             rcvbuf: self.rcvbuf,
             stage: Vec::new(),
-        }
+            ..GroupSpec::default()
+        };
+        self.ssh.write_into(&mut group);
+        group
     }
 }

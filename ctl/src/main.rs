@@ -3,7 +3,9 @@
 mod client;
 mod coder;
 mod commands;
+mod files;
 mod render;
+mod ssh;
 
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;

@@ -1,4 +1,5 @@
-//! A target's URL: `ws://host[:port][/path][?query][,weight]`, likewise `wss` and `tcp`.
+//! A target's URL: `ws://host[:port][/path][?query][,weight]`, likewise `wss` and `tcp`, and
+//! `ssh://[user@]host[:port][/command][,weight]`.
 
 use std::fmt;
 
@@ -11,6 +12,8 @@ pub enum Scheme {
     Ws,
     /// Websocket over TLS.
     Wss,
+    /// A channel of an SSH connection.
+    Ssh,
 }
 
 impl Scheme {
@@ -20,6 +23,17 @@ impl Scheme {
             Self::Tcp => "tcp",
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Ssh => "ssh",
+        }
+    }
+
+    /// The port where none is given; raw TCP has none.
+    const fn port(self) -> Option<u16> {
+        match self {
+            Self::Tcp => None,
+            Self::Ws => Some(80),
+            Self::Wss => Some(443),
+            Self::Ssh => Some(22),
         }
     }
 }
@@ -29,11 +43,13 @@ impl Scheme {
 pub struct Target {
     /// What is spoken.
     pub scheme: Scheme,
+    /// Who logs in over SSH, percent-decoded.
+    pub user: Option<String>,
     /// A name or an address; IPv6 without brackets.
     pub host: String,
     /// The port, the scheme's own where none was given.
     pub port: u16,
-    /// Path and query; begins with `/`.
+    /// Path and query as they were given; begins with `/`.
     pub path: String,
     /// Its share of the streams against the other targets' (default 1).
     pub weight: u32,
@@ -71,16 +87,22 @@ impl Target {
                     "target `{text}`: for websockets write ws:// or wss:// instead of {scheme}://"
                 ));
             }
-            "ssh" => return Err(format!("target `{text}`: ssh is not built yet; there are ws, wss and tcp")),
+            "ssh" => Scheme::Ssh,
             other => {
-                return Err(format!("target `{text}`: unknown scheme `{other}`; there are ws, wss and tcp"));
+                return Err(format!(
+                    "target `{text}`: unknown scheme `{other}`; there are ws, wss, tcp and ssh"
+                ));
             }
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        if authority.contains('@') {
-            return Err(format!("target `{text}` has a user in it; give credentials with --header-file"));
-        }
+        let (user, authority) = match authority.rsplit_once('@') {
+            None => (None, authority),
+            Some((user, authority)) if scheme == Scheme::Ssh => (Some(ssh_user(text, user)?), authority),
+            Some(_) => {
+                return Err(format!("target `{text}` has a user in it; give credentials with --header-file"));
+            }
+        };
         if path.contains('#') {
             return Err(format!("target `{text}` has a fragment (#…), which is never sent; leave it out"));
         }
@@ -105,29 +127,46 @@ impl Target {
         if host.is_empty() || host.bytes().any(|byte| byte <= b' ') {
             return Err(format!("target `{text}` has no host"));
         }
-        let port = match (port, scheme) {
-            (Some(port), _) => port
+        let port = match port {
+            Some(port) => port
                 .parse::<u16>()
                 .ok()
                 .filter(|&number| number > 0 && !port.starts_with('+'))
                 .ok_or_else(|| format!("target `{text}`: `{port}` is no port; ports are 1 to 65535"))?,
-            (None, Scheme::Ws) => 80,
-            (None, Scheme::Wss) => 443,
-            (None, Scheme::Tcp) => return Err(format!("target `{text}` needs a port: tcp://host:port")),
+            None => scheme.port().ok_or_else(|| format!("target `{text}` needs a port: tcp://host:port"))?,
         };
+        if scheme == Scheme::Ssh && (path.contains('?') || decoded(path).is_none()) {
+            return Err(format!(
+                "target `{text}`: what follows the host is a command of UTF-8; write ? as %3F and % as %25, or give --ssh-command"
+            ));
+        }
         let path = match path.as_bytes().first() {
             None => "/".to_owned(),
             Some(b'/') => path.to_owned(),
             Some(_) => format!("/{path}"),
         };
-        Ok(Self { scheme, host: host.to_owned(), port, path, weight })
+        Ok(Self { scheme, user, host: host.to_owned(), port, path, weight })
+    }
+
+    /// What an `ssh://` target runs, percent-decoded; `None`: it does not say.
+    pub fn command(&self) -> Option<String> {
+        let path =
+            self.path.strip_prefix('/').filter(|path| self.scheme == Scheme::Ssh && !path.is_empty())?;
+        decoded(path)
+    }
+
+    /// The URL `text` with `user` in it, where it is one of `ssh://` that names nobody.
+    pub fn with_user(text: &str, user: &str) -> Option<String> {
+        Self::parse(text).ok().filter(|target| target.user.is_none())?;
+        let rest = text.strip_prefix("ssh://")?;
+        Some(format!("ssh://{}@{rest}", encoded(user)))
     }
 
     /// `host:port` with brackets around IPv6, as in a Host header; the scheme's own port left out.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match (self.scheme, self.port) {
-            (Scheme::Ws, 80) | (Scheme::Wss, 443) => host,
+            (scheme, port) if scheme.port() == Some(port) => host,
             (_, port) => format!("{host}:{port}"),
         }
     }
@@ -137,8 +176,67 @@ impl fmt::Display for Target {
     /// Without query and weight: fit for a report.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.split('?').next().unwrap_or("/");
-        write!(f, "{}://{}{path}", self.scheme.name(), self.authority())
+        let user = self.user.as_deref().map_or(String::new(), |user| encoded(user) + "@");
+        write!(f, "{}://{user}{}{path}", self.scheme.name(), self.authority())
     }
+}
+
+/// The user of the SSH target `text`; the words of a mistake repeat no password.
+fn ssh_user(text: &str, user: &str) -> Result<String, String> {
+    let place = text.rsplit_once('@').map_or("", |(_, place)| place);
+    if user.contains(':') {
+        return Err(format!(
+            "target ssh://…@{place} has a password in it; put it into a file and give --ssh-password-file FILE"
+        ));
+    }
+    decoded(user)
+        .filter(|user| !user.is_empty() && !user.contains(char::is_control))
+        .ok_or_else(|| format!("target ssh://…@{place}: before the @ stands a user's name, with % as %25"))
+}
+
+/// `text` with `%41` and the like replaced by what they mean; `None`: it is none, or no UTF-8, or has a NUL.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let (hex, behind) = rest.split_at_checked(2)?;
+        bytes.push(digit(hex[0])? << 4 | digit(hex[1])?);
+        rest = behind;
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+}
+
+/// A user's name as it stands in a URL; braces stay, for they are places of `--rows`.
+fn encoded(user: &str) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(user.len());
+    for byte in user.bytes() {
+        match byte {
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'{'
+            | b'}'
+            | b'+'
+            | b'$' => {
+                text.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -156,12 +254,45 @@ mod tests {
     }
 
     #[test]
+    fn an_ssh_target_names_a_user_and_a_command_or_neither() {
+        let target = Target::parse("ssh://ann%40lab@[::1]:2222/dd%20bs=1%2C2,5").unwrap();
+        assert_eq!(
+            (target.user.as_deref(), target.host.as_str(), target.port),
+            (Some("ann@lab"), "::1", 2222)
+        );
+        assert_eq!((target.command().as_deref(), target.weight), (Some("dd bs=1,2"), 5));
+        assert_eq!(target.to_string(), "ssh://ann%40lab@[::1]:2222/dd%20bs=1%2C2");
+        let bare = Target::parse("ssh://bastion.example.com/").unwrap();
+        assert_eq!((bare.user.as_deref(), bare.port, bare.command()), (None, 22, None));
+        assert_eq!(Target::parse("ssh://a").unwrap().to_string(), "ssh://a/");
+        assert_eq!(Target::parse("ws://a/x").unwrap().command(), None);
+        let with = |text: &str| Target::with_user(text, "ann@lab");
+        assert_eq!(with("ssh://[::1]:22/x,3").as_deref(), Some("ssh://ann%40lab@[::1]:22/x,3"));
+        assert_eq!((with("ssh://bob@a"), with("ws://a"), with("ssh://")), (None, None, None));
+        let row = Target::parse("ssh://{user}@{host}.example/").unwrap();
+        assert_eq!(row.to_string(), "ssh://{user}@{host}.example/");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
+        let error = Target::parse("ssh://ann:canary@a:22/").unwrap_err();
+        assert!(error.contains("--ssh-password-file") && error.contains("a:22"), "{error}");
+        assert!(!error.contains("canary") && !error.contains("ann"));
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         for (text, word) in [
             ("127.0.0.1:80", "no URL"),
             ("http://a", "ws://"),
             ("gopher://a", "unknown scheme"),
-            ("ssh://a", "not built"),
+            ("ssh://ann@", "no host"),
+            ("ssh://@a", "user's name"),
+            ("ssh://a%0A@a", "user's name"),
+            ("ssh://a/cat?x", "%3F"),
+            ("ssh://a/100%", "%25"),
+            ("ssh://a/%FF", "UTF-8"),
+            ("ssh://a/%00", "UTF-8"),
             ("tcp://a", "needs a port"),
             ("ws://", "no host"),
             ("ws://a:0", "no port"),

@@ -1,5 +1,5 @@
 //! Load as Coder's own traffic test makes it: what is typed into web terminals, or sent to a
-//! workspace's app.
+//! workspace's app or its SSH server.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::target::{Scheme, Target};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Typed {
-    /// Terminals or apps.
+    /// Terminals, apps or SSH sessions.
     pub kind: Kind,
     /// On whose timetable, and how it comes back.
     pub profile: Profile,
@@ -29,6 +29,8 @@ pub enum Kind {
     Terminal,
     /// A workspace's app: the pieces as they are.
     App,
+    /// A workspace's SSH server: lines as they are, to a command that gives them back; HUP ends it.
+    Ssh,
 }
 
 /// How a terminal is driven.
@@ -58,8 +60,20 @@ pub enum Form {
 /// What goes together with typed load, and what does not.
 pub(crate) fn check(group: &GroupSpec, error: &mut dyn FnMut(String)) {
     let Some(typed) = group.typed else { return };
-    if group.target.iter().any(|target| Target::parse(target).is_ok_and(|t| t.scheme == Scheme::Tcp)) {
-        error(format!("group `{}`: terminals and apps are websockets; the target is tcp://", group.name));
+    let of_ssh = typed.kind == Kind::Ssh;
+    let scheme = |target: &String| Target::parse(target).ok().map(|target| target.scheme);
+    match group.target.iter().find_map(scheme) {
+        Some(plain @ (Scheme::Tcp | Scheme::Ssh)) if !of_ssh => error(format!(
+            "group `{}`: terminals and apps are websockets; the target is {}://",
+            group.name,
+            plain.name()
+        )),
+        Some(other) if of_ssh && other != Scheme::Ssh => error(format!(
+            "group `{}`: sessions of SSH need a target of ssh://; it is {}://",
+            group.name,
+            other.name()
+        )),
+        _ => {}
     }
     if typed.kind == Kind::Terminal && group.traffic != Traffic::Echo {
         error(format!(
@@ -67,8 +81,17 @@ pub(crate) fn check(group: &GroupSpec, error: &mut dyn FnMut(String)) {
             group.name
         ));
     }
-    if typed.kind == Kind::App && typed.profile == Profile::Raw {
-        error(format!("group `{}`: profile raw is of terminals; an app echoes byte for byte", group.name));
+    if typed.kind != Kind::Terminal && typed.profile == Profile::Raw {
+        error(format!(
+            "group `{}`: profile raw is of terminals; apps and SSH sessions echo byte for byte",
+            group.name
+        ));
+    }
+    if of_ssh && (group.ssh_pty || group.ssh_shell || group.ssh_forward.is_some()) {
+        error(format!(
+            "group `{}`: Coder's own SSH traffic has a command and no terminal; leave out ssh_pty, ssh_shell and ssh_forward",
+            group.name
+        ));
     }
     let words = [
         (group.message_file.is_some(), "message-file"),
@@ -77,7 +100,10 @@ pub(crate) fn check(group: &GroupSpec, error: &mut dyn FnMut(String)) {
         (group.opcode == Opcode::Text, "opcode text"),
     ];
     for (_, word) in words.iter().filter(|(given, _)| *given) {
-        error(format!("group `{}`: {word} does not go with terminals and apps; leave it out", group.name));
+        error(format!(
+            "group `{}`: {word} does not go with terminals, apps and sessions; leave it out",
+            group.name
+        ));
     }
 }
 
@@ -96,5 +122,14 @@ mod tests {
         assert!(errors(|g| (g.typed, g.opcode) = (terminal, Opcode::Text)).contains("opcode text"));
         let app = Typed { kind: Kind::App, profile: Profile::Raw, ..Typed::default() };
         assert!(errors(|g| g.typed = Some(app)).contains("byte for byte"));
+        let ssh = Some(Typed { kind: Kind::Ssh, ..Typed::default() });
+        assert!(errors(|g| g.typed = ssh).contains("ssh://"));
+        let target = || vec!["ssh://coder@a".into()];
+        assert!(errors(|g| (g.typed, g.target) = (terminal, target())).contains("websockets"));
+        let terminal = errors(|g| {
+            (g.typed, g.target) = (ssh, target());
+            (g.ssh_pty, g.insecure_host_keys) = (true, true);
+        });
+        assert!(terminal.contains("no terminal"), "{terminal}");
     }
 }

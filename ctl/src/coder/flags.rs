@@ -14,7 +14,7 @@ use scale_api::units::Span;
 
 use super::parameters;
 use crate::client::Failure;
-use crate::commands::read;
+use crate::files::read;
 
 /// Which deployment, and how it is reached.
 #[derive(Debug, Args)]
@@ -249,7 +249,7 @@ impl Place {
         })?;
         let ca = match &self.ca {
             None => None,
-            Some(path) => Some(File { content: Some(read(path, "--ca", CA_BYTES_MAX)?), ..File::new(path) }),
+            Some(path) => Some(File::read(path, read(path, "--ca", CA_BYTES_MAX)?)),
         };
         let (insecure, pool_connections) = (self.insecure, self.pool_connections);
         Ok(Deployment { url, token: token()?, organization, ca, insecure, pool_connections })

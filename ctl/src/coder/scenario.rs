@@ -8,7 +8,8 @@ use scale_api::scenario::{CODER_SCENARIO, Scenario, ScenarioRequest};
 use super::flags::{Handling, Place};
 use super::{How, Word, begin_and_follow, look_time_max};
 use crate::client::{Client, Failure};
-use crate::commands::{Cli, FILES_BYTES_MAX, read, read_files};
+use crate::commands::Cli;
+use crate::files::{FILES_BYTES_MAX, hand_over, read};
 
 /// Makes workspaces, measures a quiet time, drives groups of traffic and cleans up, as one run of the daemon.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ impl ScenarioFlags {
             Scenario::from_toml(&text, &self.file.display().to_string()).map_err(Failure::usage)?;
         scenario.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        read_files(scenario.group.iter_mut().map(|group| &mut group.load), folder)?;
+        hand_over(scenario.group.iter_mut().map(|group| &mut group.load), folder)?;
         Ok(scenario)
     }
 }

@@ -216,6 +216,7 @@ impl State {
             cores: self.settings.cores.clone(),
             facts,
             seed: host::random_seed() >> 12,
+            unix_s: wall_seconds() as u64,
             files: host::nofile_limit(),
             direct_descriptors: rings && self.engine.features.direct_descriptors,
             has_address: host::has_address,

@@ -58,7 +58,7 @@ impl Payload {
     }
 
     /// What Coder's own traffic test types into web terminals ([`Route::Terminal`]) or sends to a
-    /// workspace's app; `echo` is what comes back of it.
+    /// workspace's app or over SSH; `echo` is what comes back of it.
     pub fn typed(seed: u64, form: Form, route: Route, echo: Echo) -> Self {
         let mut random = Random::new(seed);
         let text = Text::new(form, route, &mut || random.next());
@@ -158,6 +158,20 @@ impl Payload {
         &self.bytes[from..to]
     }
 
+    /// Writes the bytes of the message at `place`, of `bytes` bytes, from its byte `position` on.
+    #[inline]
+    pub fn write(&self, place: u32, bytes: u32, position: usize, out: &mut [u8]) {
+        if let Kind::Typed(text, _) = &self.kind {
+            return text.message(place, bytes).write_plain(position, out);
+        }
+        let mut written = 0;
+        while written < out.len() {
+            let piece = self.piece(place, position + written, out.len() - written);
+            out[written..written + piece.len()].copy_from_slice(piece);
+            written += piece.len();
+        }
+    }
+
     /// The pool itself and where `position` of the message at `place` lies in it: what is sent
     /// without a mask needs no copy.
     #[inline]
@@ -194,6 +208,52 @@ mod tests {
         assert!(Payload::text(3).bytes.is_ascii());
         assert_eq!(Payload::random(5).bytes, Payload::random(5).bytes);
         assert_ne!(Payload::random(5).bytes, Payload::random(6).bytes);
+    }
+
+    #[test]
+    fn a_copy_is_the_message_however_it_is_cut() {
+        let typed = |form, echo| Payload::typed(7, form, Route::App, echo);
+        let kinds = [
+            Payload::random(7),
+            Payload::fixed(b"hello"),
+            typed(Form::Line, Echo::Raw),
+            typed(Form::Comment, Echo::Cooked),
+            typed(Form::CommentLine, Echo::Raw),
+        ];
+        for payload in kinds {
+            for bytes in payload.message_bytes().map_or(vec![1, 2, 3000, 140_000], |bytes| vec![bytes]) {
+                let place = payload.place(&mut Random::new(u64::from(bytes)));
+                let mut whole = vec![0; bytes as usize];
+                payload.write(place, bytes, 0, &mut whole);
+                for cut in [0, bytes / 3, bytes - 1] {
+                    let mut part = vec![0; (bytes - cut) as usize];
+                    payload.write(place, bytes, cut as usize, &mut part);
+                    assert_eq!(part, whole[cut as usize..], "{bytes} from {cut}");
+                }
+                let echo_bytes = payload.echo_bytes(bytes);
+                if echo_bytes == bytes {
+                    assert!(
+                        payload.echoes((place, bytes, [0; 4]), 0, &whole),
+                        "{bytes} B come back as they went"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_comment_line_is_nothing_to_a_shell_and_a_terminal_echoes_it_with_cr_lf() {
+        let payload = Payload::typed(7, Form::CommentLine, Route::App, Echo::Cooked);
+        for bytes in [1, 2, 100, 5000] {
+            let mut line = vec![0; bytes as usize];
+            payload.write(8, bytes, 0, &mut line);
+            let (end, comment) = line.split_last().unwrap();
+            assert_eq!((*end, comment.first().copied().unwrap_or(b'#')), (b'\n', b'#'));
+            assert!(comment.iter().skip(1).all(u8::is_ascii_alphanumeric));
+            let echo = [comment, b"\r\n"].concat();
+            assert_eq!(payload.echo_bytes(bytes) as usize, echo.len());
+            assert!(payload.echoes((8, payload.echo_bytes(bytes), [0; 4]), 0, &echo));
+        }
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub struct Ssh {
 impl Ssh {
     /// New keys are asked for after an hour (RFC 4253 §9).
     pub const REKEY_NS: u64 = 3_600_000_000_000;
-    /// The most streams of one connection.
-    pub const CHANNELS_MAX: u32 = 1000;
+    /// A channel's window: bytes that a server may send before it has to wait for us.
+    pub const WINDOW_BYTES: u32 = 1 << 20;
 }
 
 /// Whom a row's streams log in to, as whom, and for what.

@@ -8,11 +8,12 @@ use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
 use super::plan::{Host, PORT_FIRST, Plan};
-use crate::load::Traffic;
+use crate::load::{Group, Traffic};
 
-/// Resident memory of a plain stream, and what TLS adds, at most, in bytes.
+/// Resident memory of a plain stream, and what TLS adds, and a connection of SSH, at most, in bytes.
 const STREAM_BYTES: u64 = 1536;
 const TLS_BYTES: u64 = 24 << 10;
+const SSH_BYTES: u64 = 12 << 10;
 /// CPU time that no host gets below for a message and for each byte of it, and what was measured
 /// (docs/measuring.md), both ways together, kernel included. In µs.
 const LEAST_US: (f64, f64) = (2.0, 0.000_05);
@@ -43,29 +44,57 @@ pub fn sentence(entry: &DoctorEntry) -> String {
 
 /// Memory that sockets and streams of `plan` may take, in bytes.
 pub fn memory_bytes(plan: &Plan) -> u64 {
-    let group = |group: &crate::load::Group| {
+    let group = |group: &Group| {
         let tls = group.pattern.iter().any(|&row| plan.endpoints[row as usize].protocol.is_tls());
         // The kernel doubles what it is asked for (socket(7)).
         let buffers = 2 * u64::from(group.send_buffer_bytes.unwrap_or(0))
             + 2 * u64::from(group.receive_buffer_bytes.unwrap_or(0));
-        (STREAM_BYTES + if tls { TLS_BYTES } else { 0 } + buffers) * u64::from(group.conns_max())
+        let connection = buffers + if group.ssh.is_some() { SSH_BYTES } else { 0 };
+        let stream = STREAM_BYTES + if tls { TLS_BYTES } else { 0 };
+        stream * u64::from(group.conns_max()) + connection * connections(plan, group)
     };
     plan.groups.iter().map(group).sum()
+}
+
+/// Connections of a group at its most: as many as streams, or fewer where channels share them.
+pub fn connections(plan: &Plan, group: &Group) -> u64 {
+    (0..group.pattern.len()).map(|position| connections_at(plan, group, position)).sum()
+}
+
+/// Connections to the row at `position` of the group's pattern.
+fn connections_at(plan: &Plan, group: &Group, position: usize) -> u64 {
+    let (streams, length) = (u64::from(group.conns_max()), group.pattern.len() as u64);
+    let channels = group.ssh.as_ref().map_or(1, |ssh| u64::from(ssh.channels_per_connection));
+    if channels == 1 {
+        return streams.saturating_sub(position as u64).div_ceil(length);
+    }
+    // Each worker has connections of its own, each of one row. A row that stands in the pattern more
+    // than once is counted where it stands first.
+    let row = group.pattern[position];
+    if group.pattern[..position].contains(&row) {
+        return 0;
+    }
+    let workers = plan.cores.len() as u64;
+    let mut own = vec![0u64; plan.cores.len()];
+    for number in 0..streams {
+        own[(number % workers) as usize] +=
+            u64::from(group.endpoint(group.first_stream + number as u32) == row);
+    }
+    own.into_iter().map(|streams| streams.div_ceil(channels)).sum()
 }
 
 /// Source ports needed towards the busiest destination.
 pub fn source_ports(plan: &Plan) -> u64 {
     let mut per_destination: BTreeMap<SocketAddr, u64> = BTreeMap::new();
     for group in plan.groups.iter() {
-        let conns = u64::from(group.conns_max());
         for (position, &row) in group.pattern.iter().enumerate() {
             let addresses = &plan.addresses[plan.endpoints[row as usize].addresses as usize];
-            let streams = conns.saturating_sub(position as u64).div_ceil(group.pattern.len() as u64);
+            let connections = connections_at(plan, group, position);
             for address in addresses {
                 let same = |source: &&IpAddr| source.is_ipv6() == address.is_ipv6();
                 let sources = group.sources.iter().filter(same).count().max(1) as u64;
                 *per_destination.entry(*address).or_default() +=
-                    streams.div_ceil(addresses.len() as u64 * sources);
+                    connections.div_ceil(addresses.len() as u64 * sources);
             }
         }
     }
@@ -190,10 +219,11 @@ fn files(plan: &Plan, host: &Host) -> DoctorEntry {
     let ordinary = host.files.saturating_sub(FILES_OWN);
     // Each ring has a table of its own; what does not fit into it takes ordinary descriptors.
     let room = ordinary + if host.direct_descriptors { host.files * host.cores.len() as u64 } else { 0 };
+    let sockets = plan.groups.iter().map(|group| connections(plan, group)).sum();
     entry(
         "plan: open files",
-        failing(plan.streams_max > room),
-        format!("{} sockets, there is room for {}", thousands(plan.streams_max), thousands(room)),
+        failing(sockets > room),
+        format!("{} sockets, there is room for {}", thousands(sockets), thousands(room)),
         "RLIMIT_NOFILE",
         "raise LimitNOFILE in the unit, or `ulimit -n` before the daemon starts",
     )

@@ -1,6 +1,7 @@
 //! What a run will do: a [`Spec`] and a host become a [`Plan`], everything checked, so that
 //! workers can trust every field.
 
+mod ssh;
 mod tables;
 
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub struct Host {
     pub facts: Facts,
     /// A seed where none was asked for.
     pub seed: u64,
+    /// Now, in seconds since 1970, for certificates.
+    pub unix_s: u64,
     /// RLIMIT_NOFILE.
     pub files: u64,
     /// Whether sockets fit into the rings' own tables.
@@ -160,6 +163,16 @@ impl Plan {
                 ));
             }
         }
+        let shared = self.groups.iter().filter_map(|group| Some((group, group.ssh.as_ref()?)));
+        let shared = shared.filter(|(_, ssh)| ssh.channels_per_connection > 1);
+        summary.lines.extend(shared.map(|(group, ssh)| {
+            format!(
+                "{}: {} connections of at most {} channels each",
+                group.name,
+                thousands(fit::connections(self, group)),
+                ssh.channels_per_connection
+            )
+        }));
         summary.streams_per_core = (0..workers)
             .map(|worker| {
                 self.groups.iter().map(|g| u64::from(Group::share(g.conns_max(), worker, workers))).sum()

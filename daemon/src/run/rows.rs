@@ -1,8 +1,9 @@
-//! `--rows`: what row n of a table puts into the URL and the headers of stream n.
+//! `--rows`: what row n of a table puts into the URL, the headers and the login of stream n.
 
 use std::collections::BTreeSet;
 
 use scale_api::http::Problem;
+use scale_api::spec::{fill, places};
 
 use super::plan::invalid;
 use crate::load::Endpoint;
@@ -45,34 +46,22 @@ impl Rows {
 pub struct Words<'a>(Option<&'a Rows>);
 
 impl<'a> Words<'a> {
-    /// For `texts`, in whose hosts and paths nothing may be left that looks like a column and is none.
+    /// For texts that are to be filled; in `strict` ones nothing may be left that looks like a column
+    /// and is none.
     ///
     /// # Errors
-    /// A host or path names no column, or a column is named nowhere.
-    pub fn new(rows: Option<&'a Rows>, texts: &[Endpoint]) -> Result<Self, Problem> {
+    /// A strict one names no column, or no column is named anywhere.
+    pub fn new(rows: Option<&'a Rows>, strict: &[&str], loose: &[&str]) -> Result<Self, Problem> {
         let columns = rows.map_or(&[][..], |rows| &rows.columns);
         let known = |name: &str| name == "n" || columns.iter().any(|column| column == name);
         let there = || [&["n".to_owned()], columns].concat().join("}, {");
-        for endpoint in texts {
-            let mut named = places(&endpoint.host).chain(places(&endpoint.path));
-            if let Some(name) = named.find(|name| !known(name)) {
-                return Err(invalid(format!(
-                    "{{{name}}} in a target is no column of --rows; there are {{{}}}",
-                    there()
-                )));
-            }
+        if let Some(name) = strict.iter().flat_map(|text| places(text)).find(|name| !known(name)) {
+            return Err(invalid(format!("{{{name}}} is no column of --rows; there are {{{}}}", there())));
         }
-        let named = |name: &str| {
-            texts.iter().any(|text| {
-                [&text.host, &text.path, &text.headers]
-                    .into_iter()
-                    .flat_map(|text| places(text))
-                    .any(|it| it == name)
-            })
-        };
-        if !columns.is_empty() && !columns.iter().any(|column| named(column)) {
+        let mut named = strict.iter().chain(loose).flat_map(|text| places(text));
+        if !columns.is_empty() && !named.any(|name| columns.iter().any(|column| column == name)) {
             return Err(invalid(format!(
-                "no target and no header names a column of --rows; write {{{}}} where its value belongs",
+                "nothing names a column of --rows; write {{{}}} where its value belongs: in a target, a header or an SSH login",
                 columns[0]
             )));
         }
@@ -84,30 +73,13 @@ impl<'a> Words<'a> {
     /// # Errors
     /// A value would end the line or the header.
     pub fn fill(&self, text: &str, number: u64) -> Result<String, Problem> {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        // One pass: what a value says is never read as a place again.
-        while let Some(at) = rest.find('{') {
-            let (before, behind) = rest.split_at(at);
-            filled += before;
-            let value =
-                behind[1..].split_once('}').and_then(|(name, rest)| Some((self.value(name, number)?, rest)));
-            match value {
-                // A line's end in a value would be the next header (RFC 9112 §11.1).
-                Some((value, _)) if !scale_proto::http::header_is_valid("X", &value) => {
-                    return Err(invalid("a value of --rows has a control character in it"));
-                }
-                Some((value, behind)) => {
-                    filled += &value;
-                    rest = behind;
-                }
-                None => {
-                    filled.push('{');
-                    rest = &behind[1..];
-                }
+        fill(text, |name| match self.value(name, number) {
+            // A line's end in a value would be the next header (RFC 9112 §11.1).
+            Some(value) if !scale_proto::http::header_is_valid("X", &value) => {
+                Err(invalid("a value of --rows has a control character in it"))
             }
-        }
-        Ok(filled + rest)
+            value => Ok(value),
+        })
     }
 
     fn value(&self, name: &str, number: u64) -> Option<String> {
@@ -118,9 +90,4 @@ impl<'a> Words<'a> {
         let column = columns.iter().position(|column| column == name)?;
         rows[(number % rows.len() as u64) as usize].get(column).cloned()
     }
-}
-
-/// The words between braces in `text`.
-fn places(text: &str) -> impl Iterator<Item = &str> {
-    text.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
 }

@@ -9,6 +9,7 @@
 
 pub mod class;
 pub mod flow;
+pub mod link;
 pub mod lost;
 pub mod meter;
 pub mod stack;

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use scale_proto::coder::{self, Alignment, Marker, State, Text};
+use scale_proto::ssh::ChannelId;
 use scale_proto::tls::Tls;
 use scale_proto::{Fault, http, ws};
 use scale_ring::{Kept, Ring, SendBuffer, Socket, Time};
@@ -134,6 +135,14 @@ pub struct Connection {
     pub message: Option<Outgoing>,
     /// Another connection is to follow (churn).
     pub reopen: bool,
+    /// SSH: its link, or [`Self::NO_LINK`].
+    pub link: u32,
+    /// SSH: its channel, while it has one.
+    pub channel: Option<ChannelId>,
+    /// SSH: how its program ended, once that was said.
+    pub exit: Option<Class>,
+    /// SSH: its program ends at a key, whose echo is nobody's.
+    pub typed_goodbye: bool,
     protocol: Protocol,
     /// Boxed: a plain stream has none.
     tls: Option<Box<Tls>>,
@@ -187,6 +196,9 @@ impl Connection {
     /// Longest websocket message that is accepted from a peer: an echo is never longer than ours.
     pub const RECEIVED_MESSAGE_MAX: u64 = 1 << 32;
 
+    /// Not on a link.
+    pub const NO_LINK: u32 = u32::MAX;
+
     /// A connection about to connect.
     pub const fn new(
         socket: Socket,
@@ -218,6 +230,10 @@ impl Connection {
             waiting: None,
             message: None,
             reopen: false,
+            link: Self::NO_LINK,
+            channel: None,
+            exit: None,
+            typed_goodbye: false,
             protocol,
             tls: None,
             carry: Vec::new(),
@@ -413,7 +429,7 @@ impl Connection {
         /// Once in so many messages a buffer is filled anew, from another place.
         const USES: u64 = 64;
         debug_assert!(self.message.is_none());
-        if self.protocol == Protocol::Tcp {
+        if matches!(self.protocol, Protocol::Tcp | Protocol::Ssh) {
             let (place, mask) = (payload.place(random), [0; 4]);
             self.message = Some(Outgoing { place, bytes, position: 0, mask, plain: true, first: false });
             return (place, mask);
@@ -439,7 +455,8 @@ impl Connection {
     /// Starts a connection's first message, of `bytes` bytes. There must be none under way.
     pub fn begin_first(&mut self, bytes: u32, random: &mut Random) {
         debug_assert!(self.message.is_none());
-        let mask = if self.protocol == Protocol::Tcp { [0; 4] } else { random.mask() };
+        let mask =
+            if matches!(self.protocol, Protocol::Tcp | Protocol::Ssh) { [0; 4] } else { random.mask() };
         self.message = Some(Outgoing { place: 0, bytes, position: 0, mask, plain: false, first: true });
     }
 

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
 
-use crate::load::{Group, Reconnect, Terminal};
+use crate::load::{Group, Protocol, Reconnect, Terminal};
 use crate::stream::class::Class;
 use crate::stream::flow::{NO_CONNECTION, Standing, Stream};
+use crate::stream::link::LinkPhase;
 use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
@@ -21,6 +22,8 @@ const BACKOFF_NS: u64 = 500_000_000;
 const BACKOFF_MAX_NS: u64 = 30_000_000_000;
 /// Where as many connects are under way as may be, a retry looks again after this.
 const ROOM_WAIT_NS: u64 = 10_000_000;
+/// Attempts that follow one that an SSH server dropped before its banner.
+const DROPS_MAX: u32 = 6;
 /// What eager clients wait at first.
 const CLIENT_NS: u64 = 1_000_000_000;
 
@@ -115,6 +118,9 @@ impl<R: Ring> Worker<R> {
         let first = if addresses == 0 { 0 } else { (flow.number + flow.attempts) % addresses };
         self.groups[usize::from(flow.group)].connecting += 1;
         self.stand(stream, Standing::Connecting);
+        if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
+            return self.ride(stream, row, first, now, deadline);
+        }
         self.try_address(stream, row, first, 0, now, deadline);
     }
 
@@ -128,28 +134,43 @@ impl<R: Ring> Worker<R> {
         let protocol = endpoint.protocol;
         match self.open(stream, to) {
             Ok((socket, lease)) => {
-                self.generation = (self.generation + 1) & Token::GENERATION_MASK;
-                let mut connection =
-                    Connection::new(socket, self.generation, stream, row, protocol, began, deadline);
+                let index = self.new_connection(socket, stream, row, protocol, began, deadline);
+                let connection = self.connection(index);
                 connection.lease = lease;
                 connection.address = address;
                 connection.addresses_tried = tried + 1;
-                let index = self.free.pop().unwrap_or_else(|| {
-                    self.connections.push(None);
-                    (self.connections.len() - 1) as u32
-                });
-                let generation = connection.generation;
-                self.connections[index as usize] = Some(Box::new(connection));
-                self.streams[stream as usize].connection = index;
-                self.ring.connect(socket, to, Token::new(kind::CONNECT, generation, index));
-                self.deadlines.push(Reverse((deadline, Deadline::Phase(index, generation))));
+                let token = Token::new(kind::CONNECT, connection.generation, index);
+                self.ring.connect(socket, to, token);
             }
             Err(errno) => self.attempt_failed(stream, Class::from(errno), began),
         }
     }
 
+    /// The slab index of a stream's new connection, which has until `deadline` to open.
+    pub(super) fn new_connection(
+        &mut self,
+        socket: scale_ring::Socket,
+        stream: u32,
+        row: u32,
+        protocol: Protocol,
+        began: Time,
+        deadline: Time,
+    ) -> u32 {
+        self.generation = (self.generation + 1) & Token::GENERATION_MASK;
+        let generation = self.generation;
+        let connection = Connection::new(socket, generation, stream, row, protocol, began, deadline);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            (self.connections.len() - 1) as u32
+        });
+        self.connections[index as usize] = Some(Box::new(connection));
+        self.streams[stream as usize].connection = index;
+        self.deadlines.push(Reverse((deadline, Deadline::Phase(index, generation))));
+        index
+    }
+
     /// A socket bound to a source port of ours.
-    fn open(
+    pub(super) fn open(
         &mut self,
         stream: u32,
         to: SocketAddr,
@@ -199,18 +220,30 @@ impl<R: Ring> Worker<R> {
         let (tried, began, deadline) = (connection.addresses_tried, connection.began, connection.deadline);
         self.end(index, false);
         self.streams[stream as usize].connection = NO_CONNECTION;
+        match self.next_address(row, (address, tried), errno, now < deadline) {
+            Some(next) => self.try_address(stream, row, next, tried, began, deadline),
+            None => self.attempt_failed(stream, Class::from(errno), now),
+        }
+    }
+
+    /// The address of the row to try after `address` failed as the attempt's `tried`th; `None`: no more.
+    pub(super) fn next_address(
+        &mut self,
+        row: u32,
+        (address, tried): (u32, u32),
+        errno: Errno,
+        in_time: bool,
+    ) -> Option<u32> {
         let siblings =
             self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
         // A port in TIME_WAIT towards this address is no fault of the target's: another port.
         let taken =
             matches!(errno, Errno::AddressNotAvailable | Errno::AddressInUse) && tried < PORTS_TRIED_MAX;
-        if now < deadline && (tried < siblings || taken) {
-            let next = if taken { address } else { (address + 1) % siblings };
-            self.ports_in_use += u64::from(taken);
-            self.try_address(stream, row, next, tried, began, deadline);
-        } else {
-            self.attempt_failed(stream, Class::from(errno), now);
+        if !in_time || (tried >= siblings && !taken) {
+            return None;
         }
+        self.ports_in_use += u64::from(taken);
+        Some(if taken { address } else { (address + 1) % siblings })
     }
 
     /// An attempt came to nothing; its connection, if there was one, has ended.
@@ -241,7 +274,10 @@ impl<R: Ring> Worker<R> {
         }
         flow.attempts += 1;
         let power = (flow.attempts - 1).min(16);
+        // A server that is too busy to greet is one to come back to, whatever follows a loss.
+        let dropped = flow.failure == Some(Class::DroppedBeforeBanner) && flow.attempts <= DROPS_MAX;
         let delay = match self.share.groups[usize::from(flow.group)].reconnect {
+            Reconnect::Never if dropped => self.random.below((BACKOFF_NS << power).min(BACKOFF_MAX_NS)),
             Reconnect::Never => return self.stand(stream, Standing::Failed),
             Reconnect::Backoff => self.random.below((BACKOFF_NS << power).min(BACKOFF_MAX_NS)),
             Reconnect::Client => (CLIENT_NS << power).min(BACKOFF_MAX_NS),
@@ -274,7 +310,7 @@ impl<R: Ring> Worker<R> {
         }
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
-        if spec.reconnect == Reconnect::Backoff {
+        if spec.reconnect != Reconnect::Client {
             if now < timeline.reconnect_next {
                 self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
                 return;
@@ -390,6 +426,9 @@ impl<R: Ring> Worker<R> {
     /// Close, the answer to one. Where a send is under way, that comes first.
     fn leave(&mut self, index: u32, now: Time) {
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
+        if connection.link != Connection::NO_LINK {
+            return self.end(index, false);
+        }
         if connection.broken || (connection.sending && !connection.has_farewell()) {
             return self.end(index, false);
         }
@@ -414,6 +453,13 @@ impl<R: Ring> Worker<R> {
         let Self { connections, random, streams, share, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let stream = connection.stream;
+        if connection.link != Connection::NO_LINK {
+            connection.phase = Phase::Closing;
+            self.missed_waiting(index);
+            self.stand(stream, Standing::Closing);
+            self.deadline(index, now.plus_ns(INTERRUPT_WAIT_NS));
+            return self.close_channel(index);
+        }
         let handshake = connection.has_closing_handshake();
         let group = &share.groups[usize::from(streams[stream as usize].group)];
         let goodbye = group.terminal.and_then(Terminal::goodbye);
@@ -464,6 +510,9 @@ impl<R: Ring> Worker<R> {
     /// The socket goes back to the ring; the slot is free when the ring says so.
     pub(super) fn end(&mut self, index: u32, abort: bool) {
         let connection = self.connection(index);
+        if connection.link != Connection::NO_LINK {
+            return self.end_path(index, abort);
+        }
         connection.phase = Phase::Ended;
         let (socket, token) = (connection.socket, Token::new(kind::CLOSE, connection.generation, index));
         if abort {
@@ -562,6 +611,11 @@ impl<R: Ring> Worker<R> {
         let groups = self.share.groups.clone();
         for (index, group) in groups.iter().enumerate() {
             self.groups[index].stop(group, now);
+        }
+        for link in 0..self.links.len() as u32 {
+            if self.links[link as usize].as_ref().is_some_and(|of_it| of_it.phase != LinkPhase::Ended) {
+                self.end_link(link, true);
+            }
         }
         for index in 0..self.connections.len() as u32 {
             let Some(connection) = &self.connections[index as usize] else { continue };

@@ -3,19 +3,131 @@
 use scale_proto::coder;
 use scale_ring::{Completion, Errno, Outcome, ReceivedBytes, Ring, Time, Token};
 
-use crate::load::Traffic;
+use crate::load::{Group, Traffic};
 use crate::stream::class::Class;
-use crate::stream::flow::Echo;
-use crate::stream::meter::Figure;
+use crate::stream::flow::{Echo, Stream};
+use crate::stream::meter::{Figure, Meter};
 use crate::stream::stack::{ClosedBy, Phase};
-use crate::stream::unanswered::Message;
+use crate::stream::unanswered::{Message, Pool};
 
+use super::link::LINK;
 use super::share::GroupPhase;
+use super::timeline::Timeline;
 use super::turn::{Worker, kind};
+
+/// Payload that has come in: counted, and matched with what was sent.
+pub(super) struct Arrival<'a> {
+    /// Whose it is.
+    pub flow: &'a mut Stream,
+    pub timeline: &'a Timeline,
+    pub group: &'a Group,
+    pub meter: &'a mut Meter,
+    pub pool: &'a mut Pool,
+    /// Where it is counted, as far as it belongs to no message.
+    pub cell_now: usize,
+    /// When its connection was opened.
+    pub opened_at: Time,
+    /// The stream is a web terminal.
+    pub terminal: bool,
+    /// What comes now is what its program says at its end.
+    pub leaving: bool,
+    /// When it came.
+    pub done: Time,
+    /// It is a screen drawn anew.
+    pub redrawn: bool,
+}
+
+impl Arrival<'_> {
+    #[inline]
+    pub fn take(&mut self, mut received: &[u8]) {
+        let Self {
+            flow,
+            timeline,
+            group,
+            meter,
+            pool,
+            cell_now,
+            opened_at,
+            terminal,
+            leaving,
+            done,
+            redrawn,
+        } = self;
+        let (cell_now, opened_at, terminal, done) = (*cell_now, *opened_at, *terminal, *done);
+        if *leaving && flow.unanswered.is_empty() {
+            return;
+        }
+        flow.received += received.len() as u64;
+        if !flow.answered && !terminal {
+            flow.answered = true;
+            let from = if flow.first_sent == Time::NEVER { opened_at } else { flow.first_sent };
+            meter.record(cell_now, Figure::FirstByte, done.ns_since(from));
+        }
+        match group.traffic {
+            Traffic::Receive => {
+                let counters = meter.counters(cell_now);
+                counters.payload_received += received.len() as u64;
+                if timeline.is_steady(done) {
+                    flow.bytes += received.len() as u64;
+                }
+            }
+            Traffic::Discard => {
+                let counters = meter.counters(cell_now);
+                counters.payload_received += received.len() as u64;
+                counters.unexpected_bytes += received.len() as u64;
+            }
+            Traffic::Echo => {
+                let received_all = received;
+                while !received.is_empty() {
+                    let (echo, rest) =
+                        flow.echo(received, &group.payload, group.first_message.as_ref(), group.verify, pool);
+                    received = rest;
+                    match echo {
+                        Echo::Part { due, bytes } => {
+                            let cell = timeline.cell(due, flow.target);
+                            meter.counters(cell).payload_received += u64::from(bytes);
+                            if timeline.is_steady(due) {
+                                flow.bytes += u64::from(bytes);
+                            }
+                        }
+                        Echo::Whole { message, bytes, same } => {
+                            let cell = timeline.cell(message.due, flow.target);
+                            let counters = meter.counters(cell);
+                            counters.payload_received += u64::from(bytes);
+                            counters.messages_echoed += 1;
+                            counters.verify_failures += u64::from(!same);
+                            *redrawn |= terminal && !same && coder::is_redraw(received_all);
+                            let steady = timeline.is_steady(message.due);
+                            if steady {
+                                flow.bytes += u64::from(bytes);
+                            }
+                            if !flow.response_invalid && message.place != Message::FIRST {
+                                let response = done.ns_since(message.due);
+                                meter.record(cell, Figure::Service, done.ns_since(message.sent));
+                                meter.record(cell, Figure::Response, response);
+                                if steady {
+                                    flow.responses.record(response);
+                                }
+                            }
+                        }
+                        Echo::Unexpected { bytes } => {
+                            let counters = meter.counters(cell_now);
+                            counters.payload_received += bytes as u64;
+                            counters.unexpected_bytes += bytes as u64;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 
 impl<R: Ring> Worker<R> {
     /// One completion, drained at `done`.
     pub(super) fn complete(&mut self, completion: Completion, done: Time) {
+        if completion.token.index() & LINK != 0 {
+            return self.complete_link(completion, done);
+        }
         let Completion { token, outcome } = completion;
         let index = token.index();
         let live = self.live(index, token.generation());
@@ -120,80 +232,22 @@ impl<R: Ring> Worker<R> {
         let terminal = group.terminal.is_some();
         // What a terminal says to Ctrl-C is no echo of a message.
         let leaving = terminal && connection.phase == Phase::Closing;
-        let mut redrawn = false;
-        let mut payload = |mut received: &[u8]| {
-            if leaving && flow.unanswered.is_empty() {
-                return;
-            }
-            flow.received += received.len() as u64;
-            if !flow.answered && !terminal {
-                flow.answered = true;
-                let from = if flow.first_sent == Time::NEVER { opened_at } else { flow.first_sent };
-                meter.record(cell_now, Figure::FirstByte, done.ns_since(from));
-            }
-            match group.traffic {
-                Traffic::Receive => {
-                    let counters = meter.counters(cell_now);
-                    counters.payload_received += received.len() as u64;
-                    if timeline.is_steady(done) {
-                        flow.bytes += received.len() as u64;
-                    }
-                }
-                Traffic::Discard => {
-                    let counters = meter.counters(cell_now);
-                    counters.payload_received += received.len() as u64;
-                    counters.unexpected_bytes += received.len() as u64;
-                }
-                Traffic::Echo => {
-                    let received_all = received;
-                    while !received.is_empty() {
-                        let (echo, rest) = flow.echo(
-                            received,
-                            &group.payload,
-                            group.first_message.as_ref(),
-                            group.verify,
-                            pool,
-                        );
-                        received = rest;
-                        match echo {
-                            Echo::Part { due, bytes } => {
-                                let cell = timeline.cell(due, flow.target);
-                                meter.counters(cell).payload_received += u64::from(bytes);
-                                if timeline.is_steady(due) {
-                                    flow.bytes += u64::from(bytes);
-                                }
-                            }
-                            Echo::Whole { message, bytes, same } => {
-                                let cell = timeline.cell(message.due, flow.target);
-                                let counters = meter.counters(cell);
-                                counters.payload_received += u64::from(bytes);
-                                counters.messages_echoed += 1;
-                                counters.verify_failures += u64::from(!same);
-                                redrawn |= terminal && !same && coder::is_redraw(received_all);
-                                let steady = timeline.is_steady(message.due);
-                                if steady {
-                                    flow.bytes += u64::from(bytes);
-                                }
-                                if !flow.response_invalid && message.place != Message::FIRST {
-                                    let response = done.ns_since(message.due);
-                                    meter.record(cell, Figure::Service, done.ns_since(message.sent));
-                                    meter.record(cell, Figure::Response, response);
-                                    if steady {
-                                        flow.responses.record(response);
-                                    }
-                                }
-                            }
-                            Echo::Unexpected { bytes } => {
-                                let counters = meter.counters(cell_now);
-                                counters.payload_received += bytes as u64;
-                                counters.unexpected_bytes += bytes as u64;
-                            }
-                        }
-                    }
-                }
-            }
+        let mut arrival = Arrival {
+            flow,
+            timeline,
+            group,
+            meter,
+            pool,
+            cell_now,
+            opened_at,
+            terminal,
+            leaving,
+            done,
+            redrawn: false,
         };
+        let mut payload = |received: &[u8]| arrival.take(received);
         let progress = connection.receive(ring.received(&bytes), random, &mut payload);
+        let redrawn = arrival.redrawn;
         ring.release(bytes);
         connection.receiving = more;
         if !more {
@@ -257,7 +311,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// In the drain, a stream whose last answer has come closes.
-    fn close_if_drained(&mut self, index: u32, now: Time) {
+    pub(super) fn close_if_drained(&mut self, index: u32, now: Time) {
         let connection = self.connections[index as usize].as_ref().expect("a live connection");
         let stream = connection.stream;
         if connection.phase != Phase::Open {

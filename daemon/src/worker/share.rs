@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hdrhistogram::Histogram;
+use scale_proto::ssh::Negotiated;
 use scale_ring::{RingCounters, Time};
 
 use crate::load::{Endpoint, Group, MessageSize};
@@ -124,6 +125,8 @@ pub struct Snapshot {
     pub groups: Vec<GroupGauges>,
     /// Versions of the servers that it met, by group.
     pub versions: Vec<Versions>,
+    /// What SSH servers and this worker settled on, with the connections so far.
+    pub negotiated: Vec<(Negotiated, u64)>,
     /// CPU time of the thread since its start, ns.
     pub cpu_ns: u64,
     /// Lengths of turns, wait excluded, in µs.

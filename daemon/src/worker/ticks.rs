@@ -7,6 +7,7 @@ use scale_ring::{Ring, Time, Token};
 use crate::load::Traffic;
 use crate::stream::flow::Standing;
 use crate::stream::meter::Figure;
+use crate::stream::stack::Connection;
 use crate::stream::unanswered::Message;
 
 use super::turn::{Deadline, SEND_BATCH, SENDS_MAX, Worker, kind};
@@ -100,14 +101,16 @@ impl<R: Ring> Worker<R> {
             return;
         }
         let bytes = self.groups[group].message.at(point);
-        let free = self.connection(connection).is_free();
+        let free = self.is_free(connection);
         let flow = &mut self.streams[stream as usize];
         let spec = &self.share.groups[group];
-        let echo = spec.traffic == Traffic::Echo;
+        let (echo, late_tick) = (spec.traffic == Traffic::Echo, spec.late_tick);
         if free && (!echo || flow.unanswered.has_room(&self.pool)) {
             self.send(connection, newest, stamp, bytes);
+        } else if !free && self.connection(connection).link != Connection::NO_LINK {
+            self.wait_for_link(connection, stream, newest);
         } else if !free
-            && (spec.late_tick
+            && (late_tick
                 || (!self.connection(connection).sending_message
                     && self.connection(connection).message.is_none()))
         {
@@ -117,6 +120,21 @@ impl<R: Ring> Worker<R> {
             }
         } else {
             self.missed(stream, newest);
+        }
+    }
+
+    /// The link sends, exchanges keys, or the channel's window is closed: one tick waits, however long,
+    /// and those after it are missed.
+    fn wait_for_link(&mut self, index: u32, stream: u32, due: Time) {
+        let connection = self.connection(index);
+        if connection.waiting.is_some() || connection.message.is_some() {
+            return self.missed(stream, due);
+        }
+        connection.waiting = Some(due);
+        let link = connection.link;
+        let queue = &mut self.link(link).queue;
+        if !queue.contains(&index) {
+            queue.push(index);
         }
     }
 
@@ -141,23 +159,38 @@ impl<R: Ring> Worker<R> {
 
     /// The tick that waited, if any, goes now that the connection is free.
     pub(super) fn send_waiting(&mut self, index: u32, now: Time) {
+        if self.begin_waiting(index, now) {
+            self.push_out(index);
+        }
+    }
+
+    /// The tick that waited becomes a message; false: there was none, or it is missed.
+    pub(super) fn begin_waiting(&mut self, index: u32, now: Time) -> bool {
         let connection = self.connection(index);
-        let stream = connection.stream;
-        let Some(due) = connection.waiting.take() else { return };
+        let (stream, linked) = (connection.stream, connection.link != Connection::NO_LINK);
+        let Some(due) = connection.waiting.take() else { return false };
         let flow = &self.streams[stream as usize];
         let timeline = &self.groups[usize::from(flow.group)];
         let spec = &self.share.groups[usize::from(flow.group)];
-        if (now.ns_since(due) >= timeline.tick_ns && !spec.late_tick)
+        if (now.ns_since(due) >= timeline.tick_ns && !spec.late_tick && !linked)
             || (spec.traffic == Traffic::Echo && !flow.unanswered.has_room(&self.pool))
         {
-            return self.missed(stream, due);
+            self.missed(stream, due);
+            return false;
         }
         let bytes = timeline.message.at(flow.point.saturating_sub(1));
-        self.send(index, due, now, bytes);
+        self.begin_message(index, due, now, bytes);
+        true
     }
 
     /// Hands the message due at `due` to the socket.
     fn send(&mut self, index: u32, due: Time, stamp: Time, bytes: u32) {
+        self.begin_message(index, due, stamp, bytes);
+        self.push_out(index);
+    }
+
+    /// The message due at `due` goes next.
+    fn begin_message(&mut self, index: u32, due: Time, stamp: Time, bytes: u32) {
         let Self { connections, streams, groups, share, meter, random, pool, ring, .. } = self;
         let connection = connections[index as usize].as_mut().expect("an open stream has one");
         let flow = &mut streams[connection.stream as usize];
@@ -180,7 +213,6 @@ impl<R: Ring> Worker<R> {
         counters.ticks_sent += 1;
         counters.messages_sent += 1;
         counters.payload_sent += u64::from(bytes);
-        self.push_out(index);
     }
 
     /// Sends what the group wants said first on a new connection.
@@ -206,7 +238,12 @@ impl<R: Ring> Worker<R> {
 
     /// [`Self::push_out`] unless a send is under way.
     pub(super) fn push_out_if_free(&mut self, index: u32) {
-        if !self.connection(index).sending {
+        let connection = self.connection(index);
+        if connection.link != Connection::NO_LINK {
+            let link = connection.link;
+            self.link(link).queue.push(index);
+            self.push_link_if_free(link);
+        } else if !connection.sending {
             self.push_out(index);
         }
     }
@@ -216,6 +253,11 @@ impl<R: Ring> Worker<R> {
     pub(super) fn push_out(&mut self, index: u32) {
         let Self { connections, streams, groups, share, meter, ring, deadlines, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
+        if connection.link != Connection::NO_LINK {
+            let link = connection.link;
+            self.link(link).queue.push(index);
+            return self.push_link(link);
+        }
         let flow = &streams[connection.stream as usize];
         let group = &share.groups[usize::from(flow.group)];
         let of_message = connection.message.is_some();

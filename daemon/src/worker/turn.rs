@@ -12,21 +12,24 @@
 //! Elsewhere: what is due (`load`), what the bytes mean (`stream::stack`), syscalls (`scale-ring`).
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
 use hdrhistogram::Histogram;
+use scale_proto::ssh::Negotiated;
 use scale_ring::{Completion, Ring, Time};
 
 use crate::load::Random;
 use crate::stream::flow::{Standing, Stream};
+use crate::stream::link::Link;
 use crate::stream::meter::Meter;
 use crate::stream::stack::{Connection, Phase};
 use crate::stream::unanswered::Pool;
 use crate::stream::versions::Versions;
 
 use super::inbox::Inbox;
+use super::link::{Happened, LINK};
 use super::ports::Ports;
 use super::share::{ADDRESSES_MAX, Command, GroupGauges, GroupPhase, Share, Snapshot, StreamResult};
 use super::timeline::{Step, Timeline};
@@ -78,6 +81,8 @@ pub(super) enum Deadline {
     Phase(u32, u32),
     /// Another attempt for a stream.
     Retry(u32),
+    /// Something about a link: index and generation.
+    Link(u32, u32),
 }
 
 /// One worker.
@@ -89,6 +94,16 @@ pub struct Worker<R> {
     pub(super) streams: Vec<Stream>,
     pub(super) connections: Vec<Option<Box<Connection>>>,
     pub(super) free: Vec<u32>,
+    pub(super) links: Vec<Option<Box<Link>>>,
+    pub(super) links_free: Vec<u32>,
+    /// By group and row: the link that was made last, where streams share them.
+    pub(super) newest_links: HashMap<(u8, u32), u32>,
+    /// Connections on links that have ended in this turn.
+    pub(super) retired: Vec<u32>,
+    /// What the input under way has brought.
+    pub(super) happened: Vec<Happened>,
+    /// What SSH servers and we settled on, and how often.
+    pub(super) negotiated: Vec<(Negotiated, u64)>,
     pub(super) generation: u32,
     pub(super) groups: Vec<Timeline>,
     pub(super) wheel: Wheel,
@@ -105,7 +120,7 @@ pub struct Worker<R> {
     completions: Vec<Completion>,
     pub(super) fired: Vec<(u32, Time)>,
     turns: Histogram<u64>,
-    woke: Time,
+    pub(super) woke: Time,
     second: u64,
     sends_left: bool,
     finished: bool,
@@ -129,6 +144,12 @@ impl<R: Ring> Worker<R> {
             streams: Vec::with_capacity(share.streams_max),
             connections: Vec::with_capacity(share.streams_max),
             free: Vec::new(),
+            links: Vec::new(),
+            links_free: Vec::new(),
+            newest_links: HashMap::new(),
+            retired: Vec::new(),
+            happened: Vec::new(),
+            negotiated: Vec::new(),
             generation: 0,
             groups,
             wheel: Wheel::new(now, share.streams_max),
@@ -187,6 +208,7 @@ impl<R: Ring> Worker<R> {
         self.steps(now, false);
         self.sends_left = !self.send_due(now);
         self.steps(now, true);
+        self.reap();
         self.hand_over(now);
         if self.is_done() {
             self.finished = true;
@@ -253,6 +275,11 @@ impl<R: Ring> Worker<R> {
     /// A connection and its stream have been idle for a tick: their memory is far away. Asked for
     /// a batch at once, it comes while the first of them are being worked on.
     fn prefetch(&self, batch: &[Completion]) {
+        for completion in batch {
+            if completion.token.index() & LINK != 0 {
+                self.prefetch_link(completion.token.index() & !LINK);
+            }
+        }
         let connection =
             |completion: &Completion| self.connections.get(completion.token.index() as usize)?.as_deref();
         for connection in batch.iter().filter_map(connection) {
@@ -276,6 +303,7 @@ impl<R: Ring> Worker<R> {
                     }
                 }
                 Deadline::Retry(stream) => self.retry(stream, now),
+                Deadline::Link(link, generation) => self.link_expired(link, generation, now),
             }
         }
     }
@@ -325,6 +353,7 @@ impl<R: Ring> Worker<R> {
     fn is_done(&self) -> bool {
         self.groups.iter().all(|group| group.phase == GroupPhase::Done)
             && self.free.len() == self.connections.len()
+            && self.links_free.len() == self.links.len()
     }
 
     fn hand_over(&mut self, now: Time) {
@@ -358,6 +387,7 @@ impl<R: Ring> Worker<R> {
             cells: self.meter.hand_over(),
             groups: self.groups.iter().map(|timeline| gauges(timeline, now)).collect(),
             versions: self.versions.clone(),
+            negotiated: self.negotiated.clone(),
             cpu_ns: self.ring.thread_cpu_ns(),
             turns: std::mem::replace(&mut self.turns, Self::turns()),
             ring: self.ring.counters(),

@@ -91,6 +91,7 @@ fn check_spec(spec: &Spec) {
         cores: vec![0, 1],
         facts: Facts::default(),
         seed: 1,
+        unix_s: 1_800_000_000,
         files: 20_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),

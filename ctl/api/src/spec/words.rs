@@ -59,6 +59,9 @@ impl Spec {
             if group.stage.is_empty() {
                 group.duration.get_or_insert(Duration::For(DEFAULT_DURATION));
             }
+            if group.is_ssh() {
+                group.channels_per_connection.get_or_insert(1);
+            }
             group.start.get_or_insert_default();
             group.concurrency.get_or_insert(0);
             group.warm_up.get_or_insert(DEFAULT_WARM_UP);
@@ -72,8 +75,10 @@ impl Spec {
 impl GroupSpec {
     /// What goes into the upgrade, and to the socket.
     pub(super) fn check_words(&self, error: &mut dyn FnMut(String)) {
-        let tcp = |target: &String| target.starts_with("tcp://");
-        if !self.target.is_empty() && self.target.iter().all(tcp) {
+        let plain =
+            ["tcp://", "ssh://"].into_iter().find(|plain| self.target.iter().any(|it| it.starts_with(plain)));
+        let websocket = |target: &String| target.starts_with("ws://") || target.starts_with("wss://");
+        if let Some(plain) = plain.filter(|_| !self.target.iter().any(websocket)) {
             let words = [
                 ("--header", !self.header.is_empty()),
                 ("--header-file", self.header_file.is_some()),
@@ -82,7 +87,7 @@ impl GroupSpec {
             ];
             for (word, _) in words.iter().filter(|(_, given)| *given) {
                 error(format!(
-                    "{word} belongs to websockets and tcp:// has none; leave it out, or write ws://"
+                    "{word} belongs to websockets and {plain} has none; leave it out, or write ws://"
                 ));
             }
         }

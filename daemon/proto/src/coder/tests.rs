@@ -24,7 +24,7 @@ fn route() -> impl Strategy<Value = Route> {
 }
 
 fn form() -> impl Strategy<Value = Form> {
-    prop::sample::select(vec![Form::Line, Form::Comment])
+    prop::sample::select(vec![Form::Line, Form::Comment, Form::CommentLine])
 }
 
 /// A message's bytes, spelled out.
@@ -49,7 +49,7 @@ fn the_alphabets_are_the_originals() {
     let symbols = Form::Line.alphabet();
     assert_eq!((symbols.len(), symbols[0], symbols[1], symbols[94]), (95, b'\t', b' ', b'}'));
     assert!(symbols[1..].windows(2).all(|two| two[1] == two[0] + 1));
-    assert_eq!(Form::Comment.alphabet().len(), 62);
+    assert_eq!((Form::Comment.alphabet().len(), Form::CommentLine.alphabet().len()), (62, 62));
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub enum Form {
     Line,
     /// `#` and then letters and digits; it has no end, and a shell takes it for a comment.
     Comment,
+    /// A `Comment` with LF at the end, for a shell that has no terminal to keep the line for it. A message of one
+    /// byte is the LF.
+    CommentLine,
 }
 
 impl Form {
@@ -45,8 +48,24 @@ impl Form {
     pub const fn alphabet(self) -> &'static [u8] {
         match self {
             Self::Line => &Self::SYMBOLS,
-            Self::Comment => &Self::ALPHANUMERICS,
+            Self::Comment | Self::CommentLine => &Self::ALPHANUMERICS,
         }
+    }
+
+    /// Whether the first of `bytes` bytes is `#`.
+    #[inline]
+    const fn has_hash(self, bytes: u32) -> bool {
+        match self {
+            Self::Line => false,
+            Self::Comment => true,
+            Self::CommentLine => bytes > 1,
+        }
+    }
+
+    /// Whether the last byte is LF.
+    #[inline]
+    const fn has_end(self) -> bool {
+        matches!(self, Self::Line | Self::CommentLine)
     }
 }
 
@@ -55,7 +74,7 @@ impl Form {
 pub enum Route {
     /// To a web terminal: each piece is a JSON object.
     Terminal,
-    /// To a workspace's app: each piece is what it is. Its echo is [`Echo::Raw`].
+    /// To a workspace's app, or over SSH: each piece is what it is.
     App,
 }
 
@@ -228,22 +247,48 @@ impl<'a> Message<'a> {
         (0..self.pieces()).fold(0, |at, n| at + self.write_frame(n, random(), &mut out[at..]))
     }
 
+    /// Writes the message's own bytes, from its byte `position` on, to the whole of `out`. Panics where
+    /// the message is shorter.
+    pub fn write_plain(self, position: usize, out: &mut [u8]) {
+        let end = position + out.len();
+        assert!(end <= self.bytes as usize, "byte {end} of {}", self.bytes);
+        let mut written = 0;
+        while written < out.len() {
+            let from = (self.place as usize + position + written) & (Text::POOL_BYTES - 1);
+            let some = (out.len() - written).min(Text::POOL_BYTES - from);
+            out[written..written + some].copy_from_slice(&self.text.plain[from..from + some]);
+            written += some;
+        }
+        if let (0, true, Some(first)) = (position, self.text.form.has_hash(self.bytes), out.first_mut()) {
+            *first = b'#';
+        }
+        if end == self.bytes as usize
+            && self.text.form.has_end()
+            && let Some(last) = out.last_mut()
+        {
+            *last = b'\n';
+        }
+    }
+
     #[inline]
     fn piece(self, n: u32) -> Piece<'a> {
         assert!(n < self.pieces(), "piece {n} of {}", self.pieces());
         let text = self.text;
         let (first, last) = (n == 0, n + 1 == self.pieces());
-        let (head, tail): (&[u8], &[u8]) = match (text.route, text.form) {
-            (Route::Terminal, Form::Line) if last => (HEAD, b"\\n\"}\n"),
-            (Route::Terminal, Form::Comment) if first => (b"{\"data\":\"#", TAIL),
-            (Route::Terminal, _) => (HEAD, TAIL),
-            (Route::App, Form::Line) if last => (b"", b"\n"),
-            (Route::App, Form::Comment) if first => (b"#", b""),
-            (Route::App, _) => (b"", b""),
+        let (hash, end) = (first && text.form.has_hash(self.bytes), last && text.form.has_end());
+        let (head, tail): (&[u8], &[u8]) = match (text.route, hash, end) {
+            (Route::Terminal, false, false) => (HEAD, TAIL),
+            (Route::Terminal, false, true) => (HEAD, b"\\n\"}\n"),
+            (Route::Terminal, true, false) => (b"{\"data\":\"#", TAIL),
+            (Route::Terminal, true, true) => (b"{\"data\":\"#", b"\\n\"}\n"),
+            (Route::App, false, false) => (b"", b""),
+            (Route::App, false, true) => (b"", b"\n"),
+            (Route::App, true, false) => (b"#", b""),
+            (Route::App, true, true) => (b"#", b"\n"),
         };
         let from = (self.place as usize + n as usize * PIECE_BYTES_MAX) & (Text::POOL_BYTES - 1);
-        let to = from + self.piece_bytes(n) - usize::from(last && text.form == Form::Line);
-        let from = from + usize::from(first && text.form == Form::Comment);
+        let to = from + self.piece_bytes(n) - usize::from(end);
+        let from = from + usize::from(hash);
         let symbols = &text.escaped[text.escaped_at(from)..text.escaped_at(to)];
         Piece { head, symbols, tail }
     }
@@ -269,7 +314,7 @@ impl<'a> Message<'a> {
     pub fn echo_at(self, echo: Echo, position: u32) -> Option<u8> {
         let Some(behind) = position.checked_sub(self.symbols_end()) else {
             let at = (self.place as usize + position as usize) & (Text::POOL_BYTES - 1);
-            let hash = self.text.form == Form::Comment && position == 0;
+            let hash = position == 0 && self.text.form.has_hash(self.bytes);
             return Some(if hash { b'#' } else { self.text.plain[at] });
         };
         self.echo_tail(echo).get(behind as usize).copied()
@@ -278,24 +323,21 @@ impl<'a> Message<'a> {
     /// Where its symbols end, in the message as in its echo.
     #[inline]
     const fn symbols_end(self) -> u32 {
-        match self.text.form {
-            Form::Line => self.bytes - 1,
-            Form::Comment => self.bytes,
-        }
+        self.bytes - self.text.form.has_end() as u32
     }
 
     #[inline]
     const fn echo_tail(self, echo: Echo) -> &'static [u8] {
-        match (self.text.form, echo) {
-            (Form::Line, Echo::Cooked) => b"\r\n",
-            (Form::Line, Echo::Raw) => b"\n",
-            (Form::Comment, _) => b"",
+        match (self.text.form.has_end(), echo) {
+            (true, Echo::Cooked) => b"\r\n",
+            (true, Echo::Raw) => b"\n",
+            (false, _) => b"",
         }
     }
 
     #[inline]
     fn symbols_are(self, mut position: usize, mut received: &[u8]) -> bool {
-        if self.text.form == Form::Comment && position == 0 {
+        if position == 0 && self.text.form.has_hash(self.bytes) {
             let Some((&first, rest)) = received.split_first() else { return true };
             if first != b'#' {
                 return false;

@@ -213,9 +213,8 @@ impl Traffic<'_> {
             rows.push('\n');
         }
         let token = if tokens.is_some() { "{token}" } else { self.client.token().expose() };
-        let file = |name: &str, text: String| File { content: Some(text.into_bytes()), ..File::new(name) };
-        group.rows = Some(file("workspaces", rows));
-        group.header_file = Some(file("token", format!("Coder-Session-Token: {token}\n")));
+        group.rows = Some(File::read("workspaces", rows));
+        group.header_file = Some(File::read("token", format!("Coder-Session-Token: {token}\n")));
         let target = match &app_host {
             Some(parent) => format!("{scheme}://{{host}}{parent}/"),
             None => format!("{scheme}://{place}/{{path}}"),

@@ -14,10 +14,11 @@ use scale_proto::coder::{Echo, Form, Route};
 use scale_proto::tls::ClientSettings;
 use scale_proto::ws::Opcode;
 
+use super::ssh::{self, Sessions};
 use super::{Host, Resolve, invalid};
 use crate::load::endpoint::TlsName;
 use crate::load::{
-    Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, Terminal, TickOffset, Traffic,
+    Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Ssh, Stage, Terminal, TickOffset, Traffic,
 };
 use crate::run::rows::{Rows, Words};
 use crate::run::targets::Targets;
@@ -64,11 +65,20 @@ impl Tables {
         let most = group.stage.iter().filter_map(|stage| stage.conns).max().unwrap_or(0) as u32;
         let first_stream = spec.first_stream.unwrap_or(0);
         let sources = sources(&group.source)?;
-        let (names, pattern) =
-            self.endpoints(group, (conns.max(most), first_stream), &sources, targets, resolve)?;
+        let stages = stages(group, conns, tick_ns, message);
+        let message_max =
+            stages.iter().map(|stage| stage.message).max_by_key(|size| size.max()).unwrap_or(message);
+        let mut sessions = group.is_ssh().then(|| Sessions::new(group, message_max)).transpose()?;
+        let (names, pattern) = self.endpoints(
+            (group, sessions.as_mut()),
+            (conns.max(most), first_stream),
+            &sources,
+            targets,
+            resolve,
+        )?;
         let text = group.opcode == spec::Opcode::Text;
         let payload = match message_file {
-            None if group.typed.is_some() => typed(group, seed),
+            None if group.typed.is_some() || group.ssh_pty || group.ssh_shell => typed(group, seed),
             Some(file) if text && std::str::from_utf8(file).is_err() => {
                 return Err(invalid("--message-file is not UTF-8, which --opcode text must be"));
             }
@@ -77,7 +87,7 @@ impl Tables {
             None => Payload::random(seed),
         };
         let buffer = |given: Option<scale_api::units::Bytes>| {
-            let ticks = u64::from(message.max()) * SOCKET_BUFFER_TICKS;
+            let ticks = u64::from(message.max()) * SOCKET_BUFFER_TICKS * u64::from(group.channels());
             let bytes = given.map_or(ticks.clamp(SOCKET_BUFFER_MIN, SOCKET_BUFFER_MAX), |bytes| bytes.0);
             Some(u32::try_from(bytes).unwrap_or(u32::MAX))
         };
@@ -102,7 +112,7 @@ impl Tables {
             connect_rate_milli,
             concurrency: group.concurrency.filter(|&limit| limit > 0),
             warm_up_ns: group.warm_up.unwrap_or(spec::DEFAULT_WARM_UP).ns(),
-            stages: stages(group, conns, tick_ns, message),
+            stages,
             drain_ns: group.drain.unwrap_or(spec::DEFAULT_DRAIN).ns(),
             connect_timeout_ns: group.connect_timeout.unwrap_or(spec::DEFAULT_CONNECT_TIMEOUT).ns(),
             reconnect: match group.reconnect {
@@ -120,7 +130,7 @@ impl Tables {
             },
             payload,
             terminal: terminal(group),
-            ssh: None,
+            ssh: self.ssh(group, host)?,
             late_tick: group.typed.is_some_and(|typed| typed.profile == Profile::Exact),
             sources: sources.into(),
             send_buffer_bytes: buffer(group.sndbuf),
@@ -128,10 +138,28 @@ impl Tables {
         })
     }
 
+    /// What SSH streams have in common, and what is to be said aloud of it.
+    fn ssh(&mut self, group: &GroupSpec, host: &Host) -> Result<Option<Ssh>, Problem> {
+        if !group.is_ssh() {
+            return Ok(None);
+        }
+        if group.insecure_host_keys {
+            self.warnings
+                .push(format!("group {}: HOST KEYS ARE NOT VERIFIED (--insecure-host-keys)", group.name));
+        }
+        if group.ssh_shell && group.traffic == spec::Traffic::Echo {
+            self.warnings.push(format!(
+                "group {}: --ssh-shell types comments; what a shell says besides their echo (a prompt) counts as unexpected, and without --ssh-pty most shells say nothing: --traffic discard expects no echo",
+                group.name
+            ));
+        }
+        ssh::settings(group, host.unix_s).map(Some)
+    }
+
     /// Rows for a group's targets: one a target, or one a stream where words are filled in.
     fn endpoints(
         &mut self,
-        group: &GroupSpec,
+        (group, mut sessions): (&GroupSpec, Option<&mut Sessions<'_>>),
         (conns, first_stream): (u32, u32),
         sources: &[IpAddr],
         targets: &Targets,
@@ -144,9 +172,8 @@ impl Tables {
         };
         let parsed: Vec<Target> =
             group.target.iter().map(|t| Target::parse(t).map_err(invalid)).collect::<Result<_, _>>()?;
-        let filled = rows.is_some()
-            || headers.contains("{n}")
-            || parsed.iter().any(|t| t.path.contains("{n}") || t.host.contains("{n}"));
+        let (strict, loose) = texts(&parsed, &headers, sessions.as_deref());
+        let filled = rows.is_some() || strict.iter().chain(&loose).any(|text| text.contains("{n}"));
         let total_weight: u64 = parsed.iter().map(|t| u64::from(t.weight)).sum();
         let mut tls_config = None;
         let mut bases = Vec::new();
@@ -191,6 +218,7 @@ impl Tables {
                     Scheme::Tcp => Protocol::Tcp,
                     Scheme::Ws => Protocol::Ws,
                     Scheme::Wss => Protocol::Wss,
+                    Scheme::Ssh => Protocol::Ssh,
                 },
                 target: number as u16,
                 addresses,
@@ -204,8 +232,17 @@ impl Tables {
         let names = parsed.iter().map(|target| target.to_string().into()).collect();
         let order = weighted(&parsed.iter().map(|target| target.weight).collect::<Vec<_>>());
         let from = self.endpoints.len();
-        let words = Words::new(rows.as_ref(), &bases)?;
+        let (strict, loose): (Vec<_>, Vec<_>) =
+            (strict.iter().map(String::as_str).collect(), loose.iter().map(String::as_str).collect());
+        let words = Words::new(rows.as_ref(), &strict, &loose)?;
         if !filled {
+            for endpoint in &mut bases {
+                let target = &parsed[usize::from(endpoint.target)];
+                if let Some(sessions) = sessions.as_deref_mut() {
+                    let as_it_is = |text: &str| Ok(text.to_owned());
+                    endpoint.ssh = Some(Arc::new(sessions.endpoint(target, &target.host, &as_it_is)?));
+                }
+            }
             self.endpoints.extend(bases);
             return Ok((names, order.into_iter().map(|target| (from + target) as u32).collect()));
         }
@@ -217,12 +254,22 @@ impl Tables {
         }
         for number in (u64::from(first_stream)..).take(conns as usize) {
             let mut endpoint = bases[order[number as usize % order.len()]].clone();
+            let target = &parsed[usize::from(endpoint.target)];
+            if let Some(sessions) = sessions.as_deref_mut() {
+                let host = words.fill(&target.host, number)?;
+                if target.host.contains('{') {
+                    fill_host(&mut endpoint, &host, target)?;
+                }
+                let fill = |text: &str| words.fill(text, number);
+                endpoint.ssh = Some(Arc::new(sessions.endpoint(target, &host, &fill)?));
+                self.endpoints.push(endpoint);
+                continue;
+            }
             endpoint.path = words.fill(&endpoint.path, number)?.into();
             if endpoint.path.contains([' ', '\t']) {
                 return Err(invalid("a value of --rows puts a space into the path; write %20"));
             }
             endpoint.headers = words.fill(&endpoint.headers, number)?.into();
-            let target = &parsed[usize::from(endpoint.target)];
             if target.host.contains('{') {
                 fill_host(&mut endpoint, &words.fill(&target.host, number)?, target)?;
             }
@@ -284,6 +331,23 @@ impl Tables {
     }
 }
 
+/// The texts in which streams' words are filled in: those whose places are all columns, and those that may have
+/// braces of their own.
+fn texts(targets: &[Target], headers: &str, sessions: Option<&Sessions<'_>>) -> (Vec<String>, Vec<String>) {
+    let (mut strict, mut loose) = (Vec::new(), vec![headers.to_owned()]);
+    for target in targets {
+        strict.push(target.host.clone());
+        match sessions {
+            None => strict.push(target.path.clone()),
+            Some(sessions) => {
+                strict.extend(sessions.strict(target));
+                loose.extend(sessions.command(target));
+            }
+        }
+    }
+    (strict, loose)
+}
+
 fn tls_name(host: &str) -> Result<ServerName<'static>, Problem> {
     ServerName::try_from(host.to_owned()).map_err(|_| invalid(format!("`{host}` is no name for TLS")))
 }
@@ -307,6 +371,7 @@ fn fill_host(endpoint: &mut Endpoint, host: &str, target: &Target) -> Result<(),
 
 /// What is typed, and what comes back of it.
 fn typed(group: &GroupSpec, seed: u64) -> Payload {
+    let echo = if group.ssh_pty { Echo::Cooked } else { Echo::Raw };
     let typed = group.typed.unwrap_or_default();
     let form = match typed.form {
         spec_typed::Form::Line => Form::Line,
@@ -314,7 +379,9 @@ fn typed(group: &GroupSpec, seed: u64) -> Payload {
     };
     match terminal(group) {
         Some(terminal) => Payload::typed(seed, form, Route::Terminal, terminal.echo),
-        None => Payload::typed(seed, form, Route::App, Echo::Raw),
+        // To a shell everything is a comment.
+        None if group.ssh_shell => Payload::typed(seed, Form::CommentLine, Route::App, echo),
+        None => Payload::typed(seed, form, Route::App, echo),
     }
 }
 
@@ -344,7 +411,7 @@ pub fn base_pace(group: &GroupSpec) -> Result<(u64, MessageSize), Problem> {
     Ok((tick_ns, message))
 }
 
-fn content<'a>(file: Option<&'a spec::File>, word: &str) -> Result<Option<&'a [u8]>, Problem> {
+pub(super) fn content<'a>(file: Option<&'a spec::File>, word: &str) -> Result<Option<&'a [u8]>, Problem> {
     match file {
         None => Ok(None),
         Some(file) => file.content.as_deref().map(Some).ok_or_else(|| {

@@ -9,6 +9,7 @@ fn host() -> Host {
         cores: vec![0, 1],
         facts: Facts::default(),
         seed: 1,
+        unix_s: 1_800_000_000,
         files: 100_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
@@ -67,7 +68,7 @@ fn weights_and_rows_decide_who_talks_to_whom() {
     let rows = plan(|group| {
         group.conns = Some(3);
         group.target = vec!["ws://127.0.0.1/{n}/{user}".into()];
-        group.rows = Some(spec::File { path: "r".into(), content: Some(b"user\nann\nbob\n".to_vec()) });
+        group.rows = Some(spec::File::read("r", *b"user\nann\nbob\n"));
     });
     let paths: Vec<_> = rows.unwrap().endpoints.iter().map(|row| row.path.to_string()).collect();
     assert_eq!(paths, ["/0/ann", "/1/bob", "/2/ann"]);
@@ -79,7 +80,7 @@ fn a_row_smuggles_neither_headers_nor_words_into_the_request() {
         let refused = plan(|group| {
             group.target = vec![target.into()];
             group.header = vec![header.into()];
-            group.rows = Some(spec::File { path: "r".into(), content: Some(rows.to_vec()) });
+            group.rows = Some(spec::File::read("r", rows));
         });
         refused.map_err(|problem| problem.detail).err()
     };
@@ -102,7 +103,7 @@ fn a_column_may_be_the_host_where_it_is_said_where_all_of_them_are() {
             group.conns = Some(2);
             group.target = vec!["wss://{host}.example:3000/".into()];
             group.connect_to = to.map(str::to_owned);
-            group.rows = Some(spec::File { path: "r".into(), content: Some(rows.to_vec()) });
+            group.rows = Some(spec::File::read("r", rows));
         });
         made.map(|plan| {
             let row = |row: &Endpoint| {

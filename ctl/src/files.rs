@@ -1,0 +1,163 @@
+//! What `scalectl` knows and the daemon does not: the caller's files, and who the caller is.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use scale_api::spec::{File, GroupSpec, fill};
+use scale_api::target::Target;
+use scale_api::units::Bytes;
+
+use crate::client::Failure;
+
+/// Files of a run, all together: they travel in one request, and the daemon has its own limit.
+pub const FILES_BYTES_MAX: u64 = 30 << 20;
+/// Files that rows name, of one flag.
+const ROW_FILES_MAX: usize = 100_000;
+
+/// Reads a file with the caller's own rights, and no more of it than `most` bytes.
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
+    let wrong = |why: String| Failure::usage(format!("{word}: cannot read {}: {why}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut content = Vec::new();
+    file.take(most + 1).read_to_end(&mut content).map_err(|error| wrong(error.to_string()))?;
+    if content.len() as u64 > most {
+        return Err(wrong(format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))));
+    }
+    Ok(content)
+}
+
+/// Completes groups with what only the caller has: the files that they name, from `folder`, and the
+/// user of SSH targets that name none, who is the caller, as for `ssh`.
+///
+/// # Errors
+/// A file cannot be read, they are too long together, or nobody knows the caller's name.
+pub fn hand_over<'a>(groups: impl Iterator<Item = &'a mut GroupSpec>, folder: &Path) -> Result<(), Failure> {
+    let mut room = FILES_BYTES_MAX;
+    for group in groups {
+        for target in &mut group.target {
+            // Whether it is one that names nobody does not depend on who it is.
+            if Target::with_user(target, "somebody").is_some() {
+                let user = caller()?;
+                *target = Target::with_user(target, &user).unwrap_or_else(|| std::mem::take(target));
+            }
+        }
+        read_files(group, folder, &mut room)?;
+    }
+    Ok(())
+}
+
+fn read_files(group: &mut GroupSpec, folder: &Path, room: &mut u64) -> Result<(), Failure> {
+    let mut take = |path: &Path, word: &str| {
+        let content = read(&folder.join(path), &format!("--{word}"), *room)?;
+        *room -= content.len() as u64;
+        Ok::<_, Failure>(content)
+    };
+    let by_row: Vec<_> = group.login_files().map(|(_, file)| file.clone()).filter(File::is_by_row).collect();
+    for (word, file) in group.files_mut() {
+        if !by_row.contains(file) {
+            file.content = Some(take(&file.path, word)?);
+        }
+    }
+    let Some(rows) = group.rows.as_ref().and_then(|file| file.content.clone()) else { return Ok(()) };
+    for (word, file) in group.files_mut().filter(|(_, file)| by_row.contains(file)) {
+        for path in row_paths(&rows, file)? {
+            file.by_row.insert(path.clone(), take(Path::new(&path), word)?);
+        }
+    }
+    Ok(())
+}
+
+/// The paths that the rows of a table make of a file's, each once.
+fn row_paths(rows: &[u8], file: &File) -> Result<Vec<String>, Failure> {
+    let wrong = |error: csv::Error| Failure::usage(format!("--rows: {error}"));
+    let mut reader = csv::Reader::from_reader(rows);
+    let columns = reader.headers().map_err(wrong)?.clone();
+    let path = file.path.to_string_lossy();
+    let mut paths = BTreeMap::new();
+    for row in reader.records() {
+        let row = row.map_err(wrong)?;
+        let value = |name: &str| {
+            let column = columns.iter().position(|column| column == name);
+            Ok::<_, Failure>(column.and_then(|column| row.get(column)).map(str::to_owned))
+        };
+        paths.insert(fill(&path, value)?, ());
+        if paths.len() > ROW_FILES_MAX {
+            return Err(Failure::usage(format!(
+                "{path}: --rows names more than {ROW_FILES_MAX} files; let rows share them"
+            )));
+        }
+    }
+    Ok(paths.into_keys().collect())
+}
+
+/// Who runs this program, as `ssh` has it: by the user's number, else by what the shell says.
+fn caller() -> Result<String, Failure> {
+    let uid = std::fs::metadata("/proc/self").map(|of| of.uid().to_string());
+    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let by_number = uid.ok().and_then(|uid| name_of(&table, &uid));
+    let by_shell = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    by_number
+        .or(by_shell)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| Failure::usage("this host has no name for you; write ssh://user@host"))
+}
+
+/// The name of user number `uid` in a table as passwd(5) has it.
+fn name_of(table: &str, uid: &str) -> Option<String> {
+    table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("scalectl-{name}-{}", std::process::id()));
+        for (file, content) in files {
+            let path = folder.join(file);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, content).expect("written");
+        }
+        folder
+    }
+
+    #[test]
+    fn files_are_read_once_a_row_that_names_them_and_the_caller_is_the_user() {
+        let files = [("rows.csv", "user,key\nann,a\nbob,b\ncid,a\n"), ("keys/a", "A"), ("keys/b", "B")];
+        let folder = folder("rows", &files);
+        let mut group = GroupSpec {
+            target: vec!["ssh://{user}@h".into(), "ssh://h,2".into(), "ws://h".into()],
+            rows: Some(File::new("rows.csv")),
+            ssh_identity: vec![File::new("keys/{key}")],
+            known_hosts: Some(File::new("keys/a")),
+            ..GroupSpec::default()
+        };
+        hand_over(std::iter::once(&mut group), &folder).expect("all is there");
+        assert_eq!((group.target[0].as_str(), group.target[2].as_str()), ("ssh://{user}@h", "ws://h"));
+        assert_eq!(group.target[1], format!("ssh://{}@h,2", caller().expect("tests run as somebody")));
+        let by_row = [("keys/a".to_owned(), b"A".to_vec()), ("keys/b".to_owned(), b"B".to_vec())];
+        assert_eq!(group.ssh_identity[0].by_row, by_row.into());
+        assert_eq!(group.known_hosts.and_then(|file| file.content).as_deref(), Some(&b"A"[..]));
+        group.ssh_identity = vec![File::new("keys/{user}")];
+        group.known_hosts = None;
+        let failure = hand_over(std::iter::once(&mut group), &folder).expect_err("no key of that name");
+        assert!(failure.message.contains("--ssh-identity") && failure.message.contains("keys/ann"));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn the_callers_name_is_found_by_number() {
+        let table = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nshort\n";
+        assert_eq!(name_of(table, "1000").as_deref(), Some("ann"));
+        assert_eq!((name_of(table, "1"), name_of("", "0")), (None, None));
+    }
+}
