@@ -115,7 +115,8 @@ impl Peer {
         gone
     }
 
-    /// The next send: what waits sealed, and a [`PIECE`] of what waits and may go, which is how many bytes.
+    /// The next send: what waits sealed, and a [`PIECE`] of what waits and may go, which is how many bytes
+    /// that count.
     pub(super) fn next_out<R: Ring>(&mut self, ring: &mut R, desk: &mut Desk) -> Option<(SendBuffer, u64)> {
         desk.shares.clear();
         if !self.over {
@@ -140,7 +141,7 @@ impl Peer {
             let fill = &mut |from: usize, to: &mut [u8]| kept.copy(from, to);
             let sealed = seal(&mut self.server, (channel, share), &mut buffer, &mut desk.random, fill);
             self.over |= sealed.is_err();
-            gone += sealed.unwrap_or(0);
+            gone += if kept.counted { 0 } else { sealed.unwrap_or(0) };
             kept.went(share);
         }
         if !self.over {
