@@ -28,10 +28,12 @@ last_line() { tail -n 1 <<<"$1"; }
 debian_packages() {
   local wanted=() entry
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
-    prometheus:prometheus openssl:openssl node:nodejs npm:npm python3:python3; do
+    prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
+  # libssh2 is built upon it.
+  pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
   ((${#wanted[@]})) || return 0
   local why= said
   if ! have apt-get; then

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey};
 use scale_bench::peers::russh_server::{Served, Settings};
 use serde_json::Value;
 
@@ -87,9 +89,8 @@ fn each_key_exchange_and_host_key_does() {
 fn a_password_or_a_key_is_asked_for_where_the_server_wants_one() {
     let folder = Folder::new("logins");
     let password = folder.file("password", "open sesame\n");
-    let key = folder.path("key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]).status();
-    assert!(made.expect("OpenSSH's client is there").success());
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).expect("russh makes such keys");
+    let key = folder.file("key", &key.to_openssh(LineEnding::LF).expect("a key can be written"));
     let only = |method: &str| served(&Settings { methods: vec![method.into()], ..Settings::default() });
     for client in CLIENTS {
         verified(client, &only("password"), &["--password-file", &password]);
@@ -120,13 +121,10 @@ impl Folder {
         Self(path)
     }
 
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
     fn file(&self, name: &str, text: &str) -> String {
-        std::fs::write(self.0.join(name), text).expect("the folder is there");
-        self.path(name)
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("the folder is there");
+        path.display().to_string()
     }
 }
 
