@@ -255,62 +255,16 @@ mod tests {
 
     #[test]
     fn what_may_mean_something_else_to_a_shell_gets_one() {
-        for command in [
-            "",
-            " ",
-            ";",
-            "echo a;;",
-            "&& echo",
-            "echo a &&",
-            "echo a || ; echo b",
-            "ls",
-            "sleep",
-            "sleep 1 2",
-            "sleep 1e3",
-            "sleep .5",
-            "sleep 5.",
-            "sleep -1",
-            "sleep 0.1234567891",
-            "sleep 99999999999999999999",
-            "sleep s",
-            "sleep 1 &",
-            "echo a | cat",
-            "echo a > b",
-            "echo $HOME",
-            "echo \"$HOME\"",
-            "echo `id`",
-            "echo *",
-            "echo a?",
-            "echo [a]",
-            "echo {a,b}",
-            "echo ~",
-            "echo # a",
-            "(echo a)",
-            "! true",
-            "A=1 true",
-            "A=1",
-            "echo =ls",
-            "echo a\nb",
-            "echo 'a",
-            "echo \"a",
-            "echo a\\b",
-            "echo 'a\\nb'",
-            "echo -e a",
-            "echo -n -n a",
-            "exit 256",
-            "exit -1",
-            "exit a",
-            "exit 1 2",
-            "printf",
-            "printf -- a",
-            "printf %d 1",
-            "printf '%s' a b",
-            "printf '\\x41'",
-            "printf %",
-            "if true",
-            "exec echo",
-        ] {
-            assert_eq!(run(command), None, "{command:?}");
+        const COMMANDS: &str = r#"
+            ; echo a;; | && echo | echo a && | echo a || ; echo b | echo a & | (echo a) | ! true
+            ls | if true | exec echo | A=1 | A=1 true | sleep | sleep 1 2 | sleep 1e3 | sleep .5 | sleep 5. | sleep -1
+            sleep 0.1234567891 | sleep 99999999999999999999 | sleep s | exit 256 | exit -1 | exit a | exit 1 2
+            echo a > b | echo $HOME | echo "$HOME" | echo `id` | echo * | echo a? | echo [a] | echo {a,b} | echo ~
+            echo # a | echo =ls | echo 'a | echo "a | echo a\b | echo 'a\nb' | echo -e a | echo -n -n a
+            printf | printf -- a | printf %d 1 | printf '%s' a b | printf '\x41' | printf %"#;
+        let more = ["", ";", "echo a | cat", "echo a\nb", "echo \"a\\\nb\""];
+        for command in COMMANDS.lines().flat_map(|line| line.split(" | ")).chain(more) {
+            assert_eq!(run(command.trim()), None, "{command:?}");
         }
         assert_eq!(run(&format!("echo {}", "a".repeat(Script::BYTES_MAX))), None);
     }
@@ -332,6 +286,13 @@ mod tests {
         let name =
             select(vec!["echo", "'echo'", "printf", "true", "false", ":", "exit", "sleep 0", "echo -n"]);
         (name, vec(word(), 0..4)).prop_map(|(name, words)| format!("{name} {}", words.join(" ")))
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in ".*", name in select(vec!["sleep ", "echo ", "printf ", "exit ", ""])) {
+            let _ = run(&format!("{name}{text}"));
+        }
     }
 
     proptest! {
