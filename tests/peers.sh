@@ -31,13 +31,15 @@ last_line() { tail -n 1 <<<"$1"; }
 debian_packages() {
   local wanted=() entry
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
-    prometheus:prometheus openssl:openssl node:nodejs npm:npm python3:python3 ssh:openssh-client \
-    sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd tcpserver:ucspi-tcp; do
+    prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 \
+    ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd tcpserver:ucspi-tcp; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   compgen -G '/usr/lib*/libnss_wrapper.so' >/dev/null || compgen -G '/usr/lib*/*/libnss_wrapper.so' >/dev/null ||
     wanted+=(libnss-wrapper)
+  # libssh2 is built upon it.
+  pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
   ((${#wanted[@]})) || return 0
   local why= said
   if ! have apt-get; then
