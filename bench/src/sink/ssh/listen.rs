@@ -18,8 +18,8 @@ pub(super) struct Channels {
     pub waiting: VecDeque<ChannelId>,
     /// Those whose programs have ended, until that is said.
     pub ended: Vec<ChannelId>,
-    /// Answers that wait (`--delay`): until when, whose, what.
-    pub delayed: VecDeque<(Time, ChannelId, Vec<u8>)>,
+    /// Answers that wait (`--delay`).
+    pub delayed: VecDeque<Delayed>,
     /// Those in which much waits, until their windows are minded.
     pub heavy: Vec<ChannelId>,
 }
@@ -49,7 +49,7 @@ impl Channels {
             self.waiting.retain(|&other| other != channel);
         }
         if kept.delayed_bytes > 0 {
-            self.delayed.retain(|&(_, other, _)| other != channel);
+            self.delayed.retain(|delayed| delayed.channel != channel);
         }
     }
 
@@ -62,6 +62,15 @@ impl Channels {
             self.ended.push(channel);
         }
     }
+}
+
+/// Data of a channel that goes back at its time.
+pub(super) struct Delayed {
+    pub at: Time,
+    pub channel: ChannelId,
+    pub bytes: Vec<u8>,
+    /// The first of its receive.
+    pub first: bool,
 }
 
 /// Data of a channel, by its place in what was received.
@@ -144,8 +153,9 @@ impl Listener<'_> {
             }
             Manner::Echo if self.settings.delay_ns > 0 => {
                 kept.delayed_bytes += bytes.len();
-                self.said.delayed = true;
-                self.channels.delayed.push_back((self.answer_at, channel, bytes.to_vec()));
+                let first = !std::mem::replace(&mut self.said.delayed, true);
+                let delayed = Delayed { at: self.answer_at, channel, bytes: bytes.to_vec(), first };
+                self.channels.delayed.push_back(delayed);
                 self.channels.note_weight(channel);
             }
             Manner::Echo => {

@@ -80,7 +80,14 @@ impl<R: Ring> Sink<R> {
         let mut buffer = goes.then(|| ring.send_buffer(peer.answer_bytes_max(&desk.pieces)));
         let input = if direct { ring.received(bytes) } else { &mut carry };
         counts.payload_bytes_sent += peer.answer(input, buffer.as_mut(), desk);
-        connection.carry = input[said.consumed..].to_vec();
+        connection.carry = if direct {
+            input[said.consumed..].to_vec()
+        } else if said.consumed == carry.len() {
+            Vec::new() // an idle connection keeps nothing
+        } else {
+            carry.drain(..said.consumed);
+            carry
+        };
         match buffer {
             Some(buffer) if buffer.is_empty() => ring.recycle(buffer),
             Some(buffer) => {

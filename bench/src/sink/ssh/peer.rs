@@ -8,7 +8,7 @@ use scale_ring::{Ring, SendBuffer, Time};
 use scaled::load::Random;
 
 use super::channel::{Channel, Manner};
-use super::listen::{Channels, Listener, Piece, Said};
+use super::listen::{Channels, Delayed, Listener, Piece, Said};
 use super::{Desk, KEPT_BYTES, PIECE};
 use crate::sink::{Counts, Settings};
 
@@ -215,10 +215,12 @@ impl Peer {
 
     /// Answers whose time has come go into their channels' queues; of how many receives they are.
     pub(super) fn release(&mut self, now: Time) -> u64 {
-        let (mut count, mut last) = (0, None);
-        while self.channels.delayed.front().is_some_and(|(at, ..)| *at <= now) {
-            let Some((at, channel, bytes)) = self.channels.delayed.pop_front() else { break };
-            count += u64::from(last.replace(at) != Some(at));
+        let mut count = 0;
+        while self.channels.delayed.front().is_some_and(|delayed| delayed.at <= now) {
+            let Some(Delayed { channel, bytes, first, .. }) = self.channels.delayed.pop_front() else {
+                break;
+            };
+            count += u64::from(first);
             self.channels.queue(channel, |kept| {
                 kept.delayed_bytes -= bytes.len();
                 kept.queue.extend(&bytes);
