@@ -6,13 +6,13 @@ use std::ops::Range;
 use scale_proto::ssh::{ChannelId, Event, Exit};
 use scale_ring::Time;
 
-use super::KEPT_BYTES;
 use super::channel::{Channel, Manner};
 use crate::sink::{Counts, Settings};
 
 /// The channels of a connection.
-#[derive(Default)]
 pub(super) struct Channels {
+    /// A channel in which more waits gives no window back.
+    pub kept_bytes_max: usize,
     pub all: BTreeMap<ChannelId, Channel>,
     /// Those in whose queue something waits, in the order of their turns.
     pub waiting: VecDeque<ChannelId>,
@@ -25,6 +25,17 @@ pub(super) struct Channels {
 }
 
 impl Channels {
+    pub const fn new(kept_bytes_max: usize) -> Self {
+        Self {
+            kept_bytes_max,
+            all: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            ended: Vec::new(),
+            delayed: VecDeque::new(),
+            heavy: Vec::new(),
+        }
+    }
+
     /// Puts what `write` appends into a channel's queue, to be sealed when its turn comes.
     pub fn queue(&mut self, channel: ChannelId, write: impl FnOnce(&mut Channel)) {
         let Some(kept) = self.all.get_mut(&channel) else { return };
@@ -37,7 +48,7 @@ impl Channels {
 
     /// Notes whether a channel's peer is to be stopped.
     fn note_weight(&mut self, channel: ChannelId) {
-        let heavy = |kept: &Channel| !kept.held && kept.kept_bytes() > KEPT_BYTES;
+        let heavy = |kept: &Channel| !kept.held && kept.kept_bytes() > self.kept_bytes_max;
         self.heavy.extend(self.all.get(&channel).is_some_and(heavy).then_some(channel));
     }
 
