@@ -84,7 +84,7 @@ pub enum Command {
     CreateUsers(Box<CreateUsersFlags>),
     /// Coder: make test workspaces and wait for their agents.
     CreateWorkspaces(Box<CreateWorkspacesFlags>),
-    /// Coder: drive web terminals or apps of test workspaces.
+    /// Coder: drive web terminals, apps or SSH of test workspaces.
     WorkspaceTraffic(Box<crate::coder::WorkspaceTrafficFlags>),
     /// Coder: make, measure, drive and clean up, as a file says, in one run.
     Scenario(Box<crate::coder::ScenarioFlags>),

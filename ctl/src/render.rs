@@ -1,10 +1,13 @@
 //! What people read: a line a second, and the report.
 
-use scale_api::report::{Event, Figure, Load, Report, SeriesRow, ServerChange};
+use scale_api::report::{Event, Figure, Load, Report, SeriesRow, ServerChange, Ssh, SshPath};
+use scale_api::threshold::LATENCIES;
 use scale_api::units::thousands;
 
 /// Changes of the server's version that are named.
 const STEPS_SHOWN_MAX: usize = 3;
+/// Hosts believed at first sight that are named.
+const HOST_KEYS_SHOWN_MAX: usize = 3;
 
 /// Seconds as people say them.
 pub fn seconds(seconds: f64) -> String {
@@ -128,7 +131,7 @@ pub fn status(event: &Event) -> String {
 fn figure(name: &str, figure: Option<&Figure>) -> Option<String> {
     let f = figure?;
     Some(format!(
-        "  {name:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "  {name:<14} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
         seconds(f.p50),
         seconds(f.p90),
         seconds(f.p99),
@@ -237,6 +240,46 @@ fn reconnects(load: &Load, took: Option<&Figure>, changes: &[&ServerChange]) -> 
     Some(line)
 }
 
+/// What SSH connections settled on, and whom they believed.
+fn ssh(ssh: &Ssh) -> Vec<String> {
+    let mut lines: Vec<String> = ssh
+        .negotiated
+        .iter()
+        .map(|set| {
+            // A cipher that authenticates has no MAC beside it.
+            let mac = if set.mac == "implicit" { String::new() } else { format!(" with {}", set.mac) };
+            format!(
+                "  ssh         {} connections: {}{mac}, {}, host key {}{}",
+                thousands(set.connections),
+                set.cipher,
+                set.kex,
+                set.host_key,
+                if set.strict { "" } else { ", no strict key exchange" }
+            )
+        })
+        .collect();
+    let accepted = &ssh.accepted_host_keys;
+    if !accepted.is_empty() {
+        let named: Vec<String> = accepted
+            .iter()
+            .take(HOST_KEYS_SHOWN_MAX)
+            .map(|known| format!("{} {}", known.host, known.key))
+            .collect();
+        let more = accepted.len() - named.len();
+        let more = if more > 0 { format!(", and {} more", thousands(more as u64)) } else { String::new() };
+        lines.push(format!("  believed    at first sight: {}{more}", named.join(", ")));
+    }
+    if let Some(path) = ssh.path {
+        let path = match path {
+            SshPath::Direct => "direct, past coderd",
+            SshPath::Relayed => "through coderd's relay",
+            SshPath::Unknown => "unknown: it may go past coderd, so this need not be a measure of coderd",
+        };
+        lines.push(format!("  path        {path}"));
+    }
+    lines
+}
+
 /// The report.
 pub fn report(report: &Report) -> String {
     if let Some(outcome) = report.coder.as_ref().filter(|outcome| outcome.traffic.is_none()) {
@@ -250,12 +293,13 @@ pub fn report(report: &Report) -> String {
     let changes: Vec<&ServerChange> = report.server_changes.iter().collect();
     lines.extend(reconnects(&report.load, report.latency.reconnect.as_ref(), &changes));
     lines.push(format!(
-        "  {:<11} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "  {:<14} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12}",
         "", "p50", "p90", "p99", "p99.9", "max", "count"
     ));
-    for name in ["connect", "tls", "upgrade", "first_byte", "lateness", "service", "response", "reconnect"] {
+    for name in LATENCIES {
         lines.extend(figure(name, report.latency.figure(name)));
     }
+    lines.extend(report.ssh.as_ref().map(ssh).unwrap_or_default());
     if report.groups.len() > 1 {
         for part in &report.groups {
             lines.push(format!("group {}:", part.name));
@@ -301,6 +345,9 @@ pub fn report(report: &Report) -> String {
     for group in report.spec.group.iter().filter(|group| group.insecure) {
         lines.push(format!("group {}: CERTIFICATES WERE NOT VERIFIED (--insecure)", group.name));
     }
+    for group in report.spec.group.iter().filter(|group| group.insecure_host_keys) {
+        lines.push(format!("group {}: HOST KEYS WERE NOT VERIFIED (--insecure-host-keys)", group.name));
+    }
     for threshold in &report.verdict.thresholds {
         let mark = if threshold.ok { "met" } else { "NOT MET" };
         lines.push(format!(
@@ -319,9 +366,45 @@ pub fn report(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use scale_api::report::Sessions;
+    use scale_api::report::{HostKey, Negotiated, Sessions};
 
     use super::*;
+
+    #[test]
+    fn ssh_is_what_was_settled_on_whom_it_believed_and_how_it_went() {
+        let set = |cipher: &str, mac: &str, strict, connections| Negotiated {
+            kex: "curve25519-sha256".into(),
+            cipher: cipher.into(),
+            mac: mac.into(),
+            host_key: "ssh-ed25519".into(),
+            strict,
+            connections,
+        };
+        let key = |n: u32| HostKey { host: format!("h{n}"), key: "SHA256:x".into() };
+        let part = Ssh {
+            negotiated: vec![
+                set("aes128-gcm@openssh.com", "implicit", true, 2000),
+                set("aes128-ctr", "hmac-sha2-256", false, 1),
+            ],
+            path: Some(SshPath::Unknown),
+            accepted_host_keys: (0..5).map(key).collect(),
+            insecure_host_keys: false,
+        };
+        assert_eq!(
+            ssh(&part),
+            [
+                "  ssh         2,000 connections: aes128-gcm@openssh.com, curve25519-sha256, host key ssh-ed25519",
+                "  ssh         1 connections: aes128-ctr with hmac-sha2-256, curve25519-sha256, host key ssh-ed25519, no strict key exchange",
+                "  believed    at first sight: h0 SHA256:x, h1 SHA256:x, h2 SHA256:x, and 2 more",
+                "  path        unknown: it may go past coderd, so this need not be a measure of coderd",
+            ]
+        );
+        let group = scale_api::spec::GroupSpec { insecure_host_keys: true, ..Default::default() };
+        let mut whole = Report { ssh: Some(part), ..Report::default() };
+        whole.spec.group.push(group);
+        let text = report(&whole);
+        assert!(text.contains("HOST KEYS WERE NOT VERIFIED") && text.contains("2,000 connections"), "{text}");
+    }
 
     #[test]
     fn an_empty_report_can_be_shown_and_says_no_numbers_it_does_not_have() {

@@ -64,13 +64,14 @@ const LOAD: &str = "streams_requested streams_opened streams_open_at_end connect
     reconnects replaced sessions ticks_due ticks_sent ticks_missed delivered_ratio echoed_ratio messages_sent messages_echoed
     messages_unanswered payload_bytes_sent payload_bytes_received wire_bytes_sent wire_bytes_received
     rate_offered rate_sent rate_received verify_failures unexpected_bytes";
-const LATENCY: &str = "connect tls upgrade first_byte lateness service response reconnect";
+const LATENCY: &str = "connect tls upgrade banner key_exchange authentication channel
+    first_byte lateness service response reconnect";
 
 fn assert_every_key(report: &Value) {
     assert_keys(
         report,
         "schema run spec verdict load total latency groups targets stages fairness generator marks
-            server_versions server_changes series host",
+            server_versions server_changes series host ssh",
     );
     assert_eq!(report["schema"], 1);
     assert_keys(&report["run"], "id name labels started_at ended_at seed version kernel environment");

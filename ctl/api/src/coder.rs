@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use traffic::{Backend, SSH_PLACES, TrafficBegun, TrafficRequest, WorkspaceTraffic, parse_range};
+
 use crate::report::Figure;
-use crate::spec::{File, Spec};
-use crate::typed::{Form, Profile};
+use crate::spec::File;
 use crate::units::Span;
+
+mod traffic;
 
 /// `POST` [`FlowRequest`]: [`Begun`].
 pub const CODER: &str = "/v1/coder";
@@ -96,90 +98,6 @@ pub struct FlowRequest {
     /// Look only, make and delete nothing.
     #[serde(default)]
     pub dry_run: bool,
-}
-
-/// Starts traffic to workspaces, or only plans it; answered by [`TrafficBegun`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrafficRequest {
-    /// Where.
-    pub deployment: Deployment,
-    /// To which workspaces, and how.
-    pub traffic: WorkspaceTraffic,
-    /// The load, in one group without targets.
-    pub spec: Spec,
-    /// Plan only.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-/// What a start answers.
-pub type TrafficBegun = crate::http::Started;
-
-/// Which workspaces get traffic, and of which kind.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct WorkspaceTraffic {
-    /// Only of this template.
-    pub template: Option<String>,
-    /// Only of this user.
-    pub owner: Option<String>,
-    /// Only those at `a:b` of the server's order, from 0, without `b`.
-    pub target_workspaces: Option<String>,
-    /// Streams to each; 0 is 1.
-    pub streams_per_workspace: u32,
-    /// Streams at once; 0: all.
-    pub concurrency: u32,
-    /// An app instead of the web terminal.
-    pub app: Option<String>,
-    /// A workspace proxy's URL, instead of the deployment's.
-    pub workspace_proxy_url: Option<String>,
-    /// Where streams connect to, `host:port`, instead of what their URL's host resolves to.
-    pub connect_to: Option<String>,
-    /// How terminals are driven.
-    pub profile: Profile,
-    /// What is typed; absent: what the original types to a server of that version.
-    pub form: Option<Form>,
-    /// What keeps terminals on the agent.
-    pub backend: Backend,
-    /// Terminals are left without Ctrl-C.
-    pub fast_close: bool,
-    /// The `coderd_scaletest_*` counters are by workspace.
-    pub per_workspace_metrics: bool,
-}
-
-impl WorkspaceTraffic {
-    /// The range of `target_workspaces`; `None`: all.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn range(&self) -> Result<Option<Range<u32>>, String> {
-        self.target_workspaces.as_deref().map(parse_range).transpose()
-    }
-}
-
-/// Parses `a:b`, where `b` is not included.
-///
-/// # Errors
-/// Anything else, or a range of nothing.
-pub fn parse_range(text: &str) -> Result<Range<u32>, String> {
-    let range = text.split_once(':').and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range
-        .filter(|range: &Range<u32>| !range.is_empty())
-        .ok_or_else(|| format!("`{text}` is no range; write 0:100 for the first hundred"))
-}
-
-/// What keeps a terminal on the agent while nobody is attached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// The agent's choice: `screen` where it is installed.
-    #[default]
-    Auto,
-    /// A ring buffer; since v2.21.
-    Buffered,
-    /// GNU screen: its echo cannot be followed.
-    Screen,
 }
 
 /// What a flow does.
@@ -593,14 +511,6 @@ mod tests {
         let text = serde_json::to_string(&request).unwrap();
         let back: FlowRequest = serde_json::from_str(&text).unwrap();
         assert_eq!((back.deployment.token.expose(), &back), ("canary", &request));
-    }
-
-    #[test]
-    fn ranges_are_half_open_and_never_empty() {
-        assert_eq!(parse_range("0:800"), Ok(0..800));
-        for text in ["", "5", "5:5", "9:3", "a:b", "-1:4", "1:2:3"] {
-            assert!(parse_range(text).unwrap_err().contains("0:100"), "{text}");
-        }
     }
 
     #[test]

@@ -48,6 +48,19 @@ pub enum Outcome {
     Aborted,
 }
 
+/// How SSH reached a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SshPath {
+    /// Past coderd.
+    Direct,
+    /// Through coderd's relay.
+    Relayed,
+    /// Nothing tells.
+    #[default]
+    Unknown,
+}
+
 macro_rules! parts {
     ($($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
@@ -78,6 +91,7 @@ parts! {
         server_changes: Vec<ServerChange>,
         series: Vec<SeriesRow>,
         host: Vec<crate::http::DoctorEntry>,
+        ssh: Option<Ssh>,
         coder: Option<crate::coder::Outcome>,
     }
     /// Which run.
@@ -156,12 +170,27 @@ parts! {
         connect: Option<Figure>,
         tls: Option<Figure>,
         upgrade: Option<Figure>,
+        banner: Option<Figure>,
+        key_exchange: Option<Figure>,
+        authentication: Option<Figure>,
+        channel: Option<Figure>,
         first_byte: Option<Figure>,
         lateness: Option<Figure>,
         service: Option<Figure>,
         response: Option<Figure>,
         reconnect: Option<Figure>,
     }
+    /// SSH connections of all groups. `path`: how workspaces were reached, where SSH went to any.
+    Ssh {
+        negotiated: Vec<Negotiated>,
+        path: Option<SshPath>,
+        accepted_host_keys: Vec<HostKey>,
+        insecure_host_keys: bool,
+    }
+    /// What connections settled on, and how many did; the cipher and MAC of what we sent.
+    Negotiated { kex: String, cipher: String, mac: String, host_key: String, strict: bool, connections: u64, }
+    /// A host that was believed at first sight, and its key's fingerprint.
+    HostKey { host: String, key: String, }
     /// A distribution.
     Figure {
         count: u64,
@@ -244,6 +273,10 @@ impl Latency {
             "connect" => self.connect.as_ref(),
             "tls" => self.tls.as_ref(),
             "upgrade" => self.upgrade.as_ref(),
+            "banner" => self.banner.as_ref(),
+            "key_exchange" => self.key_exchange.as_ref(),
+            "authentication" => self.authentication.as_ref(),
+            "channel" => self.channel.as_ref(),
             "first_byte" => self.first_byte.as_ref(),
             "lateness" => self.lateness.as_ref(),
             "service" => self.service.as_ref(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coder::{self, Backend, CreateWorkspaces, Deployment, Owners, RunCommand, WorkspaceTraffic};
 use crate::spec::{self, GroupSpec, Spec, ThresholdSpec};
-use crate::typed::{Form, Profile};
+use crate::typed::{self, Form, Profile, Typed};
 use crate::units::Span;
 
 /// `POST` [`ScenarioRequest`]: [`crate::coder::Begun`].
@@ -169,7 +169,9 @@ pub enum Kind {
     Terminal,
     /// An app of workspaces.
     App,
-    /// Plain websockets, with `target` and `conns` as in a run file.
+    /// SSH sessions of workspaces.
+    Ssh,
+    /// Plain streams, with `target` and `conns` as in a run file.
     Ws,
 }
 
@@ -177,7 +179,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Group {
-    /// Terminals, apps or plain websockets.
+    /// Terminals, apps, SSH sessions or plain streams.
     pub kind: Kind,
     /// `a:b`, from 0, without `b`: by number of what `[create]` makes, else by the server's order. Absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +195,9 @@ pub struct Group {
     /// The app's slug, of `kind = "app"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
+    /// Where the workspaces' SSH servers are, of `kind = "ssh"`: `ssh://{workspace}.coder` or the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_target: Option<String>,
     /// A workspace proxy's URL, instead of the deployment's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace_proxy_url: Option<String>,
@@ -211,7 +216,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Which workspaces get traffic, and of which kind; `None` for plain websockets.
+    /// Which workspaces get traffic, and of which kind; `None` for plain streams.
     pub fn traffic(&self) -> Option<WorkspaceTraffic> {
         if self.kind == Kind::Ws {
             return None;
@@ -223,6 +228,7 @@ impl Group {
             streams_per_workspace: self.streams_per_workspace,
             concurrency: 0,
             app: self.app.clone(),
+            ssh_target: self.ssh_target.clone(),
             workspace_proxy_url: self.workspace_proxy_url.clone(),
             connect_to: self.load.connect_to.clone(),
             profile: self.profile,
@@ -249,6 +255,7 @@ impl Group {
             let own = [
                 (self.workspaces.is_some(), "workspaces"),
                 (self.app.is_some(), "app"),
+                (self.ssh_target.is_some(), "ssh_target"),
                 (self.template.is_some(), "template"),
                 (self.owner.is_some(), "owner"),
                 (self.workspace_proxy_url.is_some(), "workspace_proxy_url"),
@@ -274,6 +281,18 @@ impl Group {
             (Kind::App, None) => wrong("kind = \"app\" needs the app's slug: app = \"wsec\"".into()),
             (Kind::Terminal, Some(_)) => wrong("app is there, and kind is \"terminal\"".into()),
             _ => {}
+        }
+        match (self.kind, &self.ssh_target) {
+            (Kind::Ssh, None) => {
+                wrong("kind = \"ssh\" needs ssh_target = \"ssh://{workspace}.coder\" or the like".into());
+            }
+            (Kind::Terminal | Kind::App, Some(_)) => {
+                wrong("ssh_target is there, and kind is not \"ssh\"".into())
+            }
+            _ => {}
+        }
+        if let Some(Err(why)) = self.traffic().map(|traffic| traffic.ssh()) {
+            wrong(why);
         }
         match (self.range(), made) {
             (Err(why), _) => wrong(why),
@@ -360,6 +379,12 @@ impl Scenario {
                 let all = range.map_or(there.unwrap_or(1), |range| range.end - range.start);
                 load.conns = Some(u64::from(all) * u64::from(group.streams_per_workspace.max(1)));
                 load.target = vec!["ws://deployment/".into()];
+                if group.kind == Kind::Ssh {
+                    load.target = vec!["ssh://coder@workspace/".into()];
+                    load.insecure_host_keys = true;
+                    load.typed =
+                        Some(Typed { kind: typed::Kind::Ssh, profile: group.profile, ..Typed::default() });
+                }
             }
             load
         };
@@ -437,6 +462,12 @@ mod tests {
         assert!(errors(&format!("{made}[[group]]\nworkspaces = \"6\"\n")).contains("0:100"));
         assert!(errors("[[group]]\nkind = \"app\"\n").contains("slug"));
         assert!(errors("[[group]]\napp = \"x\"\n").contains("terminal"));
+        let ssh = "[[group]]\nkind = \"ssh\"\n";
+        assert!(errors(ssh).contains("ssh_target = "));
+        assert!(errors("[[group]]\nssh_target = \"ssh://{workspace}.coder\"\n").contains("kind is not"));
+        assert!(errors(&format!("{ssh}ssh_target = \"ssh://gw\"\n")).contains("one place"));
+        let good = format!("{ssh}ssh_target = \"ssh://{{workspace}}.coder\"\n");
+        assert_eq!(Scenario::from_toml(&good, "s").unwrap().check(), Ok(()));
         assert!(errors("[[group]]\nconns = 5\n").contains("kind = \"ws\""));
         assert!(errors("[[group]]\nkind = \"ws\"\nworkspaces = \"0:5\"\n").contains("leave it out"));
         assert!(errors("[[group]]\nkind = \"ws\"\n").contains("--target"));

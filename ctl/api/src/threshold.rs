@@ -1,15 +1,28 @@
 //! Thresholds: `[group.]figure.stat OP value`, such as `terminals.response.p99 < 250ms`.
 //!
-//! Figures: `connect tls upgrade first_byte lateness service response reconnect` with the stats `count min
-//! mean p50 p90 p99 p999 p9999 max`; `load` with `delivered_ratio echoed_ratio open_ratio
+//! Figures: `connect tls upgrade banner key_exchange authentication channel first_byte lateness service
+//! response reconnect` with the stats `count min mean p50 p90 p99 p999 p9999 max`; `load` with `delivered_ratio echoed_ratio open_ratio
 //! rate_sent rate_received`; `disconnects` and `connect_failures` with `count` and `rate` (a share
 //! of the streams); `verify_failures` and `unexpected_bytes` with `count`.
 
 use crate::report::{Figure, Latency, Load, Report, ThresholdResult};
 use crate::units::{Rate, Span};
 
-const LATENCIES: [&str; 8] =
-    ["connect", "tls", "upgrade", "first_byte", "lateness", "service", "response", "reconnect"];
+/// The figures of time, in the order in which a stream has them.
+pub const LATENCIES: [&str; 12] = [
+    "connect",
+    "tls",
+    "upgrade",
+    "banner",
+    "key_exchange",
+    "authentication",
+    "channel",
+    "first_byte",
+    "lateness",
+    "service",
+    "response",
+    "reconnect",
+];
 const STATS: [&str; 9] = ["count", "min", "mean", "p50", "p90", "p99", "p999", "p9999", "max"];
 const LOADS: [&str; 5] = ["delivered_ratio", "echoed_ratio", "open_ratio", "rate_sent", "rate_received"];
 

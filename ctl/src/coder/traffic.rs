@@ -13,7 +13,7 @@ use super::flags::{Handling, Place};
 use crate::client::{Client, Failure};
 use crate::commands::{Cli, OffsetWord, ReconnectWord, labels};
 
-/// Drives the web terminals, or an app, of the workspaces whose names begin with `scaletest-`.
+/// Drives the web terminals, an app, or SSH of the workspaces whose names begin with `scaletest-`.
 #[derive(Debug, Args)]
 pub struct WorkspaceTrafficFlags {
     #[command(flatten)]
@@ -36,6 +36,12 @@ pub struct WorkspaceTrafficFlags {
     /// An app by its slug, instead of the web terminal.
     #[arg(long, value_name = "SLUG")]
     pub app: Option<String>,
+    /// SSH instead of the web terminal; it needs --ssh-target.
+    #[arg(long)]
+    pub ssh: bool,
+    /// Where the workspaces' SSH servers are, such as 'ssh://{workspace}.coder'; also {owner}, {agent}.
+    #[arg(long, value_name = "TEMPLATE", requires = "ssh")]
+    pub ssh_target: Option<String>,
     /// A workspace proxy's URL, instead of the deployment's.
     #[arg(long, value_name = "URL")]
     pub workspace_proxy_url: Option<String>,
@@ -185,35 +191,43 @@ impl WorkspaceTrafficFlags {
     }
 
     fn request(&self) -> Result<TrafficRequest, Failure> {
+        if self.ssh && self.ssh_target.is_none() {
+            return Err(Failure::usage(
+                "--ssh by itself goes through Coder's own network (tailnet), which is not built yet; give --ssh-target 'ssh://{workspace}.coder', or where else this host reaches workspaces by SSH",
+            ));
+        }
         let threshold = |expression: &String| ThresholdSpec { expression: expression.clone() };
+        let traffic = WorkspaceTraffic {
+            template: self.template.clone(),
+            owner: self.owner.clone(),
+            target_workspaces: self.target_workspaces.clone(),
+            streams_per_workspace: self.streams_per_workspace,
+            concurrency: self.concurrency,
+            app: self.app.clone(),
+            ssh_target: self.ssh_target.clone(),
+            workspace_proxy_url: self.workspace_proxy_url.clone(),
+            connect_to: self.connect_to.clone(),
+            profile: match self.profile {
+                ProfileWord::Paced => Profile::Paced,
+                ProfileWord::Exact => Profile::Exact,
+                ProfileWord::Raw => Profile::Raw,
+            },
+            form: self.form.map(|form| match form {
+                FormWord::Line => Form::Line,
+                FormWord::Comment => Form::Comment,
+            }),
+            backend: match self.backend {
+                BackendWord::Auto => Backend::Auto,
+                BackendWord::Buffered => Backend::Buffered,
+                BackendWord::Screen => Backend::Screen,
+            },
+            fast_close: self.fast_close,
+            per_workspace_metrics: self.per_workspace_metrics,
+        };
+        traffic.ssh().map_err(Failure::usage)?;
         Ok(TrafficRequest {
             deployment: self.place.deployment(None)?,
-            traffic: WorkspaceTraffic {
-                template: self.template.clone(),
-                owner: self.owner.clone(),
-                target_workspaces: self.target_workspaces.clone(),
-                streams_per_workspace: self.streams_per_workspace,
-                concurrency: self.concurrency,
-                app: self.app.clone(),
-                workspace_proxy_url: self.workspace_proxy_url.clone(),
-                connect_to: self.connect_to.clone(),
-                profile: match self.profile {
-                    ProfileWord::Paced => Profile::Paced,
-                    ProfileWord::Exact => Profile::Exact,
-                    ProfileWord::Raw => Profile::Raw,
-                },
-                form: self.form.map(|form| match form {
-                    FormWord::Line => Form::Line,
-                    FormWord::Comment => Form::Comment,
-                }),
-                backend: match self.backend {
-                    BackendWord::Auto => Backend::Auto,
-                    BackendWord::Buffered => Backend::Buffered,
-                    BackendWord::Screen => Backend::Screen,
-                },
-                fast_close: self.fast_close,
-                per_workspace_metrics: self.per_workspace_metrics,
-            },
+            traffic,
             spec: Spec {
                 name: self.name.clone(),
                 seed: self.seed,
@@ -254,6 +268,24 @@ mod tests {
 
     use super::*;
     use crate::commands::Command;
+
+    #[test]
+    fn bare_ssh_says_what_is_missing_and_a_target_what_is_wrong_with_it() {
+        let why = |flags: &[&str]| {
+            let words = [&["scalectl", "workspace-traffic"], flags].concat();
+            let Command::WorkspaceTraffic(flags) = Cli::parse_from(words).command else { panic!("it is") };
+            let failure = flags.request().expect_err("a mistake");
+            (failure.exit as u8, failure.message)
+        };
+        let (exit, bare) = why(&["--ssh"]);
+        assert!(exit == 2 && bare.contains("not built yet") && bare.contains("--ssh-target"), "{bare}");
+        let (exit, place) = why(&["--ssh", "--ssh-target", "ssh://gw.example.com"]);
+        assert!(exit == 2 && place.contains("one place"), "{place}");
+        let (_, app) = why(&["--ssh", "--ssh-target", "ssh://{workspace}.coder", "--app", "wsec"]);
+        assert!(app.contains("--app is not about SSH"), "{app}");
+        let alone = ["scalectl", "workspace-traffic", "--ssh-target", "ssh://{workspace}.coder"];
+        assert!(Cli::try_parse_from(alone).is_err());
+    }
 
     #[test]
     fn the_originals_timeouts_are_a_duration_and_ours_wins() {

@@ -56,12 +56,20 @@ pub const TABLE: [(&str, &str); 23] = [
 ];
 
 /// The histograms: name, help, figure.
-pub const HISTOGRAMS: [(&str, &str, Figure); 8] = [
+pub const HISTOGRAMS: [(&str, &str, Figure); 12] = [
     ("scaled_response_time_seconds", "From the due time to the last echoed byte.", Figure::Response),
     ("scaled_service_time_seconds", "From the send to the last echoed byte.", Figure::Service),
     ("scaled_lateness_seconds", "From the due time to the send.", Figure::Lateness),
     ("scaled_connect_time_seconds", "TCP connect.", Figure::Connect),
     ("scaled_tls_handshake_time_seconds", "TLS handshake.", Figure::Tls),
+    ("scaled_ssh_banner_time_seconds", "From connected to the SSH server's identification.", Figure::Banner),
+    ("scaled_ssh_key_exchange_time_seconds", "First SSH key exchange.", Figure::KeyExchange),
+    ("scaled_ssh_authentication_time_seconds", "SSH authentication.", Figure::Authentication),
+    (
+        "scaled_ssh_channel_time_seconds",
+        "From the request for an SSH channel until its command runs.",
+        Figure::Channel,
+    ),
     (
         "scaled_reconnect_time_seconds",
         "From the loss of a stream's connection to its being open again.",

@@ -58,38 +58,37 @@ pub fn memory_bytes(plan: &Plan) -> u64 {
 
 /// Connections of a group at its most: as many as streams, or fewer where channels share them.
 pub fn connections(plan: &Plan, group: &Group) -> u64 {
-    (0..group.pattern.len()).map(|position| connections_at(plan, group, position)).sum()
+    by_position(plan, group).iter().sum()
 }
 
-/// Connections to the row at `position` of the group's pattern.
-fn connections_at(plan: &Plan, group: &Group, position: usize) -> u64 {
-    let (streams, length) = (u64::from(group.conns_max()), group.pattern.len() as u64);
+/// Connections to the row at each position of the group's pattern. A row that stands there more than
+/// once, and whose connections are shared, is counted where it stands first.
+fn by_position(plan: &Plan, group: &Group) -> Vec<u64> {
+    let (streams, length) = (group.conns_max(), group.pattern.len() as u64);
     let channels = group.ssh.as_ref().map_or(1, |ssh| u64::from(ssh.channels_per_connection));
     if channels == 1 {
-        return streams.saturating_sub(position as u64).div_ceil(length);
+        return (0..length).map(|at| u64::from(streams).saturating_sub(at).div_ceil(length)).collect();
     }
-    // Each worker has connections of its own, each of one row. A row that stands in the pattern more
-    // than once is counted where it stands first.
-    let row = group.pattern[position];
-    if group.pattern[..position].contains(&row) {
-        return 0;
+    // Each worker has connections of its own, each to one row.
+    let workers = plan.cores.len() as u32;
+    let mut own: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    for stream in 0..streams {
+        let row = group.endpoint(group.first_stream.wrapping_add(stream));
+        *own.entry((row, stream % workers)).or_default() += 1;
     }
-    let workers = plan.cores.len() as u64;
-    let mut own = vec![0u64; plan.cores.len()];
-    for number in 0..streams {
-        own[(number % workers) as usize] +=
-            u64::from(group.endpoint(group.first_stream + number as u32) == row);
+    let mut of_row: BTreeMap<u32, u64> = BTreeMap::new();
+    for ((row, _), streams) in own {
+        *of_row.entry(row).or_default() += streams.div_ceil(channels);
     }
-    own.into_iter().map(|streams| streams.div_ceil(channels)).sum()
+    group.pattern.iter().map(|row| of_row.remove(row).unwrap_or(0)).collect()
 }
 
 /// Source ports needed towards the busiest destination.
 pub fn source_ports(plan: &Plan) -> u64 {
     let mut per_destination: BTreeMap<SocketAddr, u64> = BTreeMap::new();
     for group in plan.groups.iter() {
-        for (position, &row) in group.pattern.iter().enumerate() {
+        for (&row, connections) in group.pattern.iter().zip(by_position(plan, group)) {
             let addresses = &plan.addresses[plan.endpoints[row as usize].addresses as usize];
-            let connections = connections_at(plan, group, position);
             for address in addresses {
                 let same = |source: &&IpAddr| source.is_ipv6() == address.is_ipv6();
                 let sources = group.sources.iter().filter(same).count().max(1) as u64;

@@ -1,6 +1,7 @@
 //! What a run will do: a [`Spec`] and a host become a [`Plan`], everything checked, so that
 //! workers can trust every field.
 
+mod endpoints;
 mod ssh;
 mod tables;
 

@@ -51,7 +51,7 @@ impl<'a> Words<'a> {
     ///
     /// # Errors
     /// A strict one names no column, or no column is named anywhere.
-    pub fn new(rows: Option<&'a Rows>, strict: &[&str], loose: &[&str]) -> Result<Self, Problem> {
+    pub fn new(rows: Option<&'a Rows>, strict: &[String], loose: &[String]) -> Result<Self, Problem> {
         let columns = rows.map_or(&[][..], |rows| &rows.columns);
         let known = |name: &str| name == "n" || columns.iter().any(|column| column == name);
         let there = || [&["n".to_owned()], columns].concat().join("}, {");

@@ -22,6 +22,7 @@ use super::parts::{self, OpenAtEnd};
 use super::plan::{Plan, base_pace};
 use super::result::{self, Ending, Sum};
 use super::saturation::Saturation;
+use super::ssh;
 use super::targets::Targets;
 use super::versions;
 use super::workers::{self, Engine, Hand};
@@ -490,6 +491,7 @@ impl Supervisor {
         let long = self.saturation.is_long(steady);
         let met: Vec<_> = self.workers.iter().map(|worker| &worker.versions[..]).collect();
         let (server_versions, server_changes) = versions::add_up(groups, &met, self.started);
+        let negotiated: Vec<_> = self.workers.iter().map(|worker| &worker.negotiated[..]).collect();
         let mut report = Report {
             schema: report::SCHEMA,
             run: report::Run {
@@ -529,6 +531,7 @@ impl Supervisor {
             server_changes,
             series: self.series.clone(),
             host: self.host.clone(),
+            ssh: ssh::add_up(groups, &self.spec.group, &negotiated),
             coder: self.coder(),
             ..Report::default()
         };

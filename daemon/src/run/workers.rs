@@ -5,6 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 
 use scale_api::report;
+use scale_proto::ssh::Negotiated;
 use scale_ring::{Features, Kernel, KernelConfig, RingCounters, Time, host};
 
 use crate::stream::meter::{Cell, Counters, Histograms};
@@ -37,6 +38,8 @@ pub(super) struct Hand {
     pub groups: Vec<GroupGauges>,
     /// Versions of the servers that it met, by group.
     pub versions: Vec<Versions>,
+    /// What its SSH connections settled on, and how many did.
+    pub negotiated: Vec<(Negotiated, u64)>,
     last: Option<(Time, u64)>,
     /// Share of each second that its thread was on its core.
     pub busy: Vec<f64>,
@@ -135,6 +138,7 @@ impl Hand {
             cells: Vec::new(),
             groups: Vec::new(),
             versions: Vec::new(),
+            negotiated: Vec::new(),
             last: None,
             busy: Vec::new(),
             turn_p99: 0.0,
@@ -172,6 +176,7 @@ impl Hand {
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
         self.groups = snapshot.groups;
         self.versions = snapshot.versions;
+        self.negotiated = snapshot.negotiated;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
         self.opened = snapshot.opened;

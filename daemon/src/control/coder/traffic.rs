@@ -1,5 +1,6 @@
 //! `workspace-traffic`: finds the workspaces, and makes a run of them that is like any other: a row a
-//! stream, with the path of its terminal or app and the token that opens it.
+//! stream, with the path of its terminal or app and the token that opens it, or with the name of its
+//! SSH server.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use scale_api::coder::{Backend, Skipped, TrafficBegun, TrafficRequest, WorkspaceTraffic};
+use scale_api::coder::{Backend, SSH_PLACES, Skipped, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::http::Problem;
 use scale_api::spec::{self, File, GroupSpec, Spec};
 use scale_api::typed::{Form, Kind, Profile, Typed};
@@ -65,7 +66,9 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
     };
     let said = in_time(looked).await?;
     let group = &mut spec.group[0];
-    (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
+    if !group.is_ssh() {
+        (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
+    }
     let (spec, mut plan) = crate::control::resolve::plan(spec, host, targets).await?;
     plan.stream_by_stream = said.fleet.has_metrics;
     let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
@@ -164,10 +167,23 @@ impl Traffic<'_> {
         }
         let bytes = group.bytes_per_tick.unwrap_or(DEFAULT_BYTES).0;
         group.bytes_per_tick = Some(scale_api::units::Bytes(bytes));
-        self.words(group, &found.workspaces, conns, bytes as u32).await?;
+        let ssh_target = ask.ssh().map_err(invalid)?;
+        match &ssh_target {
+            Some(target) => {
+                self.sessions(group, &found.workspaces, conns, target);
+                warnings.push(format!(
+                    "{target} may be a path past coderd: what is measured need not be coderd (the report's ssh.path is unknown)"
+                ));
+            }
+            None => self.words(group, &found.workspaces, conns, bytes as u32).await?,
+        }
         let tick = group.tick_interval.unwrap_or(spec::DEFAULT_TICK);
         let rate = bytes as f64 * 1e9 / tick.ns() as f64;
-        let what = if ask.app.is_some() { "app" } else { "web terminal" };
+        let what = match (&ssh_target, &ask.app) {
+            (Some(_), _) => "SSH session",
+            (None, Some(_)) => "app",
+            (None, None) => "web terminal",
+        };
         Ok(Said {
             lines: vec![
                 format!("{} to {}", many(conns, what), many(found.workspaces.len() as u64, "workspace")),
@@ -179,6 +195,20 @@ impl Traffic<'_> {
             warnings,
             fleet: Fleet { has_metrics: ask.per_workspace_metrics, ..fleet(found, index, conns) },
         })
+    }
+
+    /// Target and rows of the group, for SSH. Coder's agent lets everybody in by `none`, and no client of Coder's
+    /// looks at its host key.
+    fn sessions(&self, group: &mut GroupSpec, workspaces: &[FoundWorkspace], conns: u64, target: &str) {
+        let mut rows = SSH_PLACES.join(",") + "\n";
+        for FoundWorkspace { owner, name, agent, .. } in workspaces.iter().take(conns as usize) {
+            writeln!(rows, "{owner},{name},{}", agent.name).expect("a string takes all");
+        }
+        group.rows = Some(File::read("workspaces", rows));
+        (group.target, group.conns) = (vec![target.to_owned()], Some(conns));
+        group.connect_to.clone_from(&self.ask.connect_to);
+        group.insecure_host_keys = true;
+        group.typed = Some(Typed { kind: Kind::Ssh, profile: self.ask.profile, ..Typed::default() });
     }
 
     /// Target, rows and token of the group.

@@ -18,17 +18,12 @@ use crate::load::{MessageSize, Ssh, SshEndpoint};
 const BLOCK_BYTES_MAX: u32 = 64 << 10;
 /// Bytes that a source of random bytes writes at once.
 const SOURCE_BLOCK_BYTES: u32 = 16 << 10;
-/// Bytes of a password or passphrase.
-const SECRET_BYTES_MAX: usize = 1024;
 
 /// What the streams of `group` have in common; `unix_s` is now.
 pub(super) fn settings(group: &GroupSpec, unix_s: u64) -> Result<Ssh, Problem> {
     let known = match content(group.known_hosts.as_ref(), "--known-hosts")? {
         None => KnownHosts::default(),
-        Some(file) => {
-            let text = std::str::from_utf8(file).map_err(|_| invalid("--known-hosts is not text"))?;
-            KnownHosts::parse(text).map_err(|error| invalid(format!("--known-hosts: {error}")))?
-        }
+        Some(file) => KnownHosts::parse(file).map_err(|error| invalid(format!("--known-hosts: {error}")))?,
     };
     let all = Algorithms::default();
     let config = ClientConfig {
@@ -76,6 +71,8 @@ pub(super) struct Sessions<'a> {
     /// What runs where the target's URL does not say.
     program: Program,
     environment: Vec<(String, String)>,
+    /// Now, for certificates.
+    unix_s: u64,
     passphrase: Option<Secret>,
     keys: BTreeMap<String, Arc<PrivateKey>>,
     certificates: BTreeMap<String, Arc<Certificate>>,
@@ -86,8 +83,8 @@ pub(super) struct Sessions<'a> {
 }
 
 impl<'a> Sessions<'a> {
-    /// For `group`, whose messages have at most `message` bytes.
-    pub(super) fn new(group: &'a GroupSpec, message: MessageSize) -> Result<Self, Problem> {
+    /// For `group`, whose messages have at most `message` bytes; `unix_s` is now.
+    pub(super) fn new(group: &'a GroupSpec, message: MessageSize, unix_s: u64) -> Result<Self, Problem> {
         let pair = |variable: &String| {
             let (name, value) = variable.split_once('=').expect("checked by the spec");
             (name.to_owned(), value.to_owned())
@@ -97,13 +94,19 @@ impl<'a> Sessions<'a> {
             None if group.ssh_shell => Program::Shell,
             None => Program::Exec(default_command(group, message)),
         };
-        let passphrase = group.ssh_passphrase_file.as_ref();
-        let passphrase = content(passphrase, "--ssh-passphrase-file")?;
+        let passphrase = match &group.ssh_passphrase_file {
+            None => None,
+            Some(file) => {
+                let content = content(Some(file), "--ssh-passphrase-file")?.unwrap_or_default();
+                Some(secret(content, "--ssh-passphrase-file", &file.path.to_string_lossy())?)
+            }
+        };
         Ok(Self {
             group,
             program,
             environment: group.ssh_env.iter().map(pair).collect(),
-            passphrase: passphrase.map(|file| secret(file, "--ssh-passphrase-file")).transpose()?,
+            unix_s,
+            passphrase,
             keys: BTreeMap::new(),
             certificates: BTreeMap::new(),
             logins: BTreeMap::new(),
@@ -168,27 +171,26 @@ impl<'a> Sessions<'a> {
     /// Keys in the order in which they were given, then the password.
     fn credentials(&mut self, fill: Fill<'_>) -> Result<Vec<Credential>, Problem> {
         let group = self.group;
-        let certificate = match &group.ssh_certificate {
-            None => None,
-            Some(file) => Some(self.certificate(file, fill)?),
-        };
-        let mut is_used = false;
-        let mut credentials = Vec::new();
-        for file in &group.ssh_identity {
-            let key = self.key(file, fill)?;
+        let keys: Vec<_> =
+            group.ssh_identity.iter().map(|file| self.key(file, fill)).collect::<Result<_, _>>()?;
+        let mut certificate = None;
+        if let (Some(file), Some(first)) = (&group.ssh_certificate, keys.first()) {
+            let found = self.certificate(file, fill)?;
+            let key = keys.iter().find(|key| found.is_for(key)).unwrap_or(first);
+            let path = path(file, fill)?;
+            found
+                .check_login(key, self.unix_s)
+                .map_err(|error| invalid(format!("--ssh-certificate {path}: {error}")))?;
+            certificate = Some(found);
+        }
+        let credential = |key: Arc<PrivateKey>| {
             let certificate = certificate.clone().filter(|certificate| certificate.is_for(&key));
-            is_used |= certificate.is_some();
-            credentials.push(Credential::Key { key, certificate });
-        }
-        if let (Some(file), false) = (&group.ssh_certificate, is_used) {
-            return Err(invalid(format!(
-                "--ssh-certificate {}: it is no user's certificate for any key of --ssh-identity; give the key that it was made for",
-                path(file, fill)?
-            )));
-        }
+            Credential::Key { key, certificate }
+        };
+        let mut credentials: Vec<Credential> = keys.into_iter().map(credential).collect();
         if let Some(file) = &group.ssh_password_file {
-            let (_, password) = read(file, "--ssh-password-file", fill)?;
-            credentials.push(Credential::Password(secret(password, "--ssh-password-file")?));
+            let (path, content) = read(file, "--ssh-password-file", fill)?;
+            credentials.push(Credential::Password(secret(content, "--ssh-password-file", &path)?));
         }
         Ok(credentials)
     }
@@ -281,11 +283,6 @@ fn read<'f>(file: &'f File, word: &str, fill: Fill<'_>) -> Result<(String, &'f [
 }
 
 /// The one line of a file.
-fn secret(file: &[u8], word: &str) -> Result<Secret, Problem> {
-    let line = file.strip_suffix(b"\n").unwrap_or(file);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.is_empty() || line.len() > SECRET_BYTES_MAX || line.contains(&b'\n') || line.contains(&0) {
-        return Err(invalid(format!("{word}: the file is to be one line of 1 to {SECRET_BYTES_MAX} bytes")));
-    }
-    Ok(Secret::new(line.to_vec()))
+fn secret(file: &[u8], word: &str, path: &str) -> Result<Secret, Problem> {
+    Secret::from_file(file.to_vec()).map_err(|error| invalid(format!("{word} {path}: {error}")))
 }

@@ -303,7 +303,7 @@ impl Transport {
     }
 
     /// Writes a packet to the front of `out`, its payload's `payload_bytes` by `fill`, and returns its bytes:
-    /// [`Self::sealed_bytes`]. Not while [`Self::is_exchanging`], and no packet above
+    /// [`Self::sealed_bytes`], which `out` has room for. Not while [`Self::is_exchanging`], and no packet above
     /// [`PACKET_BYTES_MAX`](super::PACKET_BYTES_MAX).
     ///
     /// # Errors

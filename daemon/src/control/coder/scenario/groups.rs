@@ -30,7 +30,7 @@ pub struct Found {
 
 /// How the deployment's certificates are judged.
 pub fn trust(group: &mut GroupSpec, deployment: &Deployment) {
-    if deployment.insecure || deployment.ca.is_some() {
+    if !group.is_ssh() && (deployment.insecure || deployment.ca.is_some()) {
         (group.insecure, group.ca) = (deployment.insecure, deployment.ca.clone());
     }
 }

@@ -186,6 +186,26 @@ fn a_peer_without_strict_key_exchange_is_taken_and_told() {
 }
 
 #[test]
+fn ext_info_before_the_first_keys_is_refused_without_strict_key_exchange_too() {
+    let lax = kexinit(Role::Server, &[(",kex-strict-s-v00@openssh.com", "")], false);
+    let mut pair = pair_with(Role::Server, lax, Algorithms::default());
+    pair.server.send_raw(&[message::EXT_INFO, 0, 0, 0, 0]);
+    let refused = pair.client.feed(&pair.server.take_out());
+    assert_eq!(refused, Err(Fault::SshProtocol("EXT_INFO comes before the first keys")));
+}
+
+#[test]
+fn markers_belong_to_the_first_exchange() {
+    for role in [Role::Client, Role::Server] {
+        for first in [true, false] {
+            let payload = negotiate::kexinit(role, &Algorithms::default(), first, &mut seeded(3)).unwrap();
+            let text = String::from_utf8_lossy(&payload);
+            assert_eq!((text.contains("kex-strict-"), text.contains("ext-info-")), (first, first));
+        }
+    }
+}
+
+#[test]
 fn a_wrong_guess_is_skipped_and_a_right_one_is_taken() {
     let only = |kex: &'static str| Algorithms { kex: vec![kex], ..Algorithms::default() };
     for (server, guessed, right) in [

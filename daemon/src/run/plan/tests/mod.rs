@@ -1,5 +1,7 @@
 //! Plans of small runs.
 
+mod ssh;
+
 use super::*;
 use scale_api::spec::{self, GroupSpec};
 use scale_api::units::{Rate, Span};
