@@ -20,6 +20,10 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
                 assert_eq!(gauges.standing[standing as usize], 0, "streams still {standing:?} at the end");
             }
         }
+        let first: u64 =
+            worker.cells.iter().filter_map(|(_, of)| of.figure(Figure::FirstByte)).map(|of| of.len()).sum();
+        let connects: u64 = worker.cells.iter().map(|(counters, _)| counters.connects).sum();
+        assert!(first <= connects, "{first} first bytes of {connects} connections");
         let standing: u32 = worker.groups.iter().flat_map(|gauges| gauges.standing).sum();
         assert_eq!(standing as usize, worker.streams.len(), "each stream stands somewhere");
         for (counters, histograms) in &worker.cells {
@@ -88,12 +92,12 @@ fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Count
     // What was under way on connections that were not closed in order may have arrived, or not.
     let lost = sum.payload_sent - counts.payload_bytes_received.min(sum.payload_sent);
     assert!(counts.payload_bytes_received <= sum.payload_sent, "more came than was sent");
-    // A server's FIN on raw TCP may have crossed ours: then nobody can tell what it has read.
+    // A server's FIN on raw TCP may have crossed ours: then nobody can tell what it has read. So may its
+    // DISCONNECT, and its Close the Ctrl-C of a terminal.
     let servers_close =
         scenario.servers.iter().any(|s| s.group == index && s.settings.close_after_ns.is_some());
-    // So may a server's DISCONNECT.
-    let crossed = matches!(protocol, Protocol::Tcp | Protocol::Ssh)
-        && (servers_close || scenario.faults.end_per_mille > 0);
+    let may_cross = matches!(protocol, Protocol::Tcp | Protocol::Ssh) || group.terminal.is_some();
+    let crossed = may_cross && (servers_close || scenario.faults.end_per_mille > 0);
     assert!(
         lost <= sum.payload_open || crossed,
         "{lost} B were lost where {} B were open: sent {}, received {}",

@@ -110,6 +110,8 @@ impl Arrival<'_> {
                                 }
                             }
                         }
+                        // Behind the last echo.
+                        Echo::Unexpected { .. } if *leaving => {}
                         Echo::Unexpected { bytes } => {
                             let counters = meter.counters(cell_now);
                             counters.payload_received += bytes as u64;

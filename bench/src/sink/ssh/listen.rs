@@ -136,7 +136,11 @@ impl Listener<'_> {
             Event::Data { channel, bytes } => self.data(channel, bytes),
             // Programs that read to the end are content with it.
             Event::Ended(channel) => self.channels.end(channel, Exit::Status(0)),
-            Event::Closed(channel) => self.channels.remove(channel),
+            Event::Closed(channel) => {
+                // Another channel may have its number before this receive ends.
+                self.pieces.retain(|piece| piece.channel != channel);
+                self.channels.remove(channel);
+            }
             Event::Identified(_) | Event::KeysExchanged(_) | Event::ExtendedData { .. } => {}
             Event::Opened(_) | Event::Refused { .. } | Event::Exited { .. } => {
                 unreachable!("only a client is told this")
