@@ -143,8 +143,6 @@ pub struct Connection {
     pub exit: Option<Class>,
     /// SSH: its program ends at a key, whose echo is nobody's.
     pub typed_goodbye: bool,
-    /// SSH: payload has come with the word that its program runs.
-    pub spoken_to: bool,
     protocol: Protocol,
     /// Boxed: a plain stream has none.
     tls: Option<Box<Tls>>,
@@ -236,7 +234,6 @@ impl Connection {
             channel: None,
             exit: None,
             typed_goodbye: false,
-            spoken_to: false,
             protocol,
             tls: None,
             carry: Vec::new(),

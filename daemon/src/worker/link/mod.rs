@@ -154,14 +154,13 @@ impl<R: Ring> Worker<R> {
             happened.push(match event {
                 E::Data { channel, bytes } => {
                     let Some(index) = Link::rider(channels, channel) else { return };
-                    let connection = connections[index as usize].as_mut().expect("a rider is live");
-                    connection.spoken_to |= connection.phase == Phase::Connecting;
+                    let connection = connections[index as usize].as_ref().expect("a rider is live");
                     let flow = &mut streams[connection.stream as usize];
                     // What a terminal says to Ctrl-C is no echo of a message.
                     let leaving = connection.typed_goodbye && connection.phase == Phase::Closing;
                     let opened_at = connection.phase_began;
-                    // Its first byte's time is recorded when it is open.
-                    let terminal = connection.spoken_to;
+                    let terminal = false;
+                    let early = connection.phase == Phase::Connecting;
                     Arrival {
                         flow,
                         timeline,
@@ -170,6 +169,7 @@ impl<R: Ring> Worker<R> {
                         pool,
                         cell_now,
                         opened_at,
+                        early,
                         terminal,
                         leaving,
                         done,
@@ -242,7 +242,7 @@ impl<R: Ring> Worker<R> {
             }
             match event {
                 Happened::Identified => {
-                    self.link_phase_done(link, Figure::Banner, LinkPhase::KeyExchange, now)
+                    self.link_phase_done(link, Figure::Banner, LinkPhase::KeyExchange, now);
                 }
                 Happened::KeysExchanged(negotiated) => {
                     self.link_phase_done(link, Figure::KeyExchange, LinkPhase::Authentication, now);
@@ -257,13 +257,7 @@ impl<R: Ring> Worker<R> {
                     let address = self.link(link).address;
                     let connection = self.connection(index);
                     (connection.phase, connection.address) = (Phase::Open, address);
-                    let (stream, spoken_to) = (connection.stream, connection.spoken_to);
                     self.opened(index, now);
-                    let flow = &mut self.streams[stream as usize];
-                    if spoken_to && !std::mem::replace(&mut flow.answered, true) {
-                        let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
-                        self.meter.record(cell, Figure::FirstByte, 0);
-                    }
                 }
                 // A Closing stream's is what it waited for.
                 Happened::Gone(index, class) => self.lose(index, class, now),
