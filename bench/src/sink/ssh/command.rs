@@ -48,7 +48,8 @@ impl Flags {
     pub fn config(&self) -> Result<ServerConfig, String> {
         let mut algorithms = Algorithms::default();
         if !self.ssh_ciphers.is_empty() {
-            algorithms.ciphers = self.ssh_ciphers.iter().map(|name| cipher(name)).collect::<Result<_, _>>()?;
+            algorithms.ciphers =
+                self.ssh_ciphers.iter().map(|name| cipher(name)).collect::<Result<_, _>>()?;
         }
         let host_keys: Vec<_> = self.ssh_host_key.iter().map(host_key).collect::<Result<_, _>>()?;
         let rekey = self.ssh_rekey_bytes.map_or_else(RekeyLimit::default, |bytes| RekeyLimit { bytes });
@@ -96,8 +97,7 @@ fn host_key(path: &PathBuf) -> Result<Arc<PrivateKey>, String> {
     let file = std::fs::read(path).map_err(|error| {
         format!("cannot read {}: {error}; give --ssh-host-key another file", path.display())
     })?;
-    let key =
-        PrivateKey::from_file(&file, None).map_err(|error| format!("{}: {error}", path.display()))?;
+    let key = PrivateKey::from_file(&file, None).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Arc::new(key))
 }
 
