@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs other people's programs that the tests talk to: Debian packages, a Python
-# environment (.venv/peers), a Node package (tests/.peers). Quick where all of it is there.
+# environment (.venv/peers), Node packages (tests/.peers). Quick where all of it is there.
 #
+# For a machine of the tests' own: where systemd runs, Debian starts what it installs (nginx, sshd, …).
 # What cannot be had is named with its reason, and the tests that need it say so, too; under CI
 # it is a failure.
 set -uo pipefail
@@ -10,7 +11,9 @@ cd "$(dirname "$0")/.."
 websockets=17.4
 kosoku=0.1.0
 validate=1.37.0
+asyncssh=2.24.1
 ws=8
+ssh2=1
 venv=.venv/peers
 node=tests/.peers
 missing=0
@@ -28,10 +31,15 @@ last_line() { tail -n 1 <<<"$1"; }
 debian_packages() {
   local wanted=() entry
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
-    prometheus:prometheus openssl:openssl node:nodejs npm:npm python3:python3; do
+    prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 \
+    ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd tcpserver:ucspi-tcp; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
+  compgen -G '/usr/lib*/libnss_wrapper.so' >/dev/null || compgen -G '/usr/lib*/*/libnss_wrapper.so' >/dev/null ||
+    wanted+=(libnss-wrapper)
+  # libssh2 is built upon it.
+  pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
   ((${#wanted[@]})) || return 0
   local why= said
   if ! have apt-get; then
@@ -58,7 +66,7 @@ python_packages() {
 for wanted in sys.argv[1:]:
     name, number = wanted.split("==")
     assert version(name) == number'
-  local packages=("websockets==$websockets" "kosoku==$kosoku" "kubernetes-validate==$validate") said
+  local packages=("websockets==$websockets" "kosoku==$kosoku" "kubernetes-validate==$validate" "asyncssh==$asyncssh") said
   "$venv/bin/python" -c "$check" "${packages[@]}" 2>/dev/null && return 0
   echo "installing ${packages[*]} into $venv"
   if ! said=$(python3 -m venv "$venv" 2>&1); then
@@ -73,16 +81,18 @@ for wanted in sys.argv[1:]:
 }
 
 node_packages() {
-  [[ -f $node/node_modules/ws/package.json ]] && return 0
+  local folder=$node/node_modules
+  [[ -f $folder/ws/package.json && -f $folder/ssh2/package.json ]] && return 0
   if ! have npm; then
-    lacks "ws for Node.js" "there is no npm to install it"
+    lacks "ws and ssh2 for Node.js" "there is no npm to install them"
     return 0
   fi
-  echo "installing ws@$ws into $node"
+  echo "installing ws@$ws and ssh2@$ssh2 into $node"
   local said
   mkdir -p "$node"
-  said=$(npm install --prefix "$node" --no-audit --no-fund --loglevel=error "ws@$ws" 2>&1) ||
-    lacks "ws for Node.js" "npm: $(last_line "$said")"
+  # What is optional is C++ that would have to be compiled.
+  said=$(npm install --prefix "$node" --omit=optional --no-audit --no-fund --loglevel=error "ws@$ws" "ssh2@$ssh2" 2>&1) ||
+    lacks "ws and ssh2 for Node.js" "npm: $(last_line "$said")"
 }
 
 debian_packages

@@ -9,6 +9,7 @@ mod flags;
 mod meaning;
 mod network;
 mod refusals;
+mod ssh;
 mod stand_in;
 mod terminals;
 

@@ -4,6 +4,7 @@
 mod prometheus;
 mod proxies;
 mod servers;
+mod ssh;
 
 use scale_api::report::Report;
 use scale_tests::{Daemon, assert_ended_with};
@@ -16,6 +17,12 @@ fn echoes(conns: &str, target: &str, more: &[&str]) -> Report {
     arguments.extend(["--drain", "30s", "--connect-timeout", "60s"]);
     arguments.extend(more);
     let (code, report) = Daemon::start().run(&arguments);
+    assert_every_byte_came_back(conns, (code, &report));
+    report
+}
+
+/// All `conns` streams were opened and stayed, and what they said is what came back.
+fn assert_every_byte_came_back(conns: &str, (code, report): (i32, &Report)) {
     let (load, total) = (&report.load, &report.total);
     let failed = (&load.connect_failures, &load.disconnects);
     assert!(failed.0.is_empty() && failed.1.is_empty(), "{failed:?}");
@@ -25,6 +32,5 @@ fn echoes(conns: &str, target: &str, more: &[&str]) -> Report {
     assert_eq!((load.verify_failures, load.unexpected_bytes, load.messages_unanswered), (0, 0, 0));
     assert_eq!((total.messages_echoed, total.payload_bytes_open), (total.messages_sent, 0));
     assert_eq!(total.payload_bytes_received, total.payload_bytes_sent);
-    assert_ended_with(0, (code, &report));
-    report
+    assert_ended_with(0, (code, report));
 }

@@ -27,7 +27,8 @@ fn a_close_is_answered_behind_the_send_that_is_under_way() {
         let ran = drive::drive(&scenario);
         check::check(&scenario, &ran);
         for (index, group) in scenario.groups.iter().enumerate() {
-            if scenario.endpoints[group.pattern[0] as usize].protocol == Protocol::Tcp {
+            let protocol = scenario.endpoints[group.pattern[0] as usize].protocol;
+            if !matches!(protocol, Protocol::Ws | Protocol::Wss) {
                 continue;
             }
             let mut counts = Counts::default();

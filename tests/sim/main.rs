@@ -3,6 +3,7 @@
 //! - [`scenario`]: a seed becomes groups, servers, faults, and commands at any time.
 //! - [`drive`]: gives everybody their turns until the run is over.
 //! - [`check`]: what must hold afterwards, whatever went wrong.
+//! - `ssh`: what a seed makes of SSH.
 //! - `closes`: servers that close in the midst of it.
 //!
 //! `SIM_SEEDS=N` sets how many seeds run, `SIM_SEED=N` runs that one and prints what it is.
@@ -13,6 +14,7 @@ mod check;
 mod closes;
 mod drive;
 mod scenario;
+mod ssh;
 
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};

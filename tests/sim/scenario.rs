@@ -14,7 +14,9 @@ use scaled::load::{
 };
 use scaled::worker::share::Addresses;
 
-const MS: u64 = 1_000_000;
+use crate::ssh::{self, On, Parts};
+
+pub const MS: u64 = 1_000_000;
 /// Streams that a group may have, whatever is said.
 const CONNS_MAX: u32 = 60;
 
@@ -120,18 +122,18 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// One choice after another.
-struct Dice(Random);
+pub struct Dice(Random);
 
 impl Dice {
-    fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.0.below(most - least + 1)
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.0.below(100) < percent
     }
 
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.below(choices.len() as u64) as usize]
     }
 
@@ -280,9 +282,19 @@ struct Tables {
 fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Tables) -> Group {
     let Scenario { weather, seed, faults, .. } = scenario;
     let (calm, stormy, seed) = (*weather == Weather::Calm, *weather == Weather::Stormy, *seed);
-    let protocol = dice.of(&[Protocol::Ws, Protocol::Ws, Protocol::Ws, Protocol::Tcp, Protocol::Wss]);
+    let protocol = dice.of(&[
+        Protocol::Ws,
+        Protocol::Ws,
+        Protocol::Ws,
+        Protocol::Tcp,
+        Protocol::Wss,
+        Protocol::Ssh,
+        Protocol::Ssh,
+    ]);
+    let upgrades = matches!(protocol, Protocol::Ws | Protocol::Wss);
+    let encrypted = matches!(protocol, Protocol::Wss | Protocol::Ssh);
     let traffic = dice.of(&[Traffic::Echo, Traffic::Echo, Traffic::Echo, Traffic::Discard, Traffic::Receive]);
-    let conns = dice.between(1, if protocol == Protocol::Wss { 8 } else { 40 }) as u32;
+    let conns = dice.between(1, if encrypted { 8 } else { 40 }) as u32;
     let tick_ns = dice.between(5, 250) * MS;
     // What a ring can receive at once: large messages in tiny buffers take long to simulate.
     let room = u64::from(faults.buffers) * u64::from(faults.buffer_bytes);
@@ -319,16 +331,22 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
     let text = dice.chance(20);
     let typed = !text && protocol != Protocol::Tcp && dice.chance(30);
     let form = if typed { dice.of(&[Form::Line, Form::Line, Form::Comment]) } else { Form::Line };
-    let terminal = (typed && traffic == Traffic::Echo && dice.chance(70)).then(|| {
+    let types = typed && traffic == Traffic::Echo && dice.chance(70);
+    let on = if types && protocol == Protocol::Ssh { On::Terminal } else { On::Pipe };
+    let terminal = (types && protocol != Protocol::Ssh).then(|| {
         let echo = dice.of(&[Echo::Cooked, Echo::Raw]);
         let comment = form == Form::Comment && echo == Echo::Cooked;
         Terminal { echo, comment, fast_close: dice.chance(30) }
     });
-    let endpoints = endpoints(number, protocol, (traffic, terminal), dice, *weather, tables);
+    let ssh = (protocol == Protocol::Ssh).then(|| ssh::parts(dice, *weather, (traffic, on), bytes as u32));
+    let endpoints = endpoints(number, protocol, (traffic, terminal), ssh.as_ref(), dice, *weather, tables);
     let payload = if typed {
         match terminal {
             Some(Terminal { echo, .. }) => Payload::typed(seed, form, Route::Terminal, echo),
-            None => Payload::typed(seed, form, Route::App, Echo::Raw),
+            None => {
+                let echo = if on == On::Terminal { Echo::Cooked } else { Echo::Raw };
+                Payload::typed(seed, form, Route::App, echo)
+            }
         }
     } else if text {
         Payload::text(seed)
@@ -357,12 +375,12 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         churn_milli: if stormy { dice.rare(20, 50_000) } else { 0 },
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
-        subprotocol: (protocol != Protocol::Tcp && dice.chance(20)).then(|| "scale".into()),
+        subprotocol: (upgrades && dice.chance(20)).then(|| "scale".into()),
         first_message: (!typed && dice.chance(15))
             .then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
         payload,
         terminal,
-        ssh: None,
+        ssh: ssh.map(|ssh| ssh.group),
         late_tick: dice.chance(10),
         sources: Arc::new([]),
         send_buffer_bytes: None,
@@ -375,6 +393,7 @@ fn endpoints(
     number: usize,
     protocol: Protocol,
     (traffic, terminal): (Traffic, Option<Terminal>),
+    ssh: Option<&Parts>,
     dice: &mut Dice,
     weather: Weather,
     tables: &mut Tables,
@@ -386,6 +405,7 @@ fn endpoints(
             Protocol::Tcp => sink::Protocol::Tcp,
             Protocol::Ws => sink::Protocol::Ws,
             Protocol::Wss => sink::Protocol::Wss,
+            Protocol::Ssh => sink::Protocol::Ssh,
         },
         traffic: match traffic {
             Traffic::Echo => match terminal {
@@ -402,6 +422,7 @@ fn endpoints(
         },
         tls: (protocol == Protocol::Wss)
             .then(|| server_config(cert.as_bytes(), key.as_bytes()).expect("a pair that fits")),
+        ssh: ssh.map(|ssh| ssh.server.clone()),
         delay_ns: if weather == Weather::Calm || traffic != Traffic::Echo {
             0
         } else {
@@ -441,7 +462,7 @@ fn endpoints(
             target: 0,
             addresses: tables.addresses.len() as u32 - 1,
             tls: tls.clone(),
-            ssh: None,
+            ssh: ssh.map(|ssh| ssh.row.clone()),
             host: "localhost".into(),
             path: path.into(),
             headers: "".into(),

@@ -1,7 +1,8 @@
 //! What every decoder must hold to for any input, as functions that panic where it does not.
-//! `tests/decoders.rs` calls them with proptest's inputs, `tests/fuzz` with a fuzzer's.
+//! `tests/decoders` calls them with proptest's inputs, `tests/fuzz` with a fuzzer's.
 
 pub mod heads;
+pub mod ssh;
 pub mod ssh_keys;
 pub mod terminal;
 pub mod tls;

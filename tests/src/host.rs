@@ -15,11 +15,22 @@ impl Folder {
     /// An empty one.
     #[expect(clippy::new_without_default, reason = "it makes something on the disk")]
     pub fn new() -> Self {
+        Self::beneath(&std::env::temp_dir()).expect("a temporary folder")
+    }
+
+    /// An empty one to which nobody else has a way in: no folder above it is everybody's to write.
+    pub fn private() -> Self {
+        let homes = ["XDG_RUNTIME_DIR", "HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+        let mut candidates = std::iter::once(PathBuf::from("/run")).chain(homes);
+        candidates.find_map(|folder| Self::beneath(&folder).ok()).expect("a folder of the user's own")
+    }
+
+    fn beneath(folder: &Path) -> std::io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scale-tests-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Self(path)
+        let path = folder.join(format!("scale-tests-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
     }
 
     /// Where a file of it is.
@@ -89,12 +100,35 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     present(name, folders.map(|folder| folder.join(name)).find(|path| path.is_file()))
 }
 
+/// A library that programs can be made to load; otherwise as [`installed`].
+///
+/// # Panics
+/// It is not there, and this is CI.
+pub fn installed_library(name: &str) -> Option<PathBuf> {
+    let folders = ["/usr/lib", "/usr/lib64"].into_iter().flat_map(|folder| {
+        let below = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        below.chain([folder.into()])
+    });
+    present(name, folders.map(|folder| folder.join(name)).find(|path| path.is_file()))
+}
+
 /// A file that `tests/peers.sh` puts into the repository; otherwise as [`installed`].
 ///
 /// # Panics
 /// It is not there, and this is CI.
 pub fn in_repository(name: &str) -> Option<PathBuf> {
     present(name, Some(root().join(name)).filter(|path| path.exists()))
+}
+
+/// The Python of `tests/peers.sh`'s environment, if `package` is in there; otherwise as [`installed`].
+///
+/// # Panics
+/// It is not there, and this is CI.
+pub fn python_with(package: &str) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(root().join(".venv/peers/lib")).into_iter().flatten().flatten();
+    let mut packages = versions.map(|version| version.path().join("site-packages").join(package));
+    present(&format!("{package} for Python"), packages.find(|path| path.is_dir()))?;
+    in_repository(".venv/peers/bin/python")
 }
 
 fn present(name: &str, found: Option<PathBuf>) -> Option<PathBuf> {

@@ -13,6 +13,7 @@ pub mod host;
 pub mod peer;
 pub mod repository;
 pub mod server;
+pub mod ssh;
 
 use host::Folder;
 

@@ -15,6 +15,7 @@ use scale_tests::decoders::pieces;
 use pty::{Pty, ending};
 
 const CAT: &[&str] = &["cat"];
+const SLEEP: &[&str] = &["sleep", "1000"];
 const RAW_CAT: &[&str] = &["sh", "-c", "stty raw -echo; printf R; exec cat"];
 
 /// Bytes that may be printed and not yet read: a kernel drops echo that nobody takes.
@@ -112,6 +113,16 @@ fn typed() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..10).prop_map(|parts| parts.concat())
 }
 
+/// Short pieces of lines, and keys that show or hand over a line.
+fn line_part() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => vec(select(Form::Line.alphabet()), 1..100),
+        1 => vec(0x80u8.., 1..20),
+        2 => select(vec![b"\n", b"\r", b"\t", b"\x01", b"\x1b", b"\x04"]).prop_map(|byte| byte.to_vec()),
+        3 => Just(b"\x12".to_vec()),
+    ]
+}
+
 fn cuts() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 1..5)
 }
@@ -193,6 +204,25 @@ proptest! {
         both.real.resume();
         both.emulated.make_raw();
         both.emulated.resume(&mut both.expected);
+        both.compare();
+    }
+
+    #[test]
+    fn ctrl_r_prints_the_line_so_far_again(
+        typed in vec(line_part(), 0..12), cuts in cuts(), reads: bool,
+    ) {
+        let mut both =
+            if reads { Both::start(CAT, Command::Copy) } else { Both::start(SLEEP, Command::Sleep) };
+        // What is there for a command that does not read stays; for one that does it would be its end.
+        let end: &[u8] = if reads { b"-\x04" } else { b"\x04" };
+        let typed: Vec<u8> =
+            typed.concat().split(|&byte| byte == 0x04).collect::<Vec<_>>().join(end);
+        for piece in pieces_of_lines(&typed, &cuts) {
+            both.type_in(piece);
+            if reads && b"\n\r\x04".contains(piece.last().expect("it is not empty")) {
+                both.settle();
+            }
+        }
         both.compare();
     }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use scale_bench::compare::programs::{Programs, Result};
 use scale_bench::compare::scenarios::{self, Effort};
+use scale_bench::compare::ssh;
 use scale_bench::compare::table::{self, Row};
 
 /// Runs the benchmarks and prints their table.
@@ -26,11 +27,14 @@ struct Arguments {
     /// Only these scenarios, by name
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// What SSH runs against: scale-sink, or sink-russh, which is by others and slower
+    #[arg(long, value_name = "PROGRAM", default_value = "scale-sink")]
+    ssh_sink: String,
 }
 
 type Scenario = fn(&Programs, Effort) -> Result<Vec<Row>>;
 
-const SCENARIOS: [(&str, Scenario); 13] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("5000", |programs, effort| scenarios::plain(programs, effort, 5000, 100)),
     ("20000", |programs, effort| scenarios::plain(programs, effort, 20_000, 400)),
     // Half the rate, for hosts whose floor does not hold the whole.
@@ -41,6 +45,7 @@ const SCENARIOS: [(&str, Scenario); 13] = [
     ("tls", scenarios::tls),
     ("terminals", scenarios::terminals),
     ("sealing", scenarios::sealing),
+    ("ssh", ssh::ssh),
     ("stamps", scenarios::stamped),
     ("40000", scenarios::many),
     ("memory", scenarios::memory),
@@ -64,7 +69,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let (pairs, seconds) = if arguments.quick { (3, 2) } else { (11, 5) };
     let effort = Effort { pairs: arguments.pairs.map_or(pairs, usize::from), seconds };
-    let programs = Programs::new()?;
+    let programs = Programs::new(&arguments.ssh_sink)?;
     let mut rows = Vec::new();
     for (name, scenario) in SCENARIOS {
         if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {

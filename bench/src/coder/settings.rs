@@ -84,7 +84,7 @@ pub enum PathApps {
 pub enum Terminals {
     /// A shell on a pseudo-terminal.
     Real,
-    /// For the commands of a load a terminal without a kernel, for thousands; otherwise a shell.
+    /// For the commands of a load and simple scripts a terminal without a kernel, for thousands; otherwise a shell.
     Emulated,
 }
 

@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, String>;
 /// What is compared.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// `tcp`, `ws` or `wss`.
+    /// `tcp`, `ws`, `wss` or `ssh`.
     pub protocol: &'static str,
     /// Streams.
     pub streams: u32,
@@ -36,21 +36,28 @@ impl Load {
     /// The run of it against a sink at `address`, as a run file has it.
     fn run_file(&self, address: &str, ca: &Path) -> String {
         let Self { protocol, streams, tick_ms, bytes, seconds, .. } = self;
-        let ca =
-            if *protocol == "wss" { format!("ca = {:?}\n", ca.display().to_string()) } else { String::new() };
+        let trust = match *protocol {
+            "wss" => format!("ca = {:?}\n", ca.display().to_string()),
+            "ssh" => "insecure_host_keys = true\n".to_owned(),
+            _ => String::new(),
+        };
+        // A key exchange takes both sides 0.2 to 0.3 ms.
+        let (user, connects) = if *protocol == "ssh" { ("load@", 1000) } else { ("", 10_000) };
+        // Behind the slash of an SSH target stands a command.
+        let path = if *protocol == "ssh" { "" } else { "/" };
         let typed = if self.terminal { "[group.typed]\n" } else { "" };
         format!(
             r#"
 [[group]]
 name = "main"
-target = ["{protocol}://{address}/"]
+target = ["{protocol}://{user}{address}{path}"]
 conns = {streams}
-connect_rate = "10000/s"
+connect_rate = "{connects}/s"
 bytes_per_tick = "{bytes}B"
 tick_interval = "{tick_ms}ms"
 warm_up = "1s"
 duration = "{seconds}s"
-{ca}{typed}"#
+{trust}{typed}"#
         )
     }
 }
@@ -60,6 +67,8 @@ duration = "{seconds}s"
 pub struct Sample {
     /// Process CPU of the generator in steady state by messages sent.
     pub cpu_us_per_message: f64,
+    /// Of it, in user space; by the kernel's ticks. Of peers only: see [`super::ssh`].
+    pub cpu_user_us_per_message: f64,
     /// Seconds.
     pub lateness_p50: f64,
     /// Seconds.
@@ -68,6 +77,10 @@ pub struct Sample {
     pub delivered_ratio: f64,
     /// Resident memory at its most.
     pub rss_peak: f64,
+    /// Of SSH peers: CPU from connect to command, a session, in us.
+    pub handshake_cpu_us: f64,
+    /// Of SSH peers: what the sessions added to resident memory, by each.
+    pub rss_per_stream: f64,
     /// CPU of the sink by the generator's, both of the whole run: opening and closing, too.
     pub sink_by_generator: f64,
     /// The whole report, where there is one.
@@ -101,15 +114,18 @@ impl Drop for Guard {
 pub struct Programs {
     folder: PathBuf,
     cores: Vec<usize>,
+    ssh_sink: String,
 }
 
 impl Programs {
+    /// `ssh_sink` is the program that stands in for SSH servers.
+    ///
     /// # Errors
     /// Where no folder can be made.
-    pub fn new() -> Result<Self> {
+    pub fn new(ssh_sink: &str) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("scale-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        Ok(Self { folder, cores: scale_ring::host::available_cores() })
+        Ok(Self { folder, cores: scale_ring::host::available_cores(), ssh_sink: ssh_sink.to_owned() })
     }
 
     fn path(name: &str) -> Result<PathBuf> {
@@ -144,10 +160,13 @@ impl Programs {
         realtime: bool,
         more: &[&str],
     ) -> Result<(Guard, String)> {
-        let ca = self.ca();
-        let mut command = Command::new(Self::path("scale-sink")?);
+        let program = if protocol == "ssh" { self.ssh_sink.as_str() } else { "scale-sink" };
+        let mut command = Command::new(Self::path(program)?);
         command.args(["--listen", "127.0.0.1:0", "--protocol", protocol, "--cores", cores]);
-        command.arg("--ca-out").arg(ca).args(more).stdout(Stdio::null());
+        command.args(more).stdout(Stdio::null());
+        if protocol == "wss" {
+            command.arg("--ca-out").arg(self.ca());
+        }
         if realtime {
             command.arg("--realtime");
         }
@@ -159,14 +178,24 @@ impl Programs {
         self.folder.join("ca.pem")
     }
 
-    /// One run of a program with the floor's arguments.
+    /// One run of a program with the floor's arguments; it speaks SSH or bare TCP.
     ///
     /// # Errors
     /// Where a program fails.
     pub fn floor(&self, program: &str, load: &Load) -> Result<Sample> {
+        self.floor_with(program, load, &[])
+    }
+
+    /// As [`Self::floor`], with arguments of the program's own.
+    ///
+    /// # Errors
+    /// Where a program fails.
+    pub fn floor_with(&self, program: &str, load: &Load, more: &[&str]) -> Result<Sample> {
         let (core, sink_cores) = self.split(1);
-        let (_sink, address) = self.sink("tcp", &sink_cores, load.realtime)?;
+        let protocol = if load.protocol == "ssh" { "ssh" } else { "tcp" };
+        let (_sink, address) = self.sink(protocol, &sink_cores, load.realtime)?;
         let mut command = Command::new(Self::path(program)?);
+        command.args(more);
         command.args(["--target", &address, "--conns", &load.streams.to_string()]);
         command.args(["--bytes", &load.bytes.to_string(), "--tick-interval", &format!("{}ms", load.tick_ms)]);
         command.args(["--duration", &format!("{}s", load.seconds), "--core", &core]);
@@ -184,6 +213,9 @@ impl Programs {
             lateness_p99: figure("lateness_p99"),
             delivered_ratio: figure("delivered_ratio"),
             rss_peak: figure("rss_bytes"),
+            cpu_user_us_per_message: figure("cpu_user_us_per_message"),
+            handshake_cpu_us: figure("handshake_cpu_us"),
+            rss_per_stream: figure("rss_per_stream"),
             ..Sample::default()
         })
     }
@@ -242,6 +274,7 @@ impl Programs {
             rss_peak: report.generator.rss_peak as f64,
             sink_by_generator: sink.cpu_seconds() / cpu_seconds,
             report: Some(Box::new(report)),
+            ..Sample::default()
         })
     }
 }

@@ -17,8 +17,8 @@ pub struct Effort {
 
 const BYTES: u32 = 4096;
 const LATENESS_P50_MAX: f64 = 300e-6;
-const LATENESS_P99_MAX: f64 = 1e-3;
-const DELIVERED_MIN: f64 = 0.999;
+pub(super) const LATENESS_P99_MAX: f64 = 1e-3;
+pub(super) const DELIVERED_MIN: f64 = 0.999;
 const RATIO_MAX: f64 = 1.10;
 const TLS_EXTRA_US_MAX: f64 = 2.2;
 /// Of what rustls alone takes: 1.4 us where the bound above was set.
@@ -32,13 +32,13 @@ const CONNECT_SECONDS_MAX: f64 = 6.0;
 const HANDSHAKE_RATIO_MAX: f64 = 1.2;
 const APART_US_MAX: f64 = 1000.0;
 
-fn load(protocol: &'static str, streams: u32, tick_ms: u32, effort: Effort) -> Load {
+pub(super) fn load(protocol: &'static str, streams: u32, tick_ms: u32, effort: Effort) -> Load {
     let (threads, realtime, seconds) = (1, true, effort.seconds);
     Load { protocol, streams, tick_ms, bytes: BYTES, threads, realtime, seconds, terminal: false }
 }
 
 /// Runs two things in turns: `pairs` of each.
-fn in_turns(
+pub(super) fn in_turns(
     pairs: usize,
     mut one: impl FnMut() -> Result<Sample>,
     mut other: impl FnMut() -> Result<Sample>,
@@ -164,7 +164,12 @@ pub fn memory(programs: &Programs, effort: Effort) -> Result<Vec<Row>> {
 }
 
 /// What a stream keeps resident: `most` bytes at most.
-fn rss_slope(programs: &Programs, effort: Effort, [few, many]: [&Load; 2], most: f64) -> Result<Row> {
+pub(super) fn rss_slope(
+    programs: &Programs,
+    effort: Effort,
+    [few, many]: [&Load; 2],
+    most: f64,
+) -> Result<Row> {
     let runs = effort.pairs.div_ceil(4);
     let (low, high) = in_turns(runs, || programs.scaled(few), || programs.scaled(many))?;
     let peak = |samples: &[Sample]| median(samples.iter().map(|sample| sample.rss_peak).collect());

@@ -20,6 +20,10 @@ pub struct Row {
     pub runs: usize,
     /// Median.
     pub cpu_us_per_message: Option<f64>,
+    /// Median; in user space.
+    pub cpu_user_us_per_message: Option<f64>,
+    /// Median; CPU from connect to open, a stream.
+    pub handshake_cpu_us: Option<f64>,
     /// Median of the pairs' ratios.
     pub ratio_to_floor: Option<f64>,
     /// Median of the runs' medians.
@@ -89,23 +93,25 @@ impl Row {
 /// The rows as a table in Markdown, and below it every bound.
 pub fn print(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| name | streams | tick ms | bytes | runs | CPU us/message | x floor | lateness p50 / p99 us | RSS B/stream | delivered |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        "| name | streams | tick ms | bytes | runs | CPU us/message | of it user | x floor | lateness p50 / p99 us | CPU us/handshake | RSS B/stream | delivered |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let number =
             |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
         let us = |value: Option<f64>| number(value.map(|seconds| seconds * 1e6), 0);
         text += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} / {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} | {} | {} |\n",
             row.name,
             row.streams,
             row.tick_ms,
             row.bytes,
             row.runs,
             number(row.cpu_us_per_message, 2),
+            number(row.cpu_user_us_per_message, 2),
             number(row.ratio_to_floor, 3),
             us(row.lateness_p50),
             us(row.lateness_p99),
+            number(row.handshake_cpu_us, 0),
             number(row.rss_slope_per_stream, 0),
             number(row.delivered_ratio, 5),
         );

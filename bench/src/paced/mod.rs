@@ -107,12 +107,27 @@ impl Schedule {
     }
 }
 
+/// CPU of this process so far.
+#[derive(Debug, Clone, Copy)]
+struct Cpu {
+    /// Of the whole, exactly.
+    ns: u64,
+    /// Seconds in user space, told apart by the kernel's ticks.
+    user: f64,
+}
+
+impl Cpu {
+    fn now() -> Self {
+        Self { ns: host::process_cpu_ns(), user: host::process_cpu_seconds().0 }
+    }
+}
+
 /// What is measured between the warm-up and the end.
 #[derive(Debug)]
 pub struct Figures {
     from: Time,
     to: Time,
-    cpu_ns: Option<(u64, u64)>,
+    cpu: Option<(Cpu, Cpu)>,
     due: u64,
     sent: u64,
     received_bytes: u64,
@@ -126,7 +141,7 @@ impl Figures {
         Self {
             from,
             to: from.plus_ns(arguments.duration.ns()),
-            cpu_ns: None,
+            cpu: None,
             due: 0,
             sent: 0,
             received_bytes: 0,
@@ -141,13 +156,13 @@ impl Figures {
 
     /// Looks at the CPU clock when its time has come; false when the end has come.
     pub fn go_on(&mut self, now: Time) -> bool {
-        if self.cpu_ns.is_none() && now >= self.from {
-            let cpu = host::process_cpu_ns();
-            self.cpu_ns = Some((cpu, cpu));
+        if self.cpu.is_none() && now >= self.from {
+            let cpu = Cpu::now();
+            self.cpu = Some((cpu, cpu));
         }
         if now >= self.to {
-            if let Some((_, last)) = &mut self.cpu_ns {
-                *last = host::process_cpu_ns();
+            if let Some((_, last)) = &mut self.cpu {
+                *last = Cpu::now();
             }
             return false;
         }
@@ -175,11 +190,13 @@ impl Figures {
 
     /// One JSON object; times in seconds.
     pub fn to_json(&self) -> serde_json::Value {
-        let cpu = self.cpu_ns.map_or(0, |(from, to)| to - from) as f64 / 1e3;
+        let cpu = self.cpu.map_or(0, |(from, to)| to.ns - from.ns) as f64 / 1e3;
+        let user = self.cpu.map_or(0.0, |(from, to)| to.user - from.user) * 1e6;
         let seconds = |quantile| self.lateness.value_at_quantile(quantile) as f64 / 1e6;
         serde_json::json!({
             "messages": self.sent,
             "cpu_us_per_message": cpu / self.sent.max(1) as f64,
+            "cpu_user_us_per_message": user / self.sent.max(1) as f64,
             "lateness_p50": seconds(0.5),
             "lateness_p99": seconds(0.99),
             "delivered_ratio": self.sent as f64 / self.due.max(1) as f64,

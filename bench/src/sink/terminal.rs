@@ -22,7 +22,7 @@ use super::take::frame;
 use super::{Counts, Traffic};
 
 /// Ctrl-C and Ctrl-D.
-const END_KEYS: [u8; 2] = [0x03, 0x04];
+pub(super) const END_KEYS: [u8; 2] = [0x03, 0x04];
 
 /// What all terminals of a sink decode and print in.
 #[derive(Default)]

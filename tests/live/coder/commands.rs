@@ -40,6 +40,23 @@ fn a_command_runs_in_each_workspace_and_both_its_phases_are_told() {
 }
 
 #[test]
+fn hundreds_of_commands_at_once_need_no_shell_where_terminals_are_emulated() {
+    let (standin, daemon) = (
+        Standin::start(&format!("{BRISK}terminals = 'emulated'\nrate_limits = 'off'\n"), ""),
+        Daemon::start(),
+    );
+    let (code, report) = standin.flow(
+        &daemon,
+        &create("200", &["--run-command", "sleep 2 && echo hello", "--run-expect-output", "^hello$"]),
+    );
+    let made = outcome(&report);
+    assert_eq!((code, made.succeeded), (0, 200), "{:?}", made.failed_things);
+    let command = made.phases.command.as_ref().expect("it ran");
+    assert!(command.count == 200 && command.min > 1.0, "{command:?}");
+    assert_eq!(standin.end()["sockets"]["terminals"], 200);
+}
+
+#[test]
 fn without_a_command_nothing_is_connected() {
     let (standin, daemon) = (Standin::brisk(), Daemon::start());
     let (code, report) = standin.flow(&daemon, &create("3", &[]));

@@ -192,7 +192,9 @@ fn too_many_failures_begin_no_traffic_and_are_cleaned_up() {
 
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_made() {
-    let (standin, daemon) = begin();
+    // A workspace that is there and does not run, however long this takes.
+    let (standin, daemon) = (Standin::start("build_time = '1h'\n", ""), Daemon::start());
+    standin.make_keepme();
     let refused = |text: &str, word: &str| {
         let file = standin.folder.write("wrong.toml", text);
         let (code, out, error) = standin.scalectl(&daemon, &["scenario", "-f", &file, "--yes"]);

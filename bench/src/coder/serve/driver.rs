@@ -109,7 +109,7 @@ fn begin(stand: &Rc<Stand>, attach: Attach, channel: &mut Channel, now: Time) ->
     }
     let emulates = stand.deployment.borrow().settings().terminals == Terminals::Emulated;
     let start = |id| -> std::io::Result<Box<dyn Terminal>> {
-        if emulates && let Some(emulated) = Emulated::start(&attach.command) {
+        if emulates && let Some(emulated) = Emulated::start(&attach.command, now) {
             return Ok(Box::new(emulated));
         }
         Ok(Box::new(Real::start(&attach, id, &stand.sessions, &stand.room)?))
@@ -185,7 +185,9 @@ impl Driver<'_> {
     fn next_event(&self, now: Time) -> Time {
         let own = match &self.work {
             Work::Dialing { until, .. } => *until,
-            Work::Terminal { attach, look, .. } => attach.lost.min(*look),
+            Work::Terminal { attach, id, look, .. } => {
+                attach.lost.min(*look).min(self.stand.sessions.borrow().wakes(*id))
+            }
             Work::Logs { next, .. } => *next,
             _ => Time::NEVER,
         };
@@ -234,6 +236,9 @@ impl Driver<'_> {
                 sessions.detach(now, *id, outlet);
                 sessions.end(*id);
                 self.work = Work::Silent;
+            }
+            Work::Terminal { id, .. } if self.stand.sessions.borrow().wakes(*id) <= now => {
+                self.stand.sessions.borrow_mut().wake(now, *id);
             }
             Work::Terminal { attach, id, look, .. } if now >= *look => {
                 *look = now.plus_ns(AGENT_NS);

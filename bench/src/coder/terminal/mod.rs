@@ -4,7 +4,7 @@
 //! what it shows goes to all, and to a scrollback that a later client is sent first. Without a client
 //! the process lives [`Sessions::DETACHED_NS`] more. Its end closes every client.
 //!
-//! Elsewhere: what a process is ([`Terminal`]; [`real`] and [`emulated`]), JSON ([`input`]), frames
+//! Elsewhere: what a process is ([`Terminal`]; [`real`] and [`emulated`], [`script`] on it), JSON ([`input`]), frames
 //! (`socket`).
 
 use std::cell::RefCell;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 pub mod emulated;
 pub mod input;
 pub mod real;
+pub mod script;
 
 /// Rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +65,17 @@ pub struct Key {
 /// A process with a terminal, or what behaves like one. Dropping it ends it. Which kind a new session
 /// gets is decided in one place, `serve::driver`; the sessions do not care.
 ///
-/// What it shows at once goes to `output`; what it shows later comes by [`Sessions::output`], and its
-/// end by [`Sessions::end`].
+/// What it shows at once goes to `output`. One that does something by itself says when, or shows it by
+/// [`Sessions::output`] and ends by [`Sessions::end`].
 pub trait Terminal {
     /// Bytes are typed.
     fn input(&mut self, bytes: &[u8], output: &mut Vec<u8>);
+    /// When [`handle_time`](Self::handle_time) is wanted next; `Time::NEVER`: input alone moves it.
+    fn next_event(&self) -> Time {
+        Time::NEVER
+    }
+    /// Does what is due by `now`.
+    fn handle_time(&mut self, _now: Time, _output: &mut Vec<u8>) {}
     /// The window changes.
     fn resize(&mut self, size: Size);
     /// Bytes typed that the process has not taken yet. While there are more than
@@ -173,9 +180,26 @@ impl Sessions {
 
     /// A client types.
     pub fn input(&mut self, id: SessionId, bytes: &[u8]) {
+        self.act(id, |terminal, shown| terminal.input(bytes, shown));
+    }
+
+    /// Does what the session's process has to do by `now`.
+    pub fn wake(&mut self, now: Time, id: SessionId) {
+        if self.wakes(id) <= now {
+            self.act(id, |terminal, shown| terminal.handle_time(now, shown));
+        }
+    }
+
+    /// When `wake` has something to do.
+    pub fn wakes(&self, id: SessionId) -> Time {
+        let session = self.map.get(&id.key).filter(|session| session.number == id.number);
+        session.map_or(Time::NEVER, |session| session.terminal.next_event())
+    }
+
+    fn act(&mut self, id: SessionId, act: impl FnOnce(&mut dyn Terminal, &mut Vec<u8>)) {
         let mut shown = Vec::new();
         let Some(session) = self.session(id) else { return };
-        session.terminal.input(bytes, &mut shown);
+        act(&mut *session.terminal, &mut shown);
         session.show(&shown);
         if session.terminal.is_ended() {
             self.end(id);
@@ -242,14 +266,21 @@ impl Sessions {
         })
     }
 
-    /// Ends what nobody has come back to.
+    /// Wakes every process that is due, with clients or without, and ends what nobody has come back to.
     pub fn poll(&mut self, now: Time) {
+        let is_due = |session: &Session| session.terminal.next_event() <= now;
+        let due: Vec<SessionId> = (self.map.iter())
+            .filter(|(_, session)| is_due(session))
+            .map(|(&key, session)| SessionId { key, number: session.number })
+            .collect();
+        due.into_iter().for_each(|id| self.wake(now, id));
         self.map.retain(|_, session| now < session.dies);
     }
 
-    /// When `poll` would next end something.
+    /// When `poll` has something to do next.
     pub fn next_event(&self) -> Time {
-        self.map.values().map(|session| session.dies).min().unwrap_or(Time::NEVER)
+        let next = |session: &Session| session.dies.min(session.terminal.next_event());
+        self.map.values().map(next).min().unwrap_or(Time::NEVER)
     }
 
     /// Sessions with a process.
@@ -374,6 +405,28 @@ mod tests {
         sessions.detach(gone, id, &outlet);
         sessions.poll(dies);
         assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn a_process_goes_on_by_time_though_nobody_is_there() {
+        let mut sessions = Sessions::default();
+        let at = |ms: u64| Time::from_ns(ms * 1_000_000);
+        let start = |_| -> std::io::Result<Box<dyn Terminal>> {
+            let script = emulated::Emulated::start("echo a; sleep 0.5; echo b; sleep 0.5", at(1));
+            Ok(Box::new(script.expect("a script")))
+        };
+        let (id, outlet, _) = sessions.attach(key(1), SIZE, start).expect("it starts");
+        assert_eq!((sessions.wakes(id), sessions.next_event()), (at(1), at(1)));
+        sessions.wake(at(1), id);
+        assert_eq!((outlet.take(), sessions.wakes(id)), (b"a\r\n".to_vec(), at(501)));
+        sessions.detach(at(2), id, &outlet);
+        sessions.wake(at(500), id);
+        sessions.poll(at(501));
+        let (same, outlet, new) = attach(&mut sessions, 1);
+        assert!(same == id && !new);
+        assert_eq!(outlet.take(), b"a\r\nb\r\n");
+        sessions.poll(sessions.next_event());
+        assert!(outlet.is_ended() && sessions.is_empty() && sessions.wakes(id) == Time::NEVER);
     }
 
     #[test]

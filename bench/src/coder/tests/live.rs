@@ -292,6 +292,26 @@ fn hundreds_of_emulated_terminals_echo_as_real_ones_do_beside_a_real_shell() {
 }
 
 #[test]
+fn hundreds_of_emulated_commands_sleep_side_by_side_print_and_close_in_order() {
+    const TERMINALS: u32 = 300;
+    let server = Server::with(Version::V2_26, "", |settings| settings.terminals = Terminals::Emulated);
+    let (_, agent) = server.workspace("one");
+    let begin = monotonic_now();
+    let clients: Vec<Client> = (0..TERMINALS)
+        .map(|n| {
+            let mut client = server.terminal(&agent, n, "sleep 2 && echo hello");
+            client.type_in("\u{12}");
+            client
+        })
+        .collect();
+    for mut client in clients {
+        assert_eq!(client.closed(), ("^R\r\nhello\r\n".to_owned(), 1000, String::new()));
+    }
+    assert!(monotonic_now().ns_since(begin) >= 2 * S);
+    assert_eq!(server.end().client_errors, vec![]);
+}
+
+#[test]
 fn what_a_client_does_wrong_is_answered_as_its_version_does_and_noted() {
     let big = vec![b' '; 40_000];
     type Mistake<'a> = (Version, Opcode, &'a [u8], Option<u16>, Wrong);

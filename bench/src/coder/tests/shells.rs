@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::*;
+use crate::coder::terminal::emulated::Emulated;
 use crate::coder::terminal::real::Real;
 use crate::coder::terminal::{Outlet, SessionId, Sessions, Size, Terminal};
 
@@ -46,6 +47,10 @@ fn run(act: impl AsyncFnOnce(Hub)) {
     tasks.block_on(&runtime, limited).expect("it ends in time");
 }
 
+fn emulated(command: &str) -> Emulated {
+    Emulated::start(command, Time::ZERO).expect("a script")
+}
+
 /// What is shown until it holds `word`, or until the end.
 async fn shown(outlet: &Outlet, word: &str) -> String {
     let mut text = String::new();
@@ -69,6 +74,43 @@ fn tens_of_shells_run_side_by_side_and_each_hears_its_own() {
             assert_eq!(shown(outlet, "").await, format!("shell {n}\r\n<shell {n}>\r\n"));
         }
         assert!(hub.sessions.borrow().is_empty());
+    });
+}
+
+#[test]
+fn an_emulated_script_shows_what_a_real_shell_does_whatever_is_typed_meanwhile() {
+    let scripts: &[(&str, &[&str])] = &[
+        ("sleep 2 && echo hello", &["\x12"]),
+        ("sleep 2 && echo hello", &["ab", "\x12", "\x01\tc\r", "\x12", "d"]),
+        ("sleep 2; echo 'a  b' \"c; \\\"d\\\"\"; echo", &["x\n", "\x04", "\x12"]),
+        ("sleep 1000; echo never", &["\x12", "a", "\x03"]),
+        ("sleep 0.1s && false || printf '%s\\t%%\\n' \"it's\"; sleep 0.1; exit 3; echo never", &[]),
+        ("echo -n a; true && echo b; printf 'c\\nd'", &[]),
+        ("false && echo never", &[]),
+    ];
+    run(async |hub| {
+        let mut both = Vec::new();
+        for (n, (command, typed)) in (0..).zip(scripts) {
+            let (id, outlet) = hub.attach(n, command);
+            let (mut emulated, mut expected, mut real) = (emulated(command), Vec::new(), Vec::new());
+            emulated.handle_time(Time::ZERO, &mut expected);
+            for keys in *typed {
+                emulated.input(keys.as_bytes(), &mut expected);
+                hub.sessions.borrow_mut().input(id, keys.as_bytes());
+                while real.len() < expected.len() {
+                    outlet.changed.notified().await;
+                    real.append(&mut outlet.take());
+                }
+            }
+            both.push((command, emulated, expected, outlet, real));
+        }
+        for (command, mut emulated, mut expected, outlet, mut real) in both {
+            while !emulated.is_ended() {
+                emulated.handle_time(emulated.next_event(), &mut expected);
+            }
+            real.extend(shown(&outlet, "").await.bytes());
+            assert_eq!(real.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{command}");
+        }
     });
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use scale_proto::coder::{Command, Ending, Terminal};
+use scale_proto::coder::{Command, Ending, INTERRUPT_ECHO, Terminal};
 use scale_proto::ssh::{Exit, Program, Purpose};
 
-use crate::sink::Traffic;
+use crate::sink::terminal::END_KEYS;
+use crate::sink::{Counts, Traffic};
 
 /// What a channel does with what comes.
 pub(super) enum Manner {
@@ -27,6 +28,8 @@ pub(super) struct Channel {
     pub exit: Option<Exit>,
     /// Its window does not grow.
     pub held: bool,
+    /// What its terminal prints was counted then.
+    pub counted: bool,
     /// It is among those in which something waits.
     pub listed: bool,
 }
@@ -36,7 +39,8 @@ impl Channel {
     pub fn new(purpose: &Purpose, traffic: Traffic) -> (Self, Option<Exit>) {
         let (manner, exit) = manner(purpose, traffic);
         let queue = VecDeque::new();
-        (Self { manner, queue, delayed_bytes: 0, exit: None, held: false, listed: false }, exit)
+        let counted = matches!(manner, Manner::Print(_));
+        (Self { manner, queue, delayed_bytes: 0, exit: None, held: false, counted, listed: false }, exit)
     }
 
     /// Bytes that were taken and have not gone.
@@ -63,11 +67,19 @@ impl Channel {
     }
 
     /// What was typed goes to the terminal, which prints; how the program ends, if it does by that.
-    pub fn type_in(&mut self, mut typed: &[u8], printed: &mut Vec<u8>) -> Option<Exit> {
+    pub fn type_in(&mut self, typed: &[u8], printed: &mut Vec<u8>, counts: &mut Counts) -> Option<Exit> {
         let Manner::Print(terminal) = &mut self.manner else { return None };
         printed.clear();
-        let refused = terminal.input(&mut typed, printed).is_err();
+        let refused = terminal.input(&mut &*typed, printed).is_err();
         self.queue.extend(&*printed);
+        // A key that ends the program is no payload, nor is its echo.
+        let shown = match terminal.ended() {
+            Some(Ending::Interrupt | Ending::Quit) => INTERRUPT_ECHO.len(),
+            Some(Ending::EndOfInput) | None => 0,
+        };
+        let keys = typed.iter().filter(|key| END_KEYS.contains(key)).count();
+        counts.payload_bytes_received += (typed.len() - keys) as u64;
+        counts.payload_bytes_sent += printed.len().saturating_sub(shown) as u64;
         let exit = match terminal.ended() {
             Some(Ending::EndOfInput) => Exit::Status(0),
             Some(Ending::Interrupt) => Exit::Signal("INT".to_owned()),
@@ -128,7 +140,7 @@ mod tests {
     fn printed(purpose: &Purpose, typed: &str) -> (String, Option<Exit>) {
         let (mut channel, none) = Channel::new(purpose, Traffic::Echo);
         assert!(none.is_none() && matches!(channel.manner, Manner::Print(_)), "it has a terminal");
-        let exit = channel.type_in(typed.as_bytes(), &mut Vec::new());
+        let exit = channel.type_in(typed.as_bytes(), &mut Vec::new(), &mut Counts::default());
         (String::from_utf8(channel.queue.into()).expect("ASCII"), exit)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use scale_proto::ssh::keys::PrivateKey;
+use scale_proto::ssh::keys::{KeyError, PrivateKey};
 use scale_proto::ssh::{Algorithms, RekeyLimit, ServerConfig};
 use scale_ring::host;
 
@@ -16,6 +16,7 @@ use super::WINDOW_BYTES;
 /// Flags of an SSH sink (`--protocol ssh`).
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "With --protocol ssh")]
+#[group(id = "ssh")]
 pub struct Flags {
     /// Ask for new keys after so many bytes in either direction [default: 1 GiB].
     #[arg(long, value_name = "N")]
@@ -97,8 +98,14 @@ fn host_key(path: &PathBuf) -> Result<Arc<PrivateKey>, String> {
     let file = std::fs::read(path).map_err(|error| {
         format!("cannot read {}: {error}; give --ssh-host-key another file", path.display())
     })?;
-    let key = PrivateKey::from_file(&file, None).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Arc::new(key))
+    match PrivateKey::from_file(&file, None) {
+        Ok(key) => Ok(Arc::new(key)),
+        Err(KeyError::Encrypted | KeyError::Passphrase) => Err(format!(
+            "{}: the key is encrypted; take its passphrase off with ssh-keygen -p",
+            path.display()
+        )),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
 }
 
 fn new_key() -> PrivateKey {

@@ -126,14 +126,18 @@ impl Listener<'_> {
 
     fn data(&mut self, channel: ChannelId, bytes: &[u8]) {
         self.said.heard = true;
-        self.counts.payload_bytes_received += bytes.len() as u64;
         let Some(kept) = self.channels.all.get_mut(&channel) else { return };
+        if !matches!(kept.manner, Manner::Print(_)) {
+            self.counts.payload_bytes_received += bytes.len() as u64;
+        }
         match &mut kept.manner {
             Manner::Discard | Manner::Send => {}
             Manner::Print(_) => {
                 self.said.answered = true;
                 let mut exit = None;
-                self.channels.queue(channel, |kept| exit = kept.type_in(bytes, self.printed));
+                self.channels.queue(channel, |kept| {
+                    exit = kept.type_in(bytes, self.printed, self.counts);
+                });
                 if let Some(exit) = exit {
                     self.channels.end(channel, exit);
                 }

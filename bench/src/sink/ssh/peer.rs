@@ -115,10 +115,15 @@ impl Peer {
         gone
     }
 
-    /// The next send: what waits sealed, and a [`PIECE`] of what waits and may go, which is how many bytes.
+    /// The next send: what waits sealed, and a [`PIECE`] of what waits and may go, which is how many bytes
+    /// that count.
     pub(super) fn next_out<R: Ring>(&mut self, ring: &mut R, desk: &mut Desk) -> Option<(SendBuffer, u64)> {
         desk.shares.clear();
         if !self.over {
+            if self.server.wants_rekey() {
+                let asked = self.server.rekey(&mut || desk.random.next(), &mut self.out);
+                self.over |= asked.is_err();
+            }
             self.stop_heavy(&mut desk.random);
             self.say_ends(&mut desk.random);
             self.share(&mut desk.shares);
@@ -136,7 +141,7 @@ impl Peer {
             let fill = &mut |from: usize, to: &mut [u8]| kept.copy(from, to);
             let sealed = seal(&mut self.server, (channel, share), &mut buffer, &mut desk.random, fill);
             self.over |= sealed.is_err();
-            gone += sealed.unwrap_or(0);
+            gone += if kept.counted { 0 } else { sealed.unwrap_or(0) };
             kept.went(share);
         }
         if !self.over {
@@ -211,7 +216,8 @@ impl Peer {
     /// Answers whose time has come go into their channels' queues; of how many receives they are.
     pub(super) fn release(&mut self, now: Time) -> u64 {
         let (mut count, mut last) = (0, None);
-        while let Some((at, channel, bytes)) = self.channels.delayed.pop_front_if(|(at, ..)| *at <= now) {
+        while self.channels.delayed.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((at, channel, bytes)) = self.channels.delayed.pop_front() else { break };
             count += u64::from(last.replace(at) != Some(at));
             self.channels.queue(channel, |kept| {
                 kept.delayed_bytes -= bytes.len();

@@ -33,7 +33,9 @@ pub(super) enum Key {
     Quit,
     /// ^D: hands over the line so far; on an empty one, the end of input.
     EndOfInput,
-    /// Erases, retypes, quotes, stops or suspends: ^H's kin, ^U, ^W, ^R, ^V, ^S, ^Q, ^Z.
+    /// ^R: prints the line so far again.
+    Reprint,
+    /// Erases, quotes, stops or suspends: ^H's kin, ^U, ^W, ^V, ^S, ^Q, ^Z.
     Editing,
 }
 
@@ -48,7 +50,8 @@ pub(super) const KEYS: [Key; 256] = {
             0x03 => Key::Interrupt,
             0x1C => Key::Quit,
             0x04 => Key::EndOfInput,
-            0x11 | 0x12 | 0x13 | 0x15 | 0x16 | 0x17 | 0x1A | 0x7F => Key::Editing,
+            0x12 => Key::Reprint,
+            0x11 | 0x13 | 0x15 | 0x16 | 0x17 | 0x1A | 0x7F => Key::Editing,
             0x00..0x20 => Key::Control,
             _ => Key::Plain,
         };
@@ -79,7 +82,7 @@ impl Echo {
         typed.iter().try_fold(0, |bytes, &byte| match KEYS[usize::from(byte)] {
             Key::Plain => Some(bytes + 1),
             Key::Newline | Key::Control => Some(bytes + 2),
-            Key::Interrupt | Key::Quit | Key::EndOfInput | Key::Editing => None,
+            Key::Interrupt | Key::Quit | Key::EndOfInput | Key::Reprint | Key::Editing => None,
         })
     }
 }

@@ -10,6 +10,7 @@
 //! | [`LINE_BYTES_MAX`] without a line's end | echo goes on, the command never sees the rest |
 //! | [`LINE_BYTES_MAX`] with whole lines unread | nothing more is taken until the command reads |
 //! | line editing, flow control, suspension | [`Refused`]: no load has these keys |
+//! | ^R behind more than [`REPRINT_BYTES_MAX`], or with [`Command::Discard`] | [`Refused`]: a kernel's echo is lost there; no line is kept here |
 //!
 //! One thing is left to chance by a kernel and not here: an interrupt throws away what the
 //! terminal has said and nobody has read yet.
@@ -21,6 +22,9 @@ pub const LINE_BYTES_MAX: usize = 4095;
 /// With a last one that waits to be the line's end.
 const KEPT_BYTES_MAX: usize = LINE_BYTES_MAX + 1;
 
+/// The longest line that is printed again: twice as many bytes fit the kernel's buffer for echo.
+pub const REPRINT_BYTES_MAX: usize = 2000;
+
 /// What runs on the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -28,6 +32,8 @@ pub enum Command {
     Discard,
     /// `cat`: reads, and writes what it has read.
     Copy,
+    /// `sleep`: never reads.
+    Sleep,
 }
 
 /// Why the command ended.
@@ -136,7 +142,7 @@ impl Terminal {
     /// The command reads again: first what is kept, of which it may print something to `out`.
     pub fn resume(&mut self, out: &mut Vec<u8>) {
         self.paused = false;
-        if self.raw || self.whole > 0 {
+        if self.reads() && (self.raw || self.whole > 0) {
             self.read(out);
         }
     }
@@ -147,6 +153,10 @@ impl Terminal {
         self.raw = true;
         self.whole = 0;
         self.end = None;
+    }
+
+    fn reads(&self) -> bool {
+        !self.paused && self.command != Command::Sleep
     }
 
     /// Why the command ended, if it has.
@@ -172,7 +182,7 @@ impl Terminal {
                 None => {}
             }
         }
-        if !self.paused {
+        if self.reads() {
             if self.command == Command::Copy {
                 out.extend_from_slice(input);
             }
@@ -228,9 +238,26 @@ impl Terminal {
                 }
                 self.end_line(out);
             }
-            Key::Editing => return Err(Refused(first)),
+            Key::Reprint if self.reprint(out) => {}
+            Key::Reprint | Key::Editing => return Err(Refused(first)),
         }
         Ok(1)
+    }
+
+    /// Prints the line under way again, if it can be.
+    fn reprint(&self, out: &mut Vec<u8>) -> bool {
+        let line = usize::from(self.kept - self.whole);
+        if line > REPRINT_BYTES_MAX || self.command == Command::Discard {
+            return false;
+        }
+        out.extend_from_slice(b"^R\r\n");
+        for &byte in &self.text[self.text.len() - line..] {
+            match KEYS[usize::from(byte)] {
+                Key::Plain => out.push(byte),
+                _ => out.extend_from_slice(&[b'^', caret(byte)]),
+            }
+        }
+        true
     }
 
     /// Keeps `bytes`, each beyond the limit in the place of the one before it.
@@ -238,7 +265,7 @@ impl Terminal {
         let before = usize::from(self.kept);
         let fit = bytes.len().min(KEPT_BYTES_MAX - before);
         self.kept += fit as u16;
-        if self.command == Command::Copy {
+        if self.command != Command::Discard {
             self.text.extend_from_slice(&bytes[..fit]);
             if let (Some(&newest), Some(last)) = (bytes[fit..].last(), self.text.last_mut()) {
                 *last = newest;
@@ -248,7 +275,7 @@ impl Terminal {
 
     fn end_line(&mut self, out: &mut Vec<u8>) {
         self.whole = self.kept;
-        if !self.paused {
+        if self.reads() {
             self.read(out);
         }
     }

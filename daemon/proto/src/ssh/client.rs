@@ -147,7 +147,8 @@ impl Client {
         self.connection.seal(channel, payload, random, out, fill)
     }
 
-    /// Says that no more data follows on the channel (EOF).
+    /// Says that no more data follows on the channel (EOF). A channel that is gone takes no orders, and is no
+    /// error; so for those below.
     ///
     /// # Errors
     /// `SshProtocol` where keys are used up; so for those below.
@@ -169,7 +170,7 @@ impl Client {
         self.connection.say(random, out, |channels, send| channels.signal(channel, name, send))
     }
 
-    /// Closes the channel; `Closed` follows when the peer has, too.
+    /// Closes the channel; `Closed` follows when the peer has, too, and nothing else comes of it until then.
     ///
     /// # Errors
     /// See [`Self::end`].
@@ -189,7 +190,7 @@ impl Client {
     /// data, sees to it by itself; who seals much data and receives nothing asks.
     #[inline]
     pub fn wants_rekey(&self) -> bool {
-        self.connection.transport.wants_keys()
+        self.connection.transport.wants_rekey()
     }
 
     /// Asks for new keys, where none are being exchanged.

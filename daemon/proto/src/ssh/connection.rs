@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::auth::Session;
 use super::channel::Channels;
-use super::message::{BY_APPLICATION, CHANNEL_DATA, is_known, reason};
+use super::message::{BY_APPLICATION, CHANNEL_DATA, is_known};
 use super::transport::{Step, Transport};
 use super::{ChannelId, Event, Purpose, Random, Received};
 use crate::Fault;
@@ -78,10 +78,7 @@ impl Connection {
             };
             if let Err(fault) = taken {
                 self.over = true;
-                if let Some((code, words)) = reason(&fault) {
-                    // The fault that comes back is the one that counts.
-                    drop(self.transport.disconnect(code, words, random, out));
-                }
+                self.transport.say_why(&fault, random, out);
                 return Err(fault);
             }
             consumed += bytes;

@@ -48,6 +48,8 @@ pub const KEY_EXCHANGE_FAILED: u32 = 3;
 pub const MAC_ERROR: u32 = 5;
 /// DISCONNECT, RFC 4253 §11.1.
 pub const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
+/// DISCONNECT, RFC 4253 §11.1.
+pub const NO_MORE_AUTH_METHODS: u32 = 14;
 /// CHANNEL_OPEN_FAILURE, RFC 4254 §5.1.
 pub const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
 /// CHANNEL_OPEN_FAILURE, RFC 4254 §5.1.
@@ -79,10 +81,10 @@ pub const fn reason(fault: &Fault) -> Option<(u32, &'static str)> {
     Some(match fault {
         Fault::SshDisconnected { .. } => return None,
         Fault::SshProtocol(what) => (PROTOCOL_ERROR, what),
-        Fault::SshKex(_) => (3, "key exchange failed"),
-        Fault::SshTampered => (5, "a packet does not authenticate"),
-        Fault::SshHostKey(_) => (9, "the host key is not known here"),
-        Fault::SshAuth(_) => (14, "no more authentication methods available"),
+        Fault::SshKex(_) => (KEY_EXCHANGE_FAILED, "key exchange failed"),
+        Fault::SshTampered => (MAC_ERROR, "a packet does not authenticate"),
+        Fault::SshHostKey(_) => (HOST_KEY_NOT_VERIFIABLE, "the host key is not believed"),
+        Fault::SshAuth(_) => (NO_MORE_AUTH_METHODS, "no more authentication methods available"),
         _ => (BY_APPLICATION, "ended"),
     })
 }

@@ -222,7 +222,7 @@ pub enum Event<'a> {
         /// What.
         bytes: &'a [u8],
     },
-    /// The program has ended.
+    /// The program has ended; at most once a channel.
     Exited {
         /// Which.
         channel: ChannelId,

@@ -135,7 +135,7 @@ impl Server {
     /// See [`super::Client::wants_rekey`].
     #[inline]
     pub fn wants_rekey(&self) -> bool {
-        self.connection.transport.wants_keys()
+        self.connection.transport.wants_rekey()
     }
 
     /// See [`super::Client::rekey`].

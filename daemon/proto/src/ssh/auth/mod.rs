@@ -251,11 +251,16 @@ impl Prove {
         }
         let (prompt, echo) = (words(reader.string()?), reader.boolean()?);
         let password = self.password();
-        if count > 1 || echo || self.answered {
-            let what = if echo { "shown" } else { "hidden" };
+        let beyond = match (count, echo, self.answered) {
+            (1, false, false) => None,
+            (1, false, true) => Some("asks again"),
+            (1, true, _) => Some("asks for what is shown as it is typed"),
+            _ => Some("asks more than one question"),
+        };
+        if let Some(beyond) = beyond {
             return Err(Fault::SshAuth(format!(
-                "keyboard-interactive asks {count} {what} questions ({prompt:?}{}): one hidden prompt is answered, with the password",
-                if self.answered { " after the password was given" } else { "" }
+                "keyboard-interactive {beyond} ({prompt:?}): one hidden prompt is answered, with the password; \
+                 use a key, or a user that is asked for no more"
             )));
         }
         reader.end()?;
@@ -289,6 +294,8 @@ impl Prove {
         }
         let (user, takes) = (words(self.login.user.as_bytes()), words(list));
         let takes = if takes.is_empty() { "nothing more" } else { &takes };
-        Fault::SshAuth(format!("user {user:?}: the server takes {takes}; refused: {tried}"))
+        Fault::SshAuth(format!(
+            "user {user:?} was refused with {tried}; the server takes {takes}: give a credential that is this user's"
+        ))
     }
 }

@@ -221,12 +221,18 @@ impl Channels {
         }
     }
 
-    /// The one that a message of the peer is about. It knows those whose number it was told.
+    /// The one that a message of the peer is about.
     #[inline]
     fn confirmed(&mut self, reader: &mut Reader<'_>) -> Result<(ChannelId, &mut Channel), Fault> {
         let id = reader.uint32()?;
+        self.confirmed_as(id).map(|channel| (id, channel))
+    }
+
+    /// One that the peer may speak of: it knows those whose number it was told.
+    #[inline]
+    fn confirmed_as(&mut self, id: ChannelId) -> Result<&mut Channel, Fault> {
         match self.slot_mut(id) {
-            Some(channel) if !matches!(channel.state, State::Opening(_)) => Ok((id, channel)),
+            Some(channel) if !matches!(channel.state, State::Opening(_)) => Ok(channel),
             _ => Err(Fault::SshProtocol("a message for a channel that is not there")),
         }
     }

@@ -133,8 +133,10 @@ impl Channels {
     /// RFC 4254 §6.10; all else that a server may ask for is refused, OpenSSH's keepalive too: any answer
     /// keeps a connection alive.
     fn asked(&mut self, mut reader: Reader<'_>, send: Sender<'_>, event: Listener<'_>) -> Result<(), Fault> {
-        let (id, channel) = self.confirmed(&mut reader)?;
+        let id = reader.uint32()?;
         let (name, wants_reply) = (reader.string()?, reader.boolean()?);
+        // OpenSSH sends keepalives over channels that it has just closed, and its own client lets them go.
+        let Ok(channel) = self.confirmed_as(id) else { return Ok(()) };
         let exit = match name {
             b"exit-status" => {
                 let status = reader.uint32()?;

@@ -12,8 +12,8 @@ use super::{KeyError, PrivateKey, Secret, rsa};
 use crate::Fault;
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
-/// Rounds of the passphrase's hashing that are worth waiting for: half a minute. ssh-keygen makes 16 or 24.
-const ROUNDS_MAX: u32 = 4096;
+/// Rounds of the passphrase's hashing that are worth waiting for: ten seconds. ssh-keygen makes 16 or 24.
+const ROUNDS_MAX: u32 = 1024;
 const TAG_BYTES: usize = 16;
 
 fn damaged(_: Fault) -> KeyError {

@@ -1,7 +1,7 @@
 //! Authentication by payloads alone.
 
 use super::super::auth::{Accept, Prove, Session};
-use super::super::keys::{PrivateKey, Secret};
+use super::super::keys::{Certificate, PrivateKey, Secret};
 use super::super::message::*;
 use super::super::wire::Write as _;
 use super::*;
@@ -118,13 +118,42 @@ fn settle(talk: &mut Talk, accept: &mut Accept, none: bool) -> Result<(), Fault>
     }
 }
 
+/// Every kind of key, with and without a certificate.
+fn keys() -> Vec<Credential> {
+    let file = |bytes: &[u8], certificate: &[u8]| {
+        let key = Arc::new(PrivateKey::from_file(bytes, None).unwrap());
+        let certificate = Arc::new(Certificate::from_file(certificate).unwrap());
+        assert!(certificate.is_for(&key));
+        [None, Some(certificate)].map(|certificate| Credential::Key { key: Arc::clone(&key), certificate })
+    };
+    [
+        file(fixture!("ed25519"), fixture!("user_ed25519-cert.pub")),
+        file(fixture!("ecdsa"), fixture!("user_ecdsa-cert.pub")),
+        file(fixture!("rsa2048"), fixture!("user_rsa-cert.pub")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[test]
+fn each_key_and_each_certificate_opens_the_door() {
+    for key in keys() {
+        let name = format!("{key:?}");
+        settle(&mut Talk::new(vec![key]), &mut Accept::default(), false).unwrap_or_else(|fault| {
+            panic!("{fault}: {name}");
+        });
+    }
+}
+
 #[test]
 fn each_credential_opens_the_door() {
     settle(&mut Talk::new(vec![]), &mut Accept::default(), true).unwrap();
     settle(&mut Talk::new(vec![password("x")]), &mut Accept::default(), false).unwrap();
     settle(&mut Talk::new(vec![key(1)]), &mut Accept::default(), false).unwrap();
     let nothing = settle(&mut Talk::new(vec![]), &mut Accept::default(), false);
-    let words = "user \"ann\": the server takes publickey,password,keyboard-interactive; refused: none";
+    let words = "user \"ann\" was refused with none; the server takes publickey,password,keyboard-interactive: \
+                 give a credential that is this user's";
     assert_eq!(nothing, Err(Fault::SshAuth(words.to_owned())));
 }
 
@@ -186,7 +215,8 @@ fn credentials_are_tried_in_their_order_as_far_as_the_server_lists_them() {
         }
     };
     assert_eq!(tried, ["publickey", "publickey"]);
-    let words = "user \"ann\": the server takes hostbased,publickey; refused: none, publickey, publickey";
+    let words = "user \"ann\" was refused with none, publickey, publickey; the server takes hostbased,publickey: \
+                 give a credential that is this user's";
     assert_eq!(ended, refused(words));
 }
 
@@ -199,8 +229,8 @@ fn what_was_taken_in_part_is_followed_by_the_next() {
     assert_eq!(talk.method(), "password");
     talk.take(&failure("keyboard-interactive,publickey", true)).unwrap();
     assert_eq!(talk.method(), "keyboard-interactive");
-    let words = "user \"ann\": the server takes nothing more; refused: none, publickey (taken, not enough), \
-                 password (taken, not enough), keyboard-interactive";
+    let words = "user \"ann\" was refused with none, publickey (taken, not enough), password (taken, not enough), \
+                 keyboard-interactive; the server takes nothing more: give a credential that is this user's";
     assert_eq!(talk.take(&failure("", false)), refused(words));
 }
 
@@ -227,20 +257,20 @@ fn one_hidden_prompt_is_answered_once() {
     assert_eq!(talk.said(), [b"\x3d\0\0\0\0"]);
     assert_eq!(talk.take(&[USERAUTH_SUCCESS]), Ok(true));
 
-    for (prompts, what) in [
-        (&[("Name: ", true)][..], "1 shown questions (\"Name:\")"),
-        (&[("Password: ", false), ("Token: ", false)], "2 hidden questions (\"Password:\")"),
-    ] {
-        let words =
-            format!("keyboard-interactive asks {what}: one hidden prompt is answered, with the password");
-        assert_eq!(begun().take(&questions(prompts)), refused(&words));
-    }
+    let beyond = |what: &str| {
+        refused(&format!(
+            "keyboard-interactive {what}: one hidden prompt is answered, with the password; use a key, or a user \
+             that is asked for no more"
+        ))
+    };
+    let shown = begun().take(&questions(&[("Name: ", true)]));
+    assert_eq!(shown, beyond("asks for what is shown as it is typed (\"Name:\")"));
+    let two = begun().take(&questions(&[("Password: ", false), ("Token: ", false)]));
+    assert_eq!(two, beyond("asks more than one question (\"Password:\")"));
     let mut talk = begun();
     talk.take(&questions(&[("Password: ", false)])).unwrap();
     let again = talk.take(&questions(&[("New password: ", false)]));
-    let words = "keyboard-interactive asks 1 hidden questions (\"New password:\" after the password was given): \
-                 one hidden prompt is answered, with the password";
-    assert_eq!(again, refused(words));
+    assert_eq!(again, beyond("asks again (\"New password:\")"));
 
     let mut talk = begun();
     let ended = (0..100).find_map(|_| talk.take(&questions(&[])).err());

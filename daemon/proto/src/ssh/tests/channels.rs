@@ -4,6 +4,7 @@ use super::super::channel::{Channels, DATA_BYTES_MAX};
 use super::super::message::*;
 use super::super::wire::Write as _;
 use super::*;
+use proptest::prelude::*;
 
 const WINDOW: u32 = 1000;
 
@@ -103,6 +104,12 @@ fn settle(client: &mut Side, server: &mut Side) {
     }
 }
 
+/// What both were told until here is of no interest.
+fn forget(client: &mut Side, server: &mut Side) {
+    client.seen.clear();
+    server.seen.clear();
+}
+
 fn pair(window: u32) -> (Side, Side) {
     (Side::new(true, window), Side::new(false, window))
 }
@@ -170,7 +177,7 @@ fn a_program_runs_its_course() {
     let (mut client, mut server) = pair(WINDOW);
     client.open(cat());
     settle(&mut client, &mut server);
-    (client.seen(), server.seen());
+    forget(&mut client, &mut server);
     client.say(0, b"hello");
     client.act(|channels, send| channels.end(0, send));
     client.act(|channels, send| channels.end(0, send));
@@ -218,7 +225,7 @@ fn closes_that_cross_are_told_once_on_each_side() {
     let (mut client, mut server) = pair(WINDOW);
     client.open(cat());
     settle(&mut client, &mut server);
-    (client.seen(), server.seen());
+    forget(&mut client, &mut server);
     server.say(0, b"late");
     client.act(|channels, send| channels.close(0, send));
     server.act(|channels, send| channels.exit(0, &Exit::Status(0), send));
@@ -321,7 +328,7 @@ fn a_window_of_one_byte_lets_one_through_at_a_time_and_of_none_nothing() {
     let (mut client, mut server) = pair(1);
     client.open(cat());
     settle(&mut client, &mut server);
-    (client.seen(), server.seen());
+    forget(&mut client, &mut server);
     for byte in 0..=99 {
         assert_eq!(client.channels.room(0), 1);
         client.say(0, &[byte]);
@@ -387,7 +394,6 @@ fn what_comes_behind_an_end_or_for_no_channel_is_refused() {
             message(CHANNEL_WINDOW_ADJUST, &[channel, 1]),
             message(CHANNEL_EOF, &[channel]),
             message(CHANNEL_CLOSE, &[channel]),
-            request(channel, "keepalive@openssh.com", true, &[]),
             message(CHANNEL_SUCCESS, &[channel]),
             message(CHANNEL_FAILURE, &[channel]),
         ];
@@ -400,6 +406,24 @@ fn what_comes_behind_an_end_or_for_no_channel_is_refused() {
             client.open(cat());
             assert_eq!(client.take(&payload), absent, "{payload:?} before the confirmation");
         }
+    }
+}
+
+#[test]
+fn a_request_that_crosses_a_channels_end_is_let_go() {
+    for id in [0, 1, u32::MAX] {
+        let keepalive = request(id, "keepalive@openssh.com", true, &[]);
+        let mut client = open_client();
+        client.take(&message(CHANNEL_CLOSE, &[0])).unwrap();
+        client.sent.clear();
+        client.take(&keepalive).unwrap();
+        client.open(cat());
+        client.sent.clear();
+        client.take(&keepalive).unwrap();
+        assert_eq!((client.sent(), client.seen()), (vec![], vec![Seen::Closed(0)]));
+        let mut server = open_server();
+        server.take(&message(CHANNEL_CLOSE, &[0])).unwrap();
+        assert_eq!(server.take(&keepalive), broken("a message for a channel that is not there"));
     }
 }
 
@@ -609,5 +633,45 @@ fn messages_that_are_cut_or_too_long_are_refused() {
         }
         payload.push(0);
         assert_eq!(open_client().take(&payload), broken("a packet goes on behind its fields"));
+    }
+}
+
+/// A message with a number of the connection protocol, mostly about channel 0, cut or with bytes of its own.
+fn any_message() -> impl Strategy<Value = Vec<u8>> {
+    let number = prop_oneof![80u8..=82, 90u8..=100];
+    let field = prop_oneof![
+        Just(vec![0; 4]),
+        any::<[u8; 4]>().prop_map(Vec::from),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| {
+            let mut field = Vec::new();
+            field.put_string(bytes);
+            field
+        }),
+        prop::sample::select(vec!["session", "direct-tcpip", "exec", "env", "exit-status", "exit-signal"])
+            .prop_map(|name| {
+                let mut field = Vec::new();
+                field.put_string(name);
+                field
+            }),
+        Just(vec![1]),
+    ];
+    (number, prop::collection::vec(field, 0..6))
+        .prop_map(|(number, fields)| [vec![number], fields.concat()].concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_peer_says_is_taken_or_refused(messages in prop::collection::vec(any_message(), 1..40)) {
+        for mut side in [open_client(), open_server(), Side::new(true, 3), Side::new(false, 0)] {
+            if side.is_client {
+                side.open(shell());
+            }
+            for payload in &messages {
+                let taken = side.take(payload);
+                let expected = matches!(taken, Ok(()) | Err(Fault::SshProtocol(_)));
+                prop_assert!(expected, "{taken:?}");
+                prop_assert!(side.channels.count() <= CHANNELS_MAX);
+            }
+        }
     }
 }

@@ -1,5 +1,11 @@
 //! A client against a server in memory, and each against a peer that breaks the rules.
 
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../fixtures/ssh/", $name)).as_slice()
+    };
+}
+
 mod auth;
 mod channels;
 mod connection;

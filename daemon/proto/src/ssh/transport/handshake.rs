@@ -178,16 +178,18 @@ impl Transport {
         match (number, std::mem::replace(&mut exchange.stage, Stage::KexInit)) {
             (message::KEX_ECDH_INIT, Stage::Share { theirs, choice }) => {
                 let client_share = reader.string()?;
+                reader.end()?;
                 self.on_share(&theirs, &choice, client_share, random, out)
             }
             (message::KEX_ECDH_REPLY, Stage::Reply { theirs, choice, ephemeral, share }) => {
                 let (host_key, server_share, signature) =
                     (reader.string()?, reader.string()?, reader.string()?);
+                reader.end()?;
                 let shared = ephemeral.finish(server_share)?;
                 let hash = Transcript {
                     client_identification: identification::OURS,
                     server_identification: &self.peer_identification,
-                    client_kexinit: &self.ours(),
+                    client_kexinit: self.ours(),
                     server_kexinit: &theirs,
                     host_key,
                     client_share: &share,

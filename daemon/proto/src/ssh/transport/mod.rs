@@ -29,7 +29,7 @@ use handshake::Exchange;
 use identification::Greeting;
 use packet::{Incoming, Outgoing};
 
-use super::wire::{Reader, Write};
+use super::wire::{Reader, Write, words};
 use super::{ClientConfig, Negotiated, Random, ServerConfig, message};
 use crate::Fault;
 
@@ -122,7 +122,7 @@ pub struct Transport {
     exchange: Option<Box<Exchange>>,
     /// The user is, so that new keys may be asked for: OpenSSH's server takes no KEXINIT before.
     authenticated: bool,
-    /// A fault has ended it.
+    /// A fault or a DISCONNECT has ended it: nothing more is taken.
     over: bool,
 }
 
@@ -180,10 +180,7 @@ impl Transport {
         if self.over {
             return Err(OVER);
         }
-        self.advance(input, random, out).inspect_err(|fault| {
-            self.say_why(fault, random, out);
-            self.over = true;
-        })
+        self.advance(input, random, out).inspect_err(|fault| self.say_why(fault, random, out))
     }
 
     #[inline]
@@ -198,7 +195,7 @@ impl Transport {
         }
         let mut consumed = 0;
         loop {
-            if self.wants_keys() {
+            if self.wants_rekey() {
                 self.begin(random, out)?;
             }
             let Some(opened) = self.incoming.open(&mut input[consumed..])? else {
@@ -220,13 +217,6 @@ impl Transport {
         let Some(line) = line else { return Ok((consumed, Step::Incomplete)) };
         self.peer_identification = line.into();
         Ok((consumed, Step::Identified))
-    }
-
-    /// Whether it is time to begin an exchange.
-    #[inline]
-    pub fn wants_keys(&self) -> bool {
-        let bytes = self.side.bytes_before_rekey();
-        self.may_rekey() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
     }
 
     const fn may_rekey(&self) -> bool {
@@ -282,19 +272,12 @@ impl Transport {
         }
     }
 
-    /// Says DISCONNECT for a fault, where the peer will understand it.
-    fn say_why(&mut self, fault: &Fault, random: Random<'_>, out: &mut Vec<u8>) {
-        let (code, description) = match fault {
-            Fault::SshDisconnected { .. } => return,
-            Fault::SshTampered => (message::MAC_ERROR, "a packet does not authenticate"),
-            Fault::SshKex(_) => (message::KEY_EXCHANGE_FAILED, "the key exchange failed"),
-            Fault::SshHostKey(_) => (message::HOST_KEY_NOT_VERIFIABLE, "the host key is not believed"),
-            Fault::SshProtocol(what) => (message::PROTOCOL_ERROR, *what),
-            _ => (message::PROTOCOL_ERROR, "protocol error"),
-        };
-        if !self.peer_identification.is_empty() {
+    /// Says DISCONNECT for a fault of the layer above; those of [`Self::next`] are told by themselves.
+    pub fn say_why(&mut self, fault: &Fault, random: Random<'_>, out: &mut Vec<u8>) {
+        match message::reason(fault) {
             // Keys that are used up cannot say even this.
-            let _ = self.disconnect(code, description, random, out);
+            Some((code, words)) => drop(self.disconnect(code, words, random, out)),
+            None => self.over = true,
         }
     }
 
@@ -309,7 +292,7 @@ impl Transport {
         random: Random<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        if self.wants_keys() {
+        if self.wants_rekey() {
             self.begin(random, out)?;
         }
         self.authenticated |= payload.first() == Some(&message::USERAUTH_SUCCESS);
@@ -320,7 +303,7 @@ impl Transport {
     }
 
     /// Writes a packet to the front of `out`, its payload's `payload_bytes` by `fill`, and returns its bytes:
-    /// [`Self::sealed_bytes`]. Not while [`Self::is_exchanging`], and no packet above
+    /// [`Self::sealed_bytes`], which `out` has room for. Not while [`Self::is_exchanging`], and no packet above
     /// [`PACKET_BYTES_MAX`](super::PACKET_BYTES_MAX).
     ///
     /// # Errors
@@ -361,10 +344,19 @@ impl Transport {
         if self.may_rekey() { self.begin(random, out) } else { Ok(()) }
     }
 
-    /// Ends the connection: DISCONNECT with a reason of RFC 4253 §11.1.
+    /// Whether it is time for [`Self::request_rekey`]. [`Self::next`] and [`Self::seal_payload`] see to it by
+    /// themselves; who seals in place only asks.
+    #[inline]
+    pub fn wants_rekey(&self) -> bool {
+        let bytes = self.side.bytes_before_rekey();
+        self.may_rekey() && (self.outgoing.wants_keys(bytes) || self.incoming.wants_keys(bytes))
+    }
+
+    /// Ends the connection: DISCONNECT with a reason of RFC 4253 §11.1, where it has not ended yet and the
+    /// peer has shown that it speaks SSH.
     ///
     /// # Errors
-    /// See [`Self::seal_payload`].
+    /// `SshProtocol` where the keys are used up.
     pub fn disconnect(
         &mut self,
         code: u32,
@@ -372,6 +364,9 @@ impl Transport {
         random: Random<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.over, true) || self.peer_identification.is_empty() {
+            return Ok(());
+        }
         let mut payload = vec![message::DISCONNECT];
         payload.put_uint32(code);
         payload.put_string(description);
@@ -412,8 +407,7 @@ fn disconnected(payload: &[u8]) -> Fault {
     let read = || {
         let mut reader = Reader::new(payload);
         reader.byte()?;
-        let (code, description) = (reader.uint32()?, reader.string()?);
-        let description = negotiate::excerpt(&String::from_utf8_lossy(description));
+        let (code, description) = (reader.uint32()?, words(reader.string()?));
         Ok(Fault::SshDisconnected { code, description })
     };
     read().unwrap_or_else(|fault| fault)

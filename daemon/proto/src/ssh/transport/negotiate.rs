@@ -1,7 +1,7 @@
 //! KEXINIT (RFC 4253 §7.1): what each side offers, and what comes of it.
 
-use super::super::wire::{Reader, Write};
-use super::super::{Algorithms, DESCRIPTION_BYTES_MAX, Negotiated, Random, message};
+use super::super::wire::{Reader, Write, words};
+use super::super::{Algorithms, Negotiated, Random, message};
 use super::Role;
 use super::cipher::{Cipher, Mac, Suite};
 use super::exchange::Method;
@@ -185,16 +185,7 @@ fn guess(list: &str) -> Option<&str> {
 fn choose<T>(what: &str, client: &str, server: &str, named: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
     let chosen = client.split(',').filter(|name| has(server, name)).find_map(named);
     chosen.ok_or_else(|| {
-        let (client, server) = (excerpt(client), excerpt(server));
+        let (client, server) = (words(client.as_bytes()), words(server.as_bytes()));
         Fault::SshKex(format!("no common {what}: the client offers {client}; the server offers {server}"))
     })
-}
-
-/// The beginning of a peer's words, fit to be shown.
-pub(super) fn excerpt(words: &str) -> String {
-    words
-        .char_indices()
-        .take_while(|(at, letter)| at + letter.len_utf8() <= DESCRIPTION_BYTES_MAX)
-        .map(|(_, letter)| if letter.is_control() { ' ' } else { letter })
-        .collect()
 }

@@ -215,3 +215,15 @@ fn a_key_is_printed_without_its_secret() {
         assert_eq!(fingerprint.len(), 43 + 1, "{printed}");
     }
 }
+
+/// A file can ask for any time; the rounds stand in clear in front of what is encrypted.
+#[test]
+fn a_passphrase_that_takes_too_long_to_hash_is_refused_at_once() {
+    let mut bytes = pem::Pem::parse(fixture!("ed25519_ctr")).unwrap().bytes;
+    let rounds = bytes.windows(4).position(|four| four == [0, 0, 0, 2]).unwrap();
+    bytes[rounds..rounds + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+    let error = openssh::private_key(&bytes, Some(&passphrase())).unwrap_err().to_string();
+    assert!(error.contains("4294967295 times") && error.contains("ssh-keygen -p -a 24"), "{error}");
+    bytes[rounds..rounds + 4].copy_from_slice(&0u32.to_be_bytes());
+    assert!(openssh::private_key(&bytes, Some(&passphrase())).is_err());
+}

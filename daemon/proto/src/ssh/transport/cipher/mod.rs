@@ -186,10 +186,11 @@ impl Framing {
     }
 }
 
-/// What this side's packets go through.
+/// What this side's packets go through. The usual key is a pointer of the library's and its nonce; the others
+/// are larger, and boxed.
 pub(super) enum Sealing {
     Plain,
-    Gcm(Box<gcm::Key>),
+    Gcm(gcm::Key),
     ChaCha(Box<chacha::SealingKey>),
     Ctr(Box<ctr::Key>),
 }
@@ -197,7 +198,7 @@ pub(super) enum Sealing {
 impl Sealing {
     pub(super) fn new(suite: Suite, keys: &Keys) -> Self {
         match suite.cipher {
-            Cipher::Aes128Gcm | Cipher::Aes256Gcm => Self::Gcm(Box::new(gcm::Key::new(suite.cipher, keys))),
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm => Self::Gcm(gcm::Key::new(suite.cipher, keys)),
             Cipher::ChaCha20Poly1305 => Self::ChaCha(Box::new(chacha::SealingKey::new(&keys.key))),
             Cipher::Aes128Ctr | Cipher::Aes256Ctr => Self::Ctr(Box::new(ctr::Key::new(suite, keys))),
         }
@@ -239,7 +240,7 @@ impl std::fmt::Debug for Sealing {
 /// What the peer's packets go through.
 pub(super) enum Opening {
     Plain,
-    Gcm(Box<gcm::Key>),
+    Gcm(gcm::Key),
     ChaCha(Box<chacha::OpeningKey>),
     Ctr(Box<ctr::Key>),
 }
@@ -247,7 +248,7 @@ pub(super) enum Opening {
 impl Opening {
     pub(super) fn new(suite: Suite, keys: &Keys) -> Self {
         match suite.cipher {
-            Cipher::Aes128Gcm | Cipher::Aes256Gcm => Self::Gcm(Box::new(gcm::Key::new(suite.cipher, keys))),
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm => Self::Gcm(gcm::Key::new(suite.cipher, keys)),
             Cipher::ChaCha20Poly1305 => Self::ChaCha(Box::new(chacha::OpeningKey::new(&keys.key))),
             Cipher::Aes128Ctr | Cipher::Aes256Ctr => Self::Ctr(Box::new(ctr::Key::new(suite, keys))),
         }
@@ -296,10 +297,4 @@ impl std::fmt::Debug for Opening {
             Self::Ctr(_) => "Ctr",
         })
     }
-}
-
-/// What a boxed key takes.
-#[cfg(test)]
-pub(super) const fn gcm_key_bytes() -> usize {
-    size_of::<gcm::Key>()
 }

@@ -1,5 +1,6 @@
 //! What both sides settle on, and that it carries payloads both ways.
 
+use super::super::super::keys::KnownHosts;
 use super::super::negotiate;
 use super::*;
 
@@ -82,6 +83,18 @@ fn the_server_says_which_signatures_it_takes() {
 }
 
 #[test]
+fn a_kind_of_host_key_that_is_known_is_asked_for_first() {
+    for (key, expected) in
+        [(fixture!("ecdsa.pub"), "ecdsa-sha2-nistp256"), (fixture!("rsa2048.pub"), "rsa-sha2-256")]
+    {
+        let known = KnownHosts::parse([b"host ", key].concat()).unwrap();
+        let mut pair = Pair::known(HostKeys::Known(known));
+        pair.settle(usize::MAX).unwrap();
+        assert_eq!(pair.client.transport.negotiated().unwrap().host_key, expected);
+    }
+}
+
+#[test]
 fn both_sides_are_named_when_nothing_is_common() {
     let default = Algorithms::default();
     for (client, server, words) in [
@@ -119,7 +132,7 @@ fn nothing_to_offer_is_a_fault() {
 
 /// KEXINIT with some of its text replaced, length fields and all.
 fn kexinit(role: Role, replace: &[(&str, &str)], guess_follows: bool) -> Vec<u8> {
-    let mut random = words(3);
+    let mut random = seeded(3);
     let own = negotiate::kexinit(role, &Algorithms::default(), true, &mut random).unwrap();
     let mut reader = Reader::new(&own);
     let mut edited = reader.bytes(17).unwrap().to_vec();
@@ -169,6 +182,26 @@ fn a_peer_without_strict_key_exchange_is_taken_and_told() {
         pair.server.rekey();
         pair.settle(usize::MAX).unwrap();
         talk(&mut pair, usize::MAX);
+    }
+}
+
+#[test]
+fn ext_info_before_the_first_keys_is_refused_without_strict_key_exchange_too() {
+    let lax = kexinit(Role::Server, &[(",kex-strict-s-v00@openssh.com", "")], false);
+    let mut pair = pair_with(Role::Server, lax, Algorithms::default());
+    pair.server.send_raw(&[message::EXT_INFO, 0, 0, 0, 0]);
+    let refused = pair.client.feed(&pair.server.take_out());
+    assert_eq!(refused, Err(Fault::SshProtocol("EXT_INFO comes before the first keys")));
+}
+
+#[test]
+fn markers_belong_to_the_first_exchange() {
+    for role in [Role::Client, Role::Server] {
+        for first in [true, false] {
+            let payload = negotiate::kexinit(role, &Algorithms::default(), first, &mut seeded(3)).unwrap();
+            let text = String::from_utf8_lossy(&payload);
+            assert_eq!((text.contains("kex-strict-"), text.contains("ext-info-")), (first, first));
+        }
     }
 }
 
@@ -224,9 +257,9 @@ fn a_peer_that_compresses_only_has_nothing_in_common() {
 
 #[test]
 fn an_idle_connection_is_small() {
+    /// Of one key of AES-GCM, which the library allocates: aws-lc's EVP_AEAD_CTX.
+    const KEY_BYTES: usize = 592;
     let pair = Pair::open(&Algorithms::default());
     assert!(pair.client.transport.exchange.is_none() && pair.server.transport.exchange.is_none());
-    let keys = 2 * super::super::cipher::gcm_key_bytes();
-    let all = size_of::<Transport>() + keys;
-    assert!(all < 2560, "{} and {keys} bytes", size_of::<Transport>());
+    assert!(size_of::<Transport>() + 2 * KEY_BYTES < 1600, "{} bytes", size_of::<Transport>());
 }

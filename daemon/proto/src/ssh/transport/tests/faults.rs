@@ -1,5 +1,10 @@
 //! What breaks the transport's rules ends the connection, by its class, and the peer is told.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::super::keys::KnownHosts;
+use super::super::exchange::Method;
 use super::*;
 
 /// The code of the DISCONNECT that `from` has said last, as `to` hears it.
@@ -17,7 +22,7 @@ fn text(fault: Result<(), Fault>) -> String {
 /// A plain packet, as somebody in between makes one.
 fn plain(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Outgoing::new().append(payload, &mut words(9), &mut out).unwrap();
+    Outgoing::new().append(payload, &mut seeded(9), &mut out).unwrap();
     out
 }
 
@@ -148,6 +153,12 @@ fn nothing_of_the_layer_above_comes_between_kexinit_and_newkeys() {
     assert_eq!(pair.client.exchanges, [false, true]);
 }
 
+/// A point of P-256 in the form that this side does not take.
+fn compressed_point() -> Vec<u8> {
+    let (_, point) = Method::NistP256.initiate().unwrap();
+    [&[2 + (point[64] & 1)], &point[1..33]].concat()
+}
+
 #[test]
 fn shares_that_a_method_does_not_allow_are_refused() {
     let point = |first: u8, fill: u8| [vec![first], vec![fill; 64]].concat();
@@ -159,7 +170,7 @@ fn shares_that_a_method_does_not_allow_are_refused() {
         ("curve25519-sha256", Vec::new()),
         ("ecdh-sha2-nistp256", point(4, 1)),
         ("ecdh-sha2-nistp256", point(4, 0)),
-        ("ecdh-sha2-nistp256", point(2, 1)[..33].to_vec()),
+        ("ecdh-sha2-nistp256", compressed_point()),
         ("ecdh-sha2-nistp256", vec![0]),
         ("mlkem768x25519-sha256", vec![0; 1216]),
         ("mlkem768x25519-sha256", [vec![0xff; 1184], vec![9; 32]].concat()),
@@ -183,6 +194,12 @@ fn shares_that_a_method_does_not_allow_are_refused() {
     }
 }
 
+/// The blob in a `.pub` file's line.
+fn blob(line: &[u8]) -> Vec<u8> {
+    let line = std::str::from_utf8(line).unwrap();
+    STANDARD.decode(line.split(' ').nth(1).unwrap()).unwrap()
+}
+
 /// The client's verdict on a server's answer that was changed.
 fn with_reply(host_key: &'static str, change: impl Fn(&mut [Vec<u8>; 3])) -> Result<(), Fault> {
     let algorithms = Algorithms { host_keys: vec![host_key], ..Algorithms::default() };
@@ -202,7 +219,6 @@ fn with_reply(host_key: &'static str, change: impl Fn(&mut [Vec<u8>; 3])) -> Res
 
 #[test]
 fn a_server_that_has_not_signed_this_exchange_is_refused() {
-    let others = |key: usize| host_keys()[key].public_blob().to_vec();
     with_reply("ssh-ed25519", |_| ()).unwrap();
     for change in [
         (|[_, _, signature]: &mut [Vec<u8>; 3]| *signature.last_mut().unwrap() ^= 1) as fn(&mut [Vec<u8>; 3]),
@@ -217,14 +233,31 @@ fn a_server_that_has_not_signed_this_exchange_is_refused() {
             "{refused:?}"
         );
     }
-    // Another kind of key than was chosen.
-    let refused = with_reply("ssh-ed25519", |[key, _, _]| *key = others(1));
-    assert!(matches!(refused, Err(Fault::SshKex(_))));
+    // Another kind of key than was chosen, and a certificate for the right one.
+    for other in [host_keys()[1].public_blob().to_vec(), blob(fixture!("host_ed25519-cert.pub"))] {
+        let refused = with_reply("ssh-ed25519", |[key, _, _]| key.clone_from(&other));
+        assert_eq!(text(refused), "SSH key exchange: the host key is no ssh-ed25519, which was chosen");
+    }
     // Another signature of the right key.
     let refused = with_reply("rsa-sha2-512", |[_, _, signature]| {
         *signature = host_keys()[2].sign("rsa-sha2-256", b"anything").unwrap();
     });
     assert!(matches!(refused, Err(Fault::SshKex(_))));
+}
+
+#[test]
+fn a_server_that_is_not_the_one_that_is_known_is_refused_and_told() {
+    let other = PrivateKey::from_seed([1; 32]);
+    let line = format!("host ssh-ed25519 {}", STANDARD.encode(other.public_blob()));
+    for known in ["", &line] {
+        let mut pair = Pair::known(HostKeys::Known(KnownHosts::parse(known).unwrap()));
+        pair.client.feed(&pair.server.take_out()).unwrap();
+        pair.server.feed(&pair.client.take_out()).unwrap();
+        let refused = pair.client.feed(&pair.server.take_out());
+        assert!(matches!(refused, Err(Fault::SshHostKey(_))), "{refused:?}");
+        assert_eq!(pair.client.transport.negotiated(), None, "no key is made of it");
+        assert_eq!(code(&mut pair.client, &mut pair.server), Some(message::HOST_KEY_NOT_VERIFIABLE));
+    }
 }
 
 #[test]

@@ -1,5 +1,11 @@
 //! A client against a server in memory.
 
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../../fixtures/ssh/", $name)).as_slice()
+    };
+}
+
 mod exchanges;
 mod faults;
 mod packets;
@@ -12,15 +18,8 @@ use super::super::keys::{HostKeys, PrivateKey};
 use super::super::{Algorithms, RekeyLimit};
 use super::*;
 
-macro_rules! fixture {
-    ($name:literal) => {
-        include_bytes!(concat!("../../../../fixtures/ssh/", $name)).as_slice()
-    };
-}
-use fixture;
-
 /// Words that look random and are the same each time.
-fn words(seed: u64) -> impl FnMut() -> u64 {
+fn seeded(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
     move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -44,7 +43,7 @@ impl End {
     fn new(transport: Transport, seed: u64) -> Self {
         Self {
             transport,
-            random: Box::new(words(seed)),
+            random: Box::new(seeded(seed)),
             carry: Vec::new(),
             out: Vec::new(),
             received: VecDeque::new(),
@@ -122,6 +121,16 @@ impl Pair {
     /// Started, and nothing delivered.
     fn new(client: Algorithms, server: Algorithms, bytes_before_rekey: u64) -> Self {
         let mut pair = Self::unstarted(client, server, bytes_before_rekey);
+        pair.client.start();
+        pair.server.start();
+        pair
+    }
+
+    /// With a client that believes only these.
+    fn known(host_keys: HostKeys) -> Self {
+        let mut pair = Self::unstarted(Algorithms::default(), Algorithms::default(), u64::MAX);
+        let Side::Client { config, .. } = &mut pair.client.transport.side else { unreachable!("a client") };
+        Arc::get_mut(config).expect("nobody else has it").host_keys = host_keys;
         pair.client.start();
         pair.server.start();
         pair

@@ -32,7 +32,7 @@ fn incoming(suite: Suite) -> Incoming {
 
 /// Packets with `payloads`, each apart.
 fn seal(suite: Suite, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
-    let (mut outgoing, mut random) = (outgoing(suite), words(4));
+    let (mut outgoing, mut random) = (outgoing(suite), seeded(4));
     let seal = |payload: &&[u8]| {
         let mut out = Vec::new();
         outgoing.append(payload, &mut random, &mut out).unwrap();

@@ -3,6 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+mod ssh;
+
+use std::fs;
+use std::path::Path;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -385,5 +390,18 @@ proptest! {
     #[test]
     fn a_changed_bit_never_comes_out(switch: u8, cuts in vec(100u8..255, 0..3), at: usize, plain in vec(any::<u8>(), 0..2000)) {
         tls::check_tampering(switch, &cuts, at, &plain);
+    }
+}
+
+#[test]
+fn what_the_fuzzer_starts_with_holds() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    for (target, check) in [
+        ("ssh_before_keys", scale_tests::decoders::ssh::before_keys as fn(&[u8])),
+        ("ssh_after_keys", scale_tests::decoders::ssh::after_keys),
+    ] {
+        let files = fs::read_dir(seeds.join(target)).expect("seeds").map(|file| file.expect("a file").path());
+        let checked = files.map(|path| check(&fs::read(&path).expect("a seed"))).count();
+        assert!(checked > 5, "{target} has {checked}");
     }
 }
