@@ -24,7 +24,7 @@ pub fn program(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(
         path.exists(),
-        "{} is missing: run `cargo build --workspace` first, as tests/run does",
+        "{} is missing: build it first, with the features that tests/run has",
         path.display()
     );
     path

@@ -299,11 +299,15 @@ fn open_all(arguments: &SshArguments, login: &Login, count: usize) -> Result<(Ow
     let mut streams: Vec<Stream> = Vec::with_capacity(count);
     let mut events = Vec::with_capacity(EVENTS_MAX);
     let mut open = 0;
-    while open < count {
+    loop {
         while streams.len() < count && streams.len() - open < HANDSHAKES_MAX {
             let mut stream = Stream::connect(arguments, &epoll, streams.len())?;
             open += usize::from(stream.advance(user, login, &command)?);
             streams.push(stream);
+        }
+        // Where the server was quick, the last ones need no wait.
+        if open == count {
+            break;
         }
         wait(&epoll, &mut events, PATIENCE.as_nanos() as u64)?;
         if events.is_empty() {

@@ -6,14 +6,15 @@
 #![expect(clippy::print_stdout, reason = "its counts are its result")]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use scale_api::units::{Bytes, Span};
-use scale_bench::peers::russh_server::{REKEY_BYTES_MAX, Served, Settings};
+use scale_api::units::Span;
+use scale_bench::peers::russh_server::{HostKey, REKEY_BYTES_MAX, Served, Settings};
 use scale_ring::host;
 
 /// An SSH server by russh that gives back what it is sent.
@@ -35,26 +36,26 @@ struct Arguments {
     #[arg(long)]
     realtime: bool,
     /// Methods of authentication; whoever asks for one is let in
-    #[arg(long, value_delimiter = ',', default_value = "none,password,publickey")]
-    methods: Vec<String>,
-    /// Ciphers in order of preference
-    #[arg(long, value_delimiter = ',')]
-    ciphers: Option<Vec<String>>,
-    /// Key exchanges in order of preference
-    #[arg(long, value_delimiter = ',')]
-    kex: Option<Vec<String>>,
-    /// MACs in order of preference
-    #[arg(long, value_delimiter = ',')]
-    macs: Vec<String>,
-    /// Kinds of host key: ssh-ed25519, ecdsa-sha2-nistp256
-    #[arg(long, value_delimiter = ',', default_value = "ssh-ed25519")]
-    host_keys: Vec<String>,
-    /// Ask for new keys after so many bytes in one direction; at most 1 GiB
-    #[arg(long)]
-    rekey_bytes: Option<Bytes>,
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "none,password,publickey")]
+    ssh_methods: Vec<String>,
+    /// What is offered, best first
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    ssh_ciphers: Option<Vec<String>>,
+    /// What is offered, best first
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    ssh_kex: Option<Vec<String>>,
+    /// What is offered, best first
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    ssh_macs: Vec<String>,
+    /// A private key by which the server is known, for each kind of key; default: a new one, ed25519
+    #[arg(long, value_name = "FILE")]
+    ssh_host_key: Vec<PathBuf>,
+    /// Ask for new keys after so many bytes in either direction; at most 1 GiB
+    #[arg(long, value_name = "N", default_value_t = REKEY_BYTES_MAX)]
+    ssh_rekey_bytes: u64,
     /// Ask for new keys after this
-    #[arg(long, default_value = "1h")]
-    rekey_after: Span,
+    #[arg(long, value_name = "D", default_value = "1h")]
+    ssh_rekey_after: Span,
 }
 
 fn main() -> ExitCode {
@@ -78,19 +79,21 @@ fn run(arguments: Arguments) -> Result<serde_json::Value, Box<dyn std::error::Er
     }
     host::nofile_limit();
     let defaults = Settings::default();
+    let files = arguments.ssh_host_key.into_iter().map(HostKey::File).collect::<Vec<_>>();
     let served = Served::start(&Settings {
         listen: arguments.listen,
-        methods: arguments.methods,
-        ciphers: arguments.ciphers.unwrap_or(defaults.ciphers),
-        kex: arguments.kex.unwrap_or(defaults.kex),
-        macs: arguments.macs,
-        host_keys: arguments.host_keys,
-        rekey_bytes: arguments.rekey_bytes.map_or(REKEY_BYTES_MAX, |bytes| bytes.0),
-        rekey_after: Duration::from_nanos(arguments.rekey_after.ns()),
+        methods: arguments.ssh_methods,
+        ciphers: arguments.ssh_ciphers.unwrap_or(defaults.ciphers),
+        kex: arguments.ssh_kex.unwrap_or(defaults.kex),
+        macs: arguments.ssh_macs,
+        host_keys: if files.is_empty() { defaults.host_keys } else { files },
+        rekey_bytes: arguments.ssh_rekey_bytes,
+        rekey_after: Duration::from_nanos(arguments.ssh_rekey_after.ns()),
         core: arguments.cores.or_else(|| host::available_cores().last().copied()),
         realtime: arguments.realtime,
-        ..defaults
+        ..Settings::default()
     })?;
+    served.host_keys().iter().for_each(|key| eprintln!("{key}"));
     eprintln!("listening on {}", served.address());
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(LOOK_EACH);

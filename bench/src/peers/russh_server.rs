@@ -9,11 +9,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
+use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, load_secret_key};
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Limits, MethodKind, MethodSet, Preferred, Pty, Sig, cipher, kex, mac};
 use scale_ring::host;
@@ -40,8 +41,8 @@ pub struct Settings {
     pub kex: Vec<String>,
     /// MACs.
     pub macs: Vec<String>,
-    /// Kinds of host key, each made anew: `ssh-ed25519`, `ecdsa-sha2-nistp256`.
-    pub host_keys: Vec<String>,
+    /// What the server is known by, one of each kind.
+    pub host_keys: Vec<HostKey>,
     /// Bytes in either direction after which new keys are asked for; at most [`REKEY_BYTES_MAX`].
     pub rekey_bytes: u64,
     /// Age at which new keys are asked for.
@@ -54,6 +55,30 @@ pub struct Settings {
     pub core: Option<usize>,
     /// SCHED_FIFO.
     pub realtime: bool,
+}
+
+/// Where a host key comes from.
+#[derive(Debug, Clone)]
+pub enum HostKey {
+    /// A private key's file, without a passphrase.
+    File(PathBuf),
+    /// Made anew: `ssh-ed25519` or `ecdsa-sha2-nistp256`.
+    New(&'static str),
+}
+
+impl HostKey {
+    fn load(&self) -> Result<PrivateKey, String> {
+        let new =
+            |algorithm| PrivateKey::random(&mut rand::rng(), algorithm).map_err(|error| error.to_string());
+        match self {
+            Self::File(path) => {
+                load_secret_key(path, None).map_err(|error| format!("host key {}: {error}", path.display()))
+            }
+            Self::New("ssh-ed25519") => new(Algorithm::Ed25519),
+            Self::New("ecdsa-sha2-nistp256") => new(Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
+            Self::New(name) => Err(format!("no host key of the kind {name} is made here")),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -71,7 +96,7 @@ impl Default for Settings {
             ]),
             kex: words(&["curve25519-sha256", "ecdh-sha2-nistp256", "mlkem768x25519-sha256"]),
             macs: Vec::new(),
-            host_keys: words(&["ssh-ed25519"]),
+            host_keys: vec![HostKey::New("ssh-ed25519")],
             rekey_bytes: REKEY_BYTES_MAX,
             rekey_after: Duration::from_secs(3600),
             window_bytes: 2 << 20,
@@ -166,16 +191,7 @@ impl Drop for Served {
 
 /// russh's words for the settings.
 fn config(settings: &Settings) -> Result<Config, String> {
-    let mut keys = Vec::new();
-    for name in &settings.host_keys {
-        let algorithm = match name.as_str() {
-            "ssh-ed25519" => Algorithm::Ed25519,
-            "ecdsa-sha2-nistp256" => Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-            _ => return Err(format!("no host key of the kind {name} is made here")),
-        };
-        let key = PrivateKey::random(&mut rand::rng(), algorithm);
-        keys.push(key.map_err(|error| format!("a key of the kind {name}: {error}"))?);
-    }
+    let keys = settings.host_keys.iter().map(HostKey::load).collect::<Result<_, _>>()?;
     let method = |name: &String| name.parse::<MethodKind>().map_err(|()| unknown("method", name));
     let methods = settings.methods.iter().map(method).collect::<Result<Vec<_>, _>>()?;
     let rekey_bytes = usize::try_from(settings.rekey_bytes.min(REKEY_BYTES_MAX)).unwrap_or(usize::MAX);
@@ -481,7 +497,7 @@ mod tests {
         assert_eq!(cipher, "russh knows no cipher called rot13");
         let method = start(Settings { methods: vec!["smile".into()], ..Settings::default() });
         assert_eq!(method, "russh knows no method called smile");
-        let key = start(Settings { host_keys: vec!["ssh-dss".into()], ..Settings::default() });
+        let key = start(Settings { host_keys: vec![HostKey::New("ssh-dss")], ..Settings::default() });
         assert_eq!(key, "no host key of the kind ssh-dss is made here");
     }
 

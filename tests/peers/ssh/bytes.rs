@@ -97,6 +97,17 @@ fn ssh2_in_node_echoes_every_byte_by_each_cipher_and_key_exchange() {
     });
 }
 
+#[test]
+fn russh_echoes_every_byte_by_each_cipher_and_key_exchange() {
+    let with_mlkem = SETS.map(|(cipher, mac, kex)| {
+        (cipher, mac, if cipher.starts_with("aes256-ctr") { "mlkem768x25519-sha256" } else { kex })
+    });
+    through_each(&with_mlkem, |site, (cipher, mac, kex)| {
+        let macs: &[&str] = if mac.is_empty() { &[] } else { &["--ssh-macs", mac] };
+        Some(site.russh(&[&["--ssh-ciphers", cipher, "--ssh-kex", kex], macs].concat()))
+    });
+}
+
 /// It has no GCM, and its MACs are of what was said, not of what is sent. It cannot be told what to offer.
 #[test]
 fn dropbear_echoes_every_byte_by_each_cipher_and_key_exchange() {
@@ -126,7 +137,7 @@ fn keys_are_exchanged_under_load_as_often_as_openssh_wants() {
 }
 
 #[test]
-fn keys_are_exchanged_under_load_as_often_as_asyncssh_and_ssh2_in_node_want() {
+fn keys_are_exchanged_under_load_as_often_as_asyncssh_ssh2_in_node_and_russh_want() {
     let Some(site) = Site::new() else { return };
     let servers = [
         site.asyncssh(&["--rekey-bytes", "20000"]),
@@ -140,6 +151,8 @@ fn keys_are_exchanged_under_load_as_often_as_asyncssh_and_ssh2_in_node_want() {
         ]),
         site.node(&["--rekey-ms", "100"]),
         site.node(&["--rekey-ms", "100", "--ciphers", "aes128-ctr", "--kex", "ecdh-sha2-nistp256"]),
+        Some(site.russh(&["--ssh-rekey-bytes", "20000"])),
+        Some(site.russh(&["--ssh-rekey-after", "100ms", "--ssh-ciphers", "aes128-ctr"])),
     ];
     for server in servers.into_iter().flatten() {
         echoes(&site, &server, &[]);

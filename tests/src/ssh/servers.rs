@@ -1,4 +1,4 @@
-//! The servers: OpenSSH, Dropbear, TinySSH, AsyncSSH, ssh2 for Node.js.
+//! The servers: OpenSSH, Dropbear, TinySSH, AsyncSSH, ssh2 for Node.js, russh.
 
 use std::fs;
 use std::process::Command;
@@ -6,6 +6,7 @@ use std::process::Command;
 use super::{Site, USER};
 use crate::host::{free_port, in_repository, installed, python_with, root};
 use crate::peer::Peer;
+use crate::program;
 
 const SCRIPTS: &str = "tests/peers";
 
@@ -134,6 +135,17 @@ MaxStartups 1000
         self.give_script(&mut command, port);
         command.args(arguments);
         Some(self.start(&mut command, port))
+    }
+
+    /// russh: `sink-russh` with `arguments`. It lets in everybody, and has no RSA keys.
+    pub fn russh(&self, arguments: &[&str]) -> Server {
+        let port = free_port();
+        let mut command = Command::new(program("sink-russh"));
+        command.args(["--listen", &format!("127.0.0.1:{port}")]).args(arguments);
+        for &kind in &self.host_kinds {
+            command.args(["--ssh-host-key", &self.host_key(kind).path]);
+        }
+        self.start(&mut command, port)
     }
 
     fn give_script(&self, command: &mut Command, port: u16) {
