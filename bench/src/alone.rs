@@ -1,16 +1,30 @@
-//! A worker run by itself, without a daemon around it: one group of echoing websockets, or of web
-//! terminals.
+//! A worker run by itself, without a daemon around it: one group of echoing websockets, web terminals,
+//! or SSH sessions.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use scale_proto::coder::{Echo, Form, Route};
+use scale_proto::ssh::keys::HostKeys;
+use scale_proto::ssh::{Algorithms, ClientConfig, Login, Program, Purpose, RekeyLimit};
 use scale_proto::ws::Opcode;
 use scale_ring::Time;
 use scaled::load::{
-    Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Stage, Terminal, TickOffset, Traffic,
+    Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Ssh, SshEndpoint, Stage, Terminal,
+    TickOffset, Traffic,
 };
 use scaled::worker::Share;
+
+/// What its streams are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Plain websockets.
+    Ws,
+    /// Web terminals.
+    Terminal,
+    /// SSH sessions, one a connection.
+    Ssh,
+}
 
 /// What it does.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +37,8 @@ pub struct Alone {
     pub streams: u32,
     /// Bytes of a message.
     pub bytes: u32,
-    /// Streams are web terminals.
-    pub terminal: bool,
+    /// What the streams are.
+    pub kind: Kind,
     /// Time between two messages of a stream.
     pub tick_ns: u64,
     /// Time in which the streams are opened, and after it time that does not count.
@@ -43,11 +57,11 @@ impl Alone {
             seed: 1,
             groups: Arc::new([self.group()]),
             endpoints: Arc::new([Endpoint {
-                protocol: Protocol::Ws,
+                protocol: if self.kind == Kind::Ssh { Protocol::Ssh } else { Protocol::Ws },
                 target: 0,
                 addresses: 0,
                 tls: None,
-                ssh: None,
+                ssh: (self.kind == Kind::Ssh).then(|| Arc::new(self.session())),
                 host: "sink".into(),
                 path: "/".into(),
                 headers: "".into(),
@@ -57,6 +71,19 @@ impl Alone {
             ports_reserved: [].into(),
             streams_max: self.streams as usize,
             stream_by_stream: false,
+        }
+    }
+
+    fn session(self) -> SshEndpoint {
+        SshEndpoint {
+            host: "sink".into(),
+            port: self.address.port(),
+            login: Arc::new(Login { user: "load".to_owned(), credentials: Vec::new() }),
+            purpose: Arc::new(Purpose::Session {
+                environment: Vec::new(),
+                pty: None,
+                program: Program::Exec("cat".to_owned()),
+            }),
         }
     }
 
@@ -91,17 +118,28 @@ impl Alone {
             opcode: Opcode::Binary,
             subprotocol: None,
             first_message: None,
-            payload: if self.terminal {
+            payload: if self.kind == Kind::Terminal {
                 Payload::typed(1, Form::Line, Route::Terminal, Echo::Cooked)
             } else {
                 Payload::random(1)
             },
-            terminal: self.terminal.then_some(Terminal {
+            terminal: (self.kind == Kind::Terminal).then_some(Terminal {
                 echo: Echo::Cooked,
                 comment: false,
                 fast_close: false,
             }),
-            ssh: None,
+            ssh: (self.kind == Kind::Ssh).then(|| Ssh {
+                config: Arc::new(ClientConfig {
+                    algorithms: Algorithms::default(),
+                    host_keys: HostKeys::Any,
+                    rekey: RekeyLimit::default(),
+                    window_bytes: Ssh::WINDOW_BYTES,
+                    unix_s: 0,
+                }),
+                channels_per_connection: 1,
+                hang_up: false,
+                rekey_ns: Ssh::REKEY_NS,
+            }),
             late_tick: false,
             sources: [].into(),
             send_buffer_bytes: None,

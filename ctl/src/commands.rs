@@ -277,8 +277,6 @@ pub struct Start {
     /// Receive buffer of each socket.
     #[arg(long)]
     pub rcvbuf: Option<Bytes>,
-    #[command(flatten)]
-    pub ssh: SshFlags,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -294,6 +292,9 @@ pub struct Start {
     /// Return at once with the run's id.
     #[arg(long)]
     pub detach: bool,
+    /// The last: its heading in the help is of all that follows.
+    #[command(flatten)]
+    pub ssh: SshFlags,
 }
 
 /// `k=v` each.

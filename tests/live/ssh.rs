@@ -27,10 +27,6 @@ fn each(class: &str) -> BTreeMap<String, u64> {
 fn each_wrong_ssh_server_has_its_class() {
     let daemon = Daemon::start();
     for (wrong, class) in [
-        (Wrong::Drops, "dropped_before_banner"),
-        (Wrong::DropsWith("Exceeded MaxStartups\r\n"), "dropped_before_banner"),
-        (Wrong::DropsWith("Not allowed at this time\r\n"), "dropped_before_banner"),
-        (Wrong::DropsWith("HTTP/1.1 400 Bad Request\r\n\r\n"), "dropped_before_banner"),
         (Wrong::DropsWith("SSH-1.5-of_old\r\n"), "ssh_protocol"),
         (Wrong::Garbage, "ssh_protocol"),
         (Wrong::EndlessLine, "ssh_protocol"),
@@ -45,6 +41,22 @@ fn each_wrong_ssh_server_has_its_class() {
         let (code, report, found) = lost(&daemon, &wrong.serve(), &[]);
         assert_eq!((code, report.load.streams_opened), (99, 0), "{wrong:?}");
         assert_eq!(report.load.connect_failures, each(class), "{wrong:?}: {found:?}");
+    }
+}
+
+/// A server that is too busy to greet is asked again, later each time.
+#[test]
+fn ssh_servers_that_drop_before_their_banner_are_asked_again_and_less_often() {
+    let daemon = Daemon::start();
+    for drop in [
+        Wrong::Drops,
+        Wrong::DropsWith("Exceeded MaxStartups\r\n"),
+        Wrong::DropsWith("Not allowed at this time\r\n"),
+    ] {
+        let (code, report, found) = lost(&daemon, &drop.serve(), &[]);
+        assert_eq!((code, report.load.streams_opened), (99, 0), "{drop:?}");
+        let drops = found.get("dropped_before_banner").copied().unwrap_or_default();
+        assert!(found.len() == 1 && (2 * CONNS..8 * CONNS).contains(&drops), "{drop:?}: {found:?}");
     }
 }
 

@@ -1,6 +1,7 @@
-//! The real programs with servers, proxies and a Prometheus by others. `tests/peers.sh` installs
+//! The real programs with servers, clients, proxies and a Prometheus by others. `tests/peers.sh` installs
 //! them; where one is missing its tests say so, and fail under CI.
 
+mod clients;
 mod prometheus;
 mod proxies;
 mod servers;

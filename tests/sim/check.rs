@@ -3,7 +3,8 @@
 use scale_bench::sink::{self, Counts};
 use scale_ring::Time;
 use scale_ring::sim::Leaks;
-use scaled::load::{Group, Protocol, Traffic};
+use scaled::load::{Group, Protocol, Ssh, Traffic};
+use scaled::stream::class::Class;
 use scaled::stream::flow::Standing;
 use scaled::stream::meter::{Counters, Figure};
 
@@ -19,6 +20,12 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
                 assert_eq!(gauges.standing[standing as usize], 0, "streams still {standing:?} at the end");
             }
         }
+        let first: u64 =
+            worker.cells.iter().filter_map(|(_, of)| of.figure(Figure::FirstByte)).map(|of| of.len()).sum();
+        let connects: u64 = worker.cells.iter().map(|(counters, _)| counters.connects).sum();
+        // A web terminal says its first before it is open, or although it never will be.
+        let terminals = scenario.groups.iter().any(|group| group.terminal.is_some());
+        assert!(first <= connects || terminals, "{first} first bytes of {connects} connections");
         let standing: u32 = worker.groups.iter().flat_map(|gauges| gauges.standing).sum();
         assert_eq!(standing as usize, worker.streams.len(), "each stream stands somewhere");
         for (counters, histograms) in &worker.cells {
@@ -39,6 +46,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         }
         let mut counts = Counts::default();
         ran.servers.iter().filter(|(of, ..)| *of == index).for_each(|(_, server, _)| counts += *server);
+        nobody_breaks_a_protocol(&sum);
         bytes_agree(scenario, index, &sum, &counts);
         sessions_are_told_apart(scenario, index, &sum, &counts);
         let opened: u32 = ran.workers.iter().map(|worker| worker.groups[index].opened).sum();
@@ -62,6 +70,23 @@ fn ticks_are_accounted_for(counters: &Counters) {
     assert_eq!(counters.ticks_due, counters.ticks_sent + missed, "each due tick is sent or missed");
 }
 
+/// Whatever happens to connections, what arrives on one is what was sent: each side finds the other's
+/// packets in order, whole, and within its window.
+fn nobody_breaks_a_protocol(sum: &Counters) {
+    const BREACHES: [Class; 6] = [
+        Class::WsProtocol,
+        Class::SshProtocol,
+        Class::SshTampered,
+        Class::KexFailed,
+        Class::Disconnected2,
+        Class::Disconnected3,
+    ];
+    for class in BREACHES {
+        let count = sum.failures.0[class as usize] + sum.disconnects.0[class as usize];
+        assert_eq!(count, 0, "{} between honest sides", class.name());
+    }
+}
+
 fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Counts) {
     let group = &scenario.groups[index];
     let protocol = scenario.endpoints[group.pattern[0] as usize].protocol;
@@ -69,12 +94,12 @@ fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Count
     // What was under way on connections that were not closed in order may have arrived, or not.
     let lost = sum.payload_sent - counts.payload_bytes_received.min(sum.payload_sent);
     assert!(counts.payload_bytes_received <= sum.payload_sent, "more came than was sent");
-    // A server's FIN on raw TCP may have crossed ours: then nobody can tell what it has read.
+    // A server's FIN on raw TCP may have crossed ours: then nobody can tell what it has read. So may its
+    // DISCONNECT, and its Close the Ctrl-C of a terminal.
     let servers_close =
         scenario.servers.iter().any(|s| s.group == index && s.settings.close_after_ns.is_some());
-    // So may a server's DISCONNECT.
-    let crossed = matches!(protocol, Protocol::Tcp | Protocol::Ssh)
-        && (servers_close || scenario.faults.end_per_mille > 0);
+    let may_cross = matches!(protocol, Protocol::Tcp | Protocol::Ssh) || group.terminal.is_some();
+    let crossed = may_cross && (servers_close || scenario.faults.end_per_mille > 0);
     assert!(
         lost <= sum.payload_open || crossed,
         "{lost} B were lost where {} B were open: sent {}, received {}",
@@ -189,13 +214,23 @@ pub struct Coverage {
     buffers_exhausted: u64,
     ports_in_use: u64,
     simulated_seconds: u64,
+    /// SSH connections' keys were changed at least so often by the bytes they had served for.
+    keys_changed: u64,
     /// The most turns of a run, and its seed.
     longest: (u64, u64),
 }
 
 impl Coverage {
-    pub fn add(&mut self, ran: &Ran) {
+    pub fn add(&mut self, scenario: &Scenario, ran: &Ran) {
         self.counters.add(&ran.sum());
+        for (index, group) in scenario.groups.iter().enumerate() {
+            let limit = |ssh: &Ssh| ssh.config.rekey.bytes;
+            let Some(limit) = group.ssh.as_ref().map(limit) else { continue };
+            let stages = ran.group(&scenario.groups, index);
+            let bytes: u64 = stages.iter().map(|counters| counters.wire_sent).sum();
+            let connects: u64 = stages.iter().map(|counters| counters.connects).sum();
+            self.keys_changed += (bytes / limit).saturating_sub(connects);
+        }
         for worker in &ran.workers {
             self.short_sends += worker.ring.short_sends;
             self.buffers_exhausted += worker.ring.buffers_exhausted;
@@ -207,6 +242,7 @@ impl Coverage {
 
     pub fn assert_everything_happened(&self) {
         let counters = &self.counters;
+        let of = |class: Class| counters.failures.0[class as usize] + counters.disconnects.0[class as usize];
         for (what, count) in [
             ("messages were echoed", counters.messages_echoed),
             ("messages stayed unanswered", counters.messages_unanswered),
@@ -224,6 +260,12 @@ impl Coverage {
             ("typed bytes were lost", counters.typed_lost),
             ("sessions were said again", counters.replayed),
             ("streams were replaced", counters.churned),
+            ("SSH keys were changed", self.keys_changed),
+            ("SSH logins failed", of(Class::AuthFailed)),
+            ("SSH host keys were refused", of(Class::HostKeyRefused)),
+            ("SSH servers went without a word", of(Class::DroppedBeforeBanner)),
+            ("SSH servers disconnected", of(Class::Disconnected11)),
+            ("SSH commands ended", of(Class::Exited3)),
             ("sends were short", self.short_sends),
             ("buffers ran out", self.buffers_exhausted),
             ("source ports were taken", self.ports_in_use),

@@ -34,33 +34,33 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
-fn run(seed: u64) -> Ran {
+fn run(seed: u64) -> (Scenario, Ran) {
     let scenario = Scenario::new(seed);
     let ran = drive::drive(&scenario);
     check::check(&scenario, &ran);
-    ran
+    (scenario, ran)
 }
 
 /// What went wrong with `seed`, if anything did.
-fn outcome(seed: u64) -> Result<Ran, String> {
-    let first = catch_unwind(|| run(seed)).map_err(|panic| {
+fn outcome(seed: u64) -> Result<(Scenario, Ran), String> {
+    let (scenario, first) = catch_unwind(|| run(seed)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
     })?;
     if seed.is_multiple_of(TWICE_EVERY) {
-        let second = run(seed);
+        let (_, second) = run(seed);
         if first.trace != second.trace {
             return Err(format!("two runs left traces {:x} and {:x}", first.trace, second.trace));
         }
     }
-    Ok(first)
+    Ok((scenario, first))
 }
 
 #[test]
 fn whatever_happens_every_tick_and_byte_is_accounted_for_and_the_run_ends() {
     if let Some(seed) = number("SIM_SEED") {
         println!("{:#?}", Scenario::new(seed));
-        let ran = run(seed);
+        let (_, ran) = run(seed);
         println!("seed {seed}: trace {:x}, {:#?}", ran.trace, ran.sum());
         return;
     }
@@ -78,7 +78,9 @@ fn whatever_happens_every_tick_and_byte_is_accounted_for_and_the_run_ends() {
                         break;
                     }
                     match outcome(seed) {
-                        Ok(ran) => totals.lock().unwrap_or_else(PoisonError::into_inner).add(&ran),
+                        Ok((scenario, ran)) => {
+                            totals.lock().unwrap_or_else(PoisonError::into_inner).add(&scenario, &ran);
+                        }
                         Err(why) => {
                             failures.lock().unwrap_or_else(PoisonError::into_inner).push((seed, why));
                         }

@@ -4,10 +4,13 @@
 
 #![allow(clippy::print_stdout, reason = "the figure is the output")]
 
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use scale_bench::alone::Alone;
+use scale_bench::alone::{Alone, Kind};
 use scale_bench::sink::{self, Sink};
+use scale_proto::ssh::keys::PrivateKey;
+use scale_proto::ssh::{Algorithms, RekeyLimit, ServerConfig};
 use scale_ring::sim::{Faults, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::worker::{Inbox, Turn, Worker};
@@ -22,10 +25,26 @@ fn counted_turn(worker: &mut Worker<SimRing>) -> Turn {
     worker.turn()
 }
 
+fn server() -> ServerConfig {
+    ServerConfig {
+        algorithms: Algorithms::default(),
+        host_keys: vec![Arc::new(PrivateKey::from_seed([1; 32]))],
+        rekey: RekeyLimit::default(),
+        window_bytes: 2 << 20,
+        none: true,
+        banner: None,
+    }
+}
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, bytes, seconds] = &words[..] else { panic!("scale-count ws|terminal BYTES SECONDS") };
-    let terminal = kind == "terminal";
+    let [kind, bytes, seconds] = &words[..] else { panic!("scale-count ws|terminal|ssh BYTES SECONDS") };
+    let kind = match kind.as_str() {
+        "ws" => Kind::Ws,
+        "terminal" => Kind::Terminal,
+        "ssh" => Kind::Ssh,
+        other => panic!("ws, terminal or ssh, not {other}"),
+    };
     let bytes = bytes.parse().expect("bytes of a message");
     let seconds: u64 = seconds.parse().expect("seconds that count");
     let world = World::new(1, Faults { buffer_bytes: 8192, ..Faults::NONE });
@@ -34,14 +53,14 @@ fn main() {
     let (handle, sink_handle) = (ring.handle(), sink_ring.handle());
     let (listener, _) = sink_ring.listen(address, &SocketOptions::default()).expect("it listens");
     let settings = sink::Settings {
-        protocol: sink::Protocol::Ws,
-        traffic: if terminal {
+        protocol: if kind == Kind::Ssh { sink::Protocol::Ssh } else { sink::Protocol::Ws },
+        traffic: if kind == Kind::Terminal {
             sink::Traffic::Terminal { raw: false, keeps: false }
         } else {
             sink::Traffic::Echo
         },
         tls: None,
-        ssh: None,
+        ssh: (kind == Kind::Ssh).then(|| Arc::new(server())),
         delay_ns: 0,
         close_after_ns: None,
         ping_ns: None,
@@ -54,7 +73,7 @@ fn main() {
         start_at: world.now(),
         streams: STREAMS,
         bytes,
-        terminal,
+        kind,
         tick_ns: TICK_NS,
         opening_ns: SECOND_NS / 10,
         steady_ns: seconds * SECOND_NS,

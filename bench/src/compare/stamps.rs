@@ -15,7 +15,7 @@ use scale_ring::{
 use scaled::worker::{Inbox, Turn, Worker};
 
 use super::programs::Result;
-use crate::alone::Alone;
+use crate::alone::{Alone, Kind};
 
 /// Streams; few enough that connections are accepted in the order in which they were asked for.
 const STREAMS: u32 = 500;
@@ -178,7 +178,7 @@ fn run(address: SocketAddr, seconds: u32) -> Result<Vec<Connection>> {
         start_at: host::monotonic_now().plus_ns(SECOND_NS / 10),
         streams: STREAMS,
         bytes: BYTES,
-        terminal: false,
+        kind: Kind::Ws,
         tick_ns: TICK_NS,
         opening_ns: SECOND_NS,
         steady_ns: u64::from(seconds) * SECOND_NS,

@@ -287,7 +287,7 @@ impl Group {
                 wrong("kind = \"ssh\" needs ssh_target = \"ssh://{workspace}.coder\" or the like".into());
             }
             (Kind::Terminal | Kind::App, Some(_)) => {
-                wrong("ssh_target is there, and kind is not \"ssh\"".into())
+                wrong("ssh_target is there, and kind is not \"ssh\"".into());
             }
             _ => {}
         }

@@ -68,6 +68,8 @@ pub struct Stream {
     pub response_invalid: bool,
     /// Payload has come in on this connection.
     pub answered: bool,
+    /// Bytes have come on its connection with the word that it is open.
+    pub spoken_to: bool,
     /// The echo of the oldest unanswered message has differed already.
     differs: bool,
     /// The server's version on its last open connection: see [`Versions`].
@@ -149,6 +151,7 @@ impl Stream {
             armed: false,
             response_invalid: false,
             answered: false,
+            spoken_to: false,
             differs: false,
             version: Versions::NONE,
             target,
@@ -215,13 +218,14 @@ impl Stream {
         self.former_bytes += std::mem::take(&mut self.connection_bytes);
     }
 
-    /// A connection is open: what an older one saw says nothing of it.
-    pub fn begin_connection(&mut self) {
+    /// A connection is open: what an older one saw says nothing of it. Whether its first bytes have come.
+    pub fn begin_connection(&mut self) -> bool {
         self.end_connection();
         self.attempts = 0;
-        self.answered = false;
+        self.answered = std::mem::take(&mut self.spoken_to);
         self.first_sent = Time::NEVER;
         self.last = (0, 0);
+        self.answered
     }
 
     /// The connection is lost: keeps of what is under way as much as tells later what has arrived.

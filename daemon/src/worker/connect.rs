@@ -164,7 +164,8 @@ impl<R: Ring> Worker<R> {
             (self.connections.len() - 1) as u32
         });
         self.connections[index as usize] = Some(Box::new(connection));
-        self.streams[stream as usize].connection = index;
+        let flow = &mut self.streams[stream as usize];
+        (flow.connection, flow.spoken_to) = (index, false);
         self.deadlines.push(Reverse((deadline, Deadline::Phase(index, generation))));
         index
     }
@@ -339,7 +340,9 @@ impl<R: Ring> Worker<R> {
             flow.opened = true;
             timeline.opened += 1;
         }
-        flow.begin_connection();
+        if flow.begin_connection() {
+            self.meter.record(cell, Figure::FirstByte, 0);
+        }
         self.note_address(index);
         self.compare(index, now);
         self.stand(stream, Standing::Open);

@@ -27,6 +27,8 @@ pub(super) struct Arrival<'a> {
     pub cell_now: usize,
     /// When its connection was opened.
     pub opened_at: Time,
+    /// It came with the word that the stream is open, which is still to be told.
+    pub early: bool,
     /// The stream is a web terminal.
     pub terminal: bool,
     /// What comes now is what its program says at its end.
@@ -48,6 +50,7 @@ impl Arrival<'_> {
             pool,
             cell_now,
             opened_at,
+            early,
             terminal,
             leaving,
             done,
@@ -58,7 +61,9 @@ impl Arrival<'_> {
             return;
         }
         flow.received += received.len() as u64;
-        if !flow.answered && !terminal {
+        if *early {
+            flow.spoken_to |= !terminal;
+        } else if !flow.answered && !terminal {
             flow.answered = true;
             let from = if flow.first_sent == Time::NEVER { opened_at } else { flow.first_sent };
             meter.record(cell_now, Figure::FirstByte, done.ns_since(from));
@@ -110,6 +115,8 @@ impl Arrival<'_> {
                                 }
                             }
                         }
+                        // Behind the last echo.
+                        Echo::Unexpected { .. } if *leaving => {}
                         Echo::Unexpected { bytes } => {
                             let counters = meter.counters(cell_now);
                             counters.payload_received += bytes as u64;
@@ -232,6 +239,7 @@ impl<R: Ring> Worker<R> {
         let terminal = group.terminal.is_some();
         // What a terminal says to Ctrl-C is no echo of a message.
         let leaving = terminal && connection.phase == Phase::Closing;
+        let early = !matches!(connection.phase, Phase::Open | Phase::Closing);
         let mut arrival = Arrival {
             flow,
             timeline,
@@ -240,6 +248,7 @@ impl<R: Ring> Worker<R> {
             pool,
             cell_now,
             opened_at,
+            early,
             terminal,
             leaving,
             done,

@@ -6,25 +6,36 @@ use std::ops::Range;
 use scale_proto::ssh::{ChannelId, Event, Exit};
 use scale_ring::Time;
 
-use super::KEPT_BYTES;
 use super::channel::{Channel, Manner};
 use crate::sink::{Counts, Settings};
 
 /// The channels of a connection.
-#[derive(Default)]
 pub(super) struct Channels {
+    /// A channel in which more waits gives no window back.
+    pub kept_bytes_max: usize,
     pub all: BTreeMap<ChannelId, Channel>,
     /// Those in whose queue something waits, in the order of their turns.
     pub waiting: VecDeque<ChannelId>,
     /// Those whose programs have ended, until that is said.
     pub ended: Vec<ChannelId>,
-    /// Answers that wait (`--delay`): until when, whose, what.
-    pub delayed: VecDeque<(Time, ChannelId, Vec<u8>)>,
+    /// Answers that wait (`--delay`).
+    pub delayed: VecDeque<Delayed>,
     /// Those in which much waits, until their windows are minded.
     pub heavy: Vec<ChannelId>,
 }
 
 impl Channels {
+    pub const fn new(kept_bytes_max: usize) -> Self {
+        Self {
+            kept_bytes_max,
+            all: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            ended: Vec::new(),
+            delayed: VecDeque::new(),
+            heavy: Vec::new(),
+        }
+    }
+
     /// Puts what `write` appends into a channel's queue, to be sealed when its turn comes.
     pub fn queue(&mut self, channel: ChannelId, write: impl FnOnce(&mut Channel)) {
         let Some(kept) = self.all.get_mut(&channel) else { return };
@@ -37,7 +48,7 @@ impl Channels {
 
     /// Notes whether a channel's peer is to be stopped.
     fn note_weight(&mut self, channel: ChannelId) {
-        let heavy = |kept: &Channel| !kept.held && kept.kept_bytes() > KEPT_BYTES;
+        let heavy = |kept: &Channel| !kept.held && kept.kept_bytes() > self.kept_bytes_max;
         self.heavy.extend(self.all.get(&channel).is_some_and(heavy).then_some(channel));
     }
 
@@ -49,7 +60,7 @@ impl Channels {
             self.waiting.retain(|&other| other != channel);
         }
         if kept.delayed_bytes > 0 {
-            self.delayed.retain(|&(_, other, _)| other != channel);
+            self.delayed.retain(|delayed| delayed.channel != channel);
         }
     }
 
@@ -62,6 +73,15 @@ impl Channels {
             self.ended.push(channel);
         }
     }
+}
+
+/// Data of a channel that goes back at its time.
+pub(super) struct Delayed {
+    pub at: Time,
+    pub channel: ChannelId,
+    pub bytes: Vec<u8>,
+    /// The first of its receive.
+    pub first: bool,
 }
 
 /// Data of a channel, by its place in what was received.
@@ -116,7 +136,11 @@ impl Listener<'_> {
             Event::Data { channel, bytes } => self.data(channel, bytes),
             // Programs that read to the end are content with it.
             Event::Ended(channel) => self.channels.end(channel, Exit::Status(0)),
-            Event::Closed(channel) => self.channels.remove(channel),
+            Event::Closed(channel) => {
+                // Another channel may have its number before this receive ends.
+                self.pieces.retain(|piece| piece.channel != channel);
+                self.channels.remove(channel);
+            }
             Event::Identified(_) | Event::KeysExchanged(_) | Event::ExtendedData { .. } => {}
             Event::Opened(_) | Event::Refused { .. } | Event::Exited { .. } => {
                 unreachable!("only a client is told this")
@@ -144,8 +168,9 @@ impl Listener<'_> {
             }
             Manner::Echo if self.settings.delay_ns > 0 => {
                 kept.delayed_bytes += bytes.len();
-                self.said.delayed = true;
-                self.channels.delayed.push_back((self.answer_at, channel, bytes.to_vec()));
+                let first = !std::mem::replace(&mut self.said.delayed, true);
+                let delayed = Delayed { at: self.answer_at, channel, bytes: bytes.to_vec(), first };
+                self.channels.delayed.push_back(delayed);
                 self.channels.note_weight(channel);
             }
             Manner::Echo => {

@@ -2,9 +2,9 @@
 //!
 //! The fast path of an echo: data is opened in the receive buffer, and its place there noted; then it
 //! is copied into a send buffer and sealed. What may not go yet (a send is under way, keys are exchanged,
-//! the peer's window is closed) waits in its channel. One with more than [`KEPT_BYTES`] stops its peer by
-//! its window: to stop receiving would leave the peer's own WINDOW_ADJUST behind its data. Receiving
-//! stops where [`Sink::OUT_BYTES_MAX`] wait sealed.
+//! the peer's window is closed) waits in its channel. One in which more than a window waits gives its
+//! peer none back, until that has gone by half: to stop receiving would leave the peer's own
+//! WINDOW_ADJUST behind its data. Receiving stops where [`Sink::OUT_BYTES_MAX`] wait sealed.
 //!
 //! `connections` are those that have authenticated; a message is what one receive has brought, as for raw
 //! TCP, or what one tick sends.
@@ -27,8 +27,8 @@ pub(super) use peer::Peer;
 
 /// The window of each channel.
 pub const WINDOW_BYTES: u32 = 2 << 20;
-/// A channel in which more waits than this stops its peer, who may still use up its window.
-const KEPT_BYTES: usize = 2 << 20;
+/// A channel that sends at the tick skips it while so much waits.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
 /// Payload of one send of what has waited.
 const PIECE: usize = 64 << 10;
 
@@ -80,7 +80,14 @@ impl<R: Ring> Sink<R> {
         let mut buffer = goes.then(|| ring.send_buffer(peer.answer_bytes_max(&desk.pieces)));
         let input = if direct { ring.received(bytes) } else { &mut carry };
         counts.payload_bytes_sent += peer.answer(input, buffer.as_mut(), desk);
-        connection.carry = input[said.consumed..].to_vec();
+        connection.carry = if direct {
+            input[said.consumed..].to_vec()
+        } else if said.consumed == carry.len() {
+            Vec::new() // an idle connection keeps nothing
+        } else {
+            carry.drain(..said.consumed);
+            carry
+        };
         match buffer {
             Some(buffer) if buffer.is_empty() => ring.recycle(buffer),
             Some(buffer) => {

@@ -8,8 +8,8 @@ use scale_ring::{Ring, SendBuffer, Time};
 use scaled::load::Random;
 
 use super::channel::{Channel, Manner};
-use super::listen::{Channels, Listener, Piece, Said};
-use super::{Desk, KEPT_BYTES, PIECE};
+use super::listen::{Channels, Delayed, Listener, Piece, Said};
+use super::{Desk, PIECE, QUEUE_BYTES_MAX};
 use crate::sink::{Counts, Settings};
 
 /// A connection's SSH side.
@@ -25,9 +25,10 @@ pub(in crate::sink) struct Peer {
 impl Peer {
     /// A connection that was accepted; what is said first waits in it.
     pub fn new(config: Arc<ServerConfig>, desk: &mut Desk) -> Self {
+        let channels = Channels::new(config.window_bytes as usize);
         let (mut server, mut out) = (Server::new(config), Vec::new());
         let over = server.start(&mut || desk.random.next(), &mut out).is_err();
-        Self { server, channels: Channels::default(), out, over }
+        Self { server, channels, out, over }
     }
 
     /// Bytes that wait sealed.
@@ -190,9 +191,10 @@ impl Peer {
 
     /// Stops the peer by the windows of channels in which much waits, and lets it go on in others.
     fn mind_windows(&mut self, of: impl Iterator<Item = ChannelId>, random: &mut Random) {
+        let most = self.channels.kept_bytes_max;
         for channel in of {
             let Some(kept) = self.channels.all.get_mut(&channel) else { continue };
-            let held = kept.kept_bytes() > if kept.held { KEPT_BYTES / 2 } else { KEPT_BYTES };
+            let held = kept.kept_bytes() > if kept.held { most / 2 } else { most };
             if std::mem::replace(&mut kept.held, held) != held {
                 let done = self.server.hold(channel, held, &mut || random.next(), &mut self.out);
                 self.over |= done.is_err();
@@ -215,10 +217,12 @@ impl Peer {
 
     /// Answers whose time has come go into their channels' queues; of how many receives they are.
     pub(super) fn release(&mut self, now: Time) -> u64 {
-        let (mut count, mut last) = (0, None);
-        while self.channels.delayed.front().is_some_and(|(at, ..)| *at <= now) {
-            let Some((at, channel, bytes)) = self.channels.delayed.pop_front() else { break };
-            count += u64::from(last.replace(at) != Some(at));
+        let mut count = 0;
+        while self.channels.delayed.front().is_some_and(|delayed| delayed.at <= now) {
+            let Some(Delayed { channel, bytes, first, .. }) = self.channels.delayed.pop_front() else {
+                break;
+            };
+            count += u64::from(first);
             self.channels.queue(channel, |kept| {
                 kept.delayed_bytes -= bytes.len();
                 kept.queue.extend(&bytes);
@@ -230,7 +234,7 @@ impl Peer {
     /// Each channel that sends gets `payload` into its queue, where there is room; how many these are.
     pub(super) fn send(&mut self, payload: &[u8]) -> u64 {
         let sends = |kept: &Channel| {
-            matches!(kept.manner, Manner::Send) && kept.exit.is_none() && kept.queue.len() < KEPT_BYTES
+            matches!(kept.manner, Manner::Send) && kept.exit.is_none() && kept.queue.len() < QUEUE_BYTES_MAX
         };
         let senders = self.channels.all.iter().filter(|(_, kept)| sends(kept));
         let senders: Vec<ChannelId> = senders.map(|(&channel, _)| channel).collect();

@@ -269,14 +269,14 @@ mod tests {
         assert!(
             why(|g| {
                 url(g);
-                g.ssh_command = Some("cat".into())
+                g.ssh_command = Some("cat".into());
             })
             .contains("give one")
         );
         assert!(
             why(|g| {
                 url(g);
-                g.ssh_shell = true
+                g.ssh_shell = true;
             })
             .contains("has no command")
         );
@@ -294,7 +294,8 @@ mod tests {
         let forward = |g: &mut GroupSpec| g.ssh_forward = Some("10.0.0.5:80".into());
         assert_eq!(passes(forward), Ok(()));
         assert!(why(|g| g.ssh_forward = Some("10.0.0.5".into())).contains("HOST:PORT"));
-        let changes: [(&str, fn(&mut GroupSpec)); 5] = [
+        type Change = fn(&mut GroupSpec);
+        let changes: [(&str, Change); 5] = [
             ("--ssh-pty", |g| g.ssh_pty = true),
             ("--ssh-shell", |g| g.ssh_shell = true),
             ("--ssh-command", |g| g.ssh_command = Some("cat".into())),
@@ -355,14 +356,14 @@ mod tests {
         assert!(
             why(|g| {
                 rows(g);
-                g.ssh_passphrase_file = file()
+                g.ssh_passphrase_file = file();
             })
             .contains("ssh-keygen -p")
         );
         assert!(
             why(|g| {
                 rows(g);
-                g.channels_per_connection = Some(2)
+                g.channels_per_connection = Some(2);
             })
             .contains("are alike")
         );

@@ -3,7 +3,7 @@
 mod push;
 mod ride;
 
-use scale_proto::ssh::{ChannelId, Client, Event, Exit, Negotiated};
+use scale_proto::ssh::{Client, Event, Exit, Negotiated};
 use scale_ring::{Completion, Errno, Outcome, ReceivedBytes, Ring, Time, Token};
 
 use crate::stream::class::Class;
@@ -18,16 +18,15 @@ use super::turn::{Worker, kind};
 /// In a token's index: it is a link's, not a connection's.
 pub(super) const LINK: u32 = 1 << 31;
 
-/// What an input brought besides data.
+/// What an input brought besides data. Channels' are told by their connections: what happens first may
+/// open a channel under the number of one that the session has forgotten.
 #[derive(Debug)]
 pub(super) enum Happened {
     Identified,
     KeysExchanged(Negotiated),
     Authenticated,
-    Opened(ChannelId),
-    Refused(ChannelId),
-    Exited(ChannelId, Exit),
-    Closed(ChannelId),
+    Opened(u32),
+    Gone(u32, Class),
 }
 
 impl<R: Ring> Worker<R> {
@@ -148,7 +147,7 @@ impl<R: Ring> Worker<R> {
             }
             return;
         }
-        let Link { client, carry, sealed, channels, .. } = &mut **of_it;
+        let Link { client, carry, sealed, channels, pending, .. } = &mut **of_it;
         let client = client.as_mut().expect("an established link has its session");
         let mut event = |event: Event<'_>| {
             use Event as E;
@@ -161,6 +160,7 @@ impl<R: Ring> Worker<R> {
                     let leaving = connection.typed_goodbye && connection.phase == Phase::Closing;
                     let opened_at = connection.phase_began;
                     let terminal = false;
+                    let early = connection.phase == Phase::Connecting;
                     Arrival {
                         flow,
                         timeline,
@@ -169,6 +169,7 @@ impl<R: Ring> Worker<R> {
                         pool,
                         cell_now,
                         opened_at,
+                        early,
                         terminal,
                         leaving,
                         done,
@@ -185,10 +186,29 @@ impl<R: Ring> Worker<R> {
                 E::Identified(_) => Happened::Identified,
                 E::KeysExchanged(negotiated) => Happened::KeysExchanged(negotiated),
                 E::Authenticated => Happened::Authenticated,
-                E::Opened(channel) => Happened::Opened(channel),
-                E::Refused { channel, .. } => Happened::Refused(channel),
-                E::Exited { channel, exit } => Happened::Exited(channel, exit),
-                E::Closed(channel) => Happened::Closed(channel),
+                E::Opened(channel) => match Link::rider(channels, channel) {
+                    Some(index) => Happened::Opened(index),
+                    None => return,
+                },
+                E::Exited { channel, exit } => {
+                    let Some(index) = Link::rider(channels, channel) else { return };
+                    let connection = connections[index as usize].as_mut().expect("a rider is live");
+                    connection.exit = Some(match exit {
+                        Exit::Status(status) => Class::exited(status),
+                        Exit::Signal(_) => Class::ExitedSignal,
+                    });
+                    return;
+                }
+                E::Refused { channel, .. } | E::Closed(channel) => {
+                    let Some(index) = Link::rider(channels, channel) else { return };
+                    channels[channel as usize] = Link::NOBODY;
+                    pending.push(index);
+                    let connection = connections[index as usize].as_mut().expect("a rider is live");
+                    (connection.channel, connection.closed) = (None, true);
+                    let refused = matches!(event, E::Refused { .. });
+                    let class = if refused { Class::ChannelRefused } else { Class::ChannelClosed };
+                    Happened::Gone(index, connection.exit.take().unwrap_or(class))
+                }
                 // CLOSE follows.
                 E::Ended(_) | E::Requested { .. } => return,
             });
@@ -222,7 +242,7 @@ impl<R: Ring> Worker<R> {
             }
             match event {
                 Happened::Identified => {
-                    self.link_phase_done(link, Figure::Banner, LinkPhase::KeyExchange, now)
+                    self.link_phase_done(link, Figure::Banner, LinkPhase::KeyExchange, now);
                 }
                 Happened::KeysExchanged(negotiated) => {
                     self.link_phase_done(link, Figure::KeyExchange, LinkPhase::Authentication, now);
@@ -232,25 +252,15 @@ impl<R: Ring> Worker<R> {
                     }
                 }
                 Happened::Authenticated => self.link_authenticated(link, now),
-                Happened::Opened(channel) => {
-                    if let Some(index) = Link::rider(&self.link(link).channels, channel) {
-                        self.phase_done(index, Figure::Channel, now);
-                        let address = self.link(link).address;
-                        let connection = self.connection(index);
-                        (connection.phase, connection.address) = (Phase::Open, address);
-                        self.opened(index, now);
-                    }
+                Happened::Opened(index) => {
+                    self.phase_done(index, Figure::Channel, now);
+                    let address = self.link(link).address;
+                    let connection = self.connection(index);
+                    (connection.phase, connection.address) = (Phase::Open, address);
+                    self.opened(index, now);
                 }
-                Happened::Refused(channel) => self.channel_gone(link, channel, Class::ChannelRefused, now),
-                Happened::Exited(channel, exit) => {
-                    if let Some(index) = Link::rider(&self.link(link).channels, channel) {
-                        self.connection(index).exit = Some(match exit {
-                            Exit::Status(status) => Class::exited(status),
-                            Exit::Signal(_) => Class::ExitedSignal,
-                        });
-                    }
-                }
-                Happened::Closed(channel) => self.channel_gone(link, channel, Class::ChannelClosed, now),
+                // A Closing stream's is what it waited for.
+                Happened::Gone(index, class) => self.lose(index, class, now),
             }
         }
         happened.clear();

@@ -112,7 +112,7 @@ impl<R: Ring> Worker<R> {
                 &group.payload
             };
             let mut fill = |from: usize, out: &mut [u8]| {
-                payload.write(place, message.bytes, position as usize + from, out)
+                payload.write(place, message.bytes, position as usize + from, out);
             };
             match client.seal(channel, bytes, &mut || random.next(), buffer.spare_mut(), &mut fill) {
                 Ok(sealed) => buffer.commit(sealed),

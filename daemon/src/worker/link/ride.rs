@@ -1,6 +1,6 @@
 //! Who rides on which link: made for the first stream, shared by channels, left with the last.
 
-use scale_proto::ssh::{ChannelId, Purpose};
+use scale_proto::ssh::Purpose;
 use scale_ring::{Errno, Ring, Time, Token};
 
 use super::LINK;
@@ -187,23 +187,6 @@ impl<R: Ring> Worker<R> {
                 return self.break_link(number);
             }
             self.push_link_if_free(number);
-        }
-    }
-
-    /// A channel was refused or closed: its stream's path is gone.
-    pub(super) fn channel_gone(&mut self, link: u32, channel: ChannelId, class: Class, now: Time) {
-        let Some(index) = Link::rider(&self.link(link).channels, channel) else { return };
-        // The session has forgotten it, and may give its number to another.
-        self.link(link).channels[channel as usize] = Link::NOBODY;
-        self.link(link).pending.push(index);
-        let connection = self.connection(index);
-        connection.channel = None;
-        connection.closed = true;
-        let class = connection.exit.take().unwrap_or(class);
-        if connection.phase == Phase::Closing {
-            self.closed(index, true, now);
-        } else {
-            self.lose(index, class, now);
         }
     }
 
