@@ -45,10 +45,13 @@ fn agrees(protocol: &str, conns: &str, more: &[&str]) {
     let ca = folder.with_extension("pem").display().to_string();
     let sink = Sink::start(&["--protocol", protocol, "--ca-out", &ca]);
     let daemon = Daemon::start();
-    let target = format!("{protocol}://{}/", sink.address);
+    let path = if protocol == "ssh" { "" } else { "/" };
+    let target = format!("{protocol}://{}{path}", sink.address);
     let mut arguments = vec!["--conns", conns, "--target", &target, "--verify"];
-    if protocol == "wss" {
-        arguments.extend(["--ca", &ca]);
+    match protocol {
+        "wss" => arguments.extend(["--ca", &ca]),
+        "ssh" => arguments.push("--insecure-host-keys"),
+        _ => {}
     }
     arguments.extend(more);
     let (code, report) = daemon.run(&with(&arguments));
@@ -56,8 +59,10 @@ fn agrees(protocol: &str, conns: &str, more: &[&str]) {
     assert_ended_with(0, (code, &report));
     assert_eq!(counts["payload_bytes_received"], report.total.payload_bytes_sent);
     assert_eq!(counts["payload_bytes_sent"], report.total.payload_bytes_received);
-    assert_eq!(counts["connections"].to_string(), conns);
-    if protocol != "tcp" {
+    if !more.contains(&"--channels-per-connection") {
+        assert_eq!(counts["connections"].to_string(), conns);
+    }
+    if protocol.starts_with("ws") {
         assert_eq!(counts["messages_received"], report.total.messages_sent);
     }
     assert_eq!((report.load.verify_failures, report.load.unexpected_bytes), (0, 0));
@@ -80,6 +85,14 @@ fn wss_totals_equal_the_sinks_counts_to_the_byte() {
 #[test]
 fn tcp_totals_equal_the_sinks_counts_to_the_byte() {
     agrees("tcp", "200", &[]);
+}
+
+#[test]
+fn ssh_totals_equal_the_sinks_counts_to_the_byte() {
+    agrees("ssh", "200", &[]);
+    let shared =
+        ["--channels-per-connection", "10", "--bytes-per-tick", "100003", "--tick-interval", "200ms"];
+    agrees("ssh", "21", &shared);
 }
 
 #[test]
