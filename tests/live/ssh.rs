@@ -82,8 +82,8 @@ fn packets_that_are_damaged_repeated_or_cut_on_their_way_end_the_stream() {
         let sink = Sink::start(&["--protocol", "ssh"]);
         let port = sink.address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let ciphers = ["--ssh-ciphers", cipher];
-        let (code, report, found) = lost(&daemon, &sink.address, &ciphers);
-        assert!([0, 6].contains(&code) && found.is_empty(), "{found:?}");
+        let (_, report, found) = lost(&daemon, &sink.address, &ciphers);
+        assert!(found.is_empty(), "{found:?}");
         assert_eq!((report.load.verify_failures, report.load.streams_opened), (0, CONNS));
         for (between, class) in [
             (Between::Flips(20_000), "ssh_tampered"),
