@@ -42,7 +42,7 @@ fn as_user(site: &Site, server: &Server, arguments: &[&str]) -> Ended {
 /// Twenty streams of the site's user's, ten messages a second each, for so long after they are open:
 /// everything comes back.
 fn echoes_for(duration: &str, site: &Site, server: &Server, more: &[&str]) -> Report {
-    let load = ["--conns", CONNS, "--rate", "40KB/s", "--warm-up", "300ms", "--duration", duration];
+    let load = ["--conns", CONNS, "--rate", "40KB/s", "--warm-up", "1s", "--duration", duration];
     let (code, report) = as_user(site, server, &[&load, &PATIENT[..], more].concat());
     assert_every_byte_came_back(CONNS, (code, &report));
     report
