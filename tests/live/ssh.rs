@@ -106,7 +106,7 @@ fn each_row_logs_in_by_files_of_its_own_and_a_missing_one_is_named() {
     folder.write("password-ann", "canary-a\n");
     let target = format!("target = ['ssh://{{user}}@{}']\n", server.address);
     let rest = "rows = 'rows.csv'\nssh_password_file = 'password-{user}'\naccept_new = true\nverify = true\n\
-        conns = 4\nwarm_up = '0s'\nduration = '1s'\n";
+        conns = 4\nwarm_up = '1s'\nduration = '1s'\n";
     let file = folder.write("run.toml", &format!("[[group]]\n{target}{rest}"));
     let refused = daemon.scalectl(&["start", "--file", &file]);
     let error = String::from_utf8_lossy(&refused.stderr);

@@ -85,7 +85,8 @@ fn an_app_echoes_the_pieces_as_they_are_and_streams_share_workspaces() {
 fn workspaces_are_reached_by_ssh_where_this_host_reaches_them_and_the_report_says_how_little_that_says() {
     let (standin, daemon) = with_workspaces("terminals = 'emulated'\n", "", "3");
     let server = Sink::start(&["--protocol", "ssh"]);
-    let ssh = ["--ssh", "--ssh-target", "ssh://{workspace}.{owner}.coder", "--connect-to", &server.address];
+    let address = server.address.clone();
+    let ssh = ["--ssh", "--ssh-target", "ssh://{workspace}.{owner}.coder", "--connect-to", &address];
     let (code, report) = drive(&standin, &daemon, &[&ssh[..], &["--verify"]].concat());
     assert_eq!(code, 0, "{:?}", report.verdict);
     assert_all_echoed(&report, 3, 0);
