@@ -28,7 +28,7 @@ const CIPHERS: [&str; 5] = [
 const REKEY_BYTES: u64 = 100_000;
 
 const STREAMS: u64 = 5;
-/// Of each stream: 2 s of a message each 20 ms.
+/// Of each stream: 1 s of a message each 10 ms.
 const MESSAGES: u64 = 100;
 
 fn served(settings: &Settings) -> Served {
@@ -38,7 +38,7 @@ fn served(settings: &Settings) -> Served {
 fn run(client: &str, target: SocketAddr, more: &[&str]) -> Output {
     let mut command = Command::new(client);
     command.args(["--target", &target.to_string(), "--conns", &STREAMS.to_string()]);
-    command.args(["--tick-interval", "20ms", "--warm-up", "0s", "--duration", "2s", "--verify"]);
+    command.args(["--tick-interval", "10ms", "--warm-up", "0s", "--duration", "1s", "--verify"]);
     command.args(more).output().expect("the program starts")
 }
 

@@ -346,7 +346,8 @@ pub fn report(report: &Report) -> String {
         lines.push(format!("group {}: CERTIFICATES WERE NOT VERIFIED (--insecure)", group.name));
     }
     for group in report.spec.group.iter().filter(|group| group.insecure_host_keys) {
-        lines.push(format!("group {}: HOST KEYS WERE NOT VERIFIED (--insecure-host-keys)", group.name));
+        let why = if group.typed.is_some() { "as in Coder's own clients" } else { "--insecure-host-keys" };
+        lines.push(format!("group {}: HOST KEYS WERE NOT VERIFIED ({why})", group.name));
     }
     for threshold in &report.verdict.thresholds {
         let mark = if threshold.ok { "met" } else { "NOT MET" };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use scale_api::report::Report;
+use scale_tests::host::Folder;
 use scale_tests::ssh::wrong::{Between, Wrong};
 use scale_tests::{Daemon, Sink};
 
@@ -95,4 +96,25 @@ fn packets_that_are_damaged_repeated_or_cut_on_their_way_end_the_stream() {
             assert_eq!(report.load.verify_failures, 0, "nothing false was believed");
         }
     }
+}
+
+#[test]
+fn each_row_logs_in_by_files_of_its_own_and_a_missing_one_is_named() {
+    let (daemon, server) = (Daemon::start(), Sink::start(&["--protocol", "ssh"]));
+    let folder = Folder::new();
+    folder.write("rows.csv", "user\nann\nbob\n");
+    folder.write("password-ann", "canary-a\n");
+    let target = format!("target = ['ssh://{{user}}@{}']\n", server.address);
+    let rest = "rows = 'rows.csv'\nssh_password_file = 'password-{user}'\naccept_new = true\nverify = true\n\
+        conns = 4\nwarm_up = '1s'\nduration = '1s'\n";
+    let file = folder.write("run.toml", &format!("[[group]]\n{target}{rest}"));
+    let refused = daemon.scalectl(&["start", "--file", &file]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && error.contains("password-bob"), "{error}");
+    folder.write("password-bob", "canary-b\n");
+    let (code, report) = daemon.run(&["--file", &file]);
+    assert_eq!((code, report.load.streams_opened), (0, 4), "{:?}", report.verdict);
+    let kept = serde_json::to_string(&report).expect("plain words");
+    assert!(!kept.contains("canary") && !kept.contains("63616e617279"));
+    assert_eq!(report.ssh.expect("a run of SSH").accepted_host_keys.len(), 1);
 }

@@ -241,6 +241,8 @@ pub struct Ending {
     pub aborted: Option<String>,
     /// Saturated for two windows or more, and for more than 5 % of steady state.
     pub saturated_long: bool,
+    /// It ended because every stream was lost, before any group was steady.
+    pub lost_before_steady: bool,
 }
 
 /// Judges a report whose figures are complete.
@@ -269,6 +271,9 @@ pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
     }
     if load.verify_failures > 0 {
         reasons.push(format!("{} messages came back different", load.verify_failures));
+    }
+    if ending.lost_before_steady && reasons.is_empty() {
+        reasons.push("every stream was lost before steady state began: nothing was measured".into());
     }
     for result in results.iter().filter(|result| !result.ok) {
         let value = result.value.map_or("no value".into(), |value| format!("{value:.6}"));
@@ -303,4 +308,21 @@ pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
         (Outcome::Passed, Exit::Passed)
     };
     report.verdict = Verdict { outcome, exit_code: exit as u8, reasons, thresholds: results };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_has_lost_every_stream_before_it_measured_anything_has_not_passed() {
+        let outcome = |lost_before_steady| {
+            let load = Load { streams_requested: 5, streams_opened: 5, ..Load::default() };
+            let mut report = Report { load, ..Report::default() };
+            judge(&mut report, &[], &Ending { lost_before_steady, ..Ending::default() });
+            (report.verdict.outcome, report.verdict.exit_code)
+        };
+        assert_eq!(outcome(true), (Outcome::Failed, 99));
+        assert_eq!(outcome(false), (Outcome::Passed, 0));
+    }
 }

@@ -535,7 +535,12 @@ impl Supervisor {
             coder: self.coder(),
             ..Report::default()
         };
-        result::judge(&mut report, groups, &Ending { aborted: self.aborted.clone(), saturated_long: long });
+        let ending = Ending {
+            aborted: self.aborted.clone(),
+            saturated_long: long,
+            lost_before_steady: self.hopeless_told && steady <= 0.0,
+        };
+        result::judge(&mut report, groups, &ending);
         report
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, mut received: &[u8]) {
         let Self {
             flow,

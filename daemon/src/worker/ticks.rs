@@ -184,12 +184,14 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Hands the message due at `due` to the socket.
+    #[inline]
     fn send(&mut self, index: u32, due: Time, stamp: Time, bytes: u32) {
         self.begin_message(index, due, stamp, bytes);
         self.push_out(index);
     }
 
     /// The message due at `due` goes next.
+    #[inline]
     fn begin_message(&mut self, index: u32, due: Time, stamp: Time, bytes: u32) {
         let Self { connections, streams, groups, share, meter, random, pool, ring, .. } = self;
         let connection = connections[index as usize].as_mut().expect("an open stream has one");

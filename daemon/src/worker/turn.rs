@@ -29,7 +29,7 @@ use crate::stream::unanswered::Pool;
 use crate::stream::versions::Versions;
 
 use super::inbox::Inbox;
-use super::link::{Happened, LINK};
+use super::link::Happened;
 use super::ports::Ports;
 use super::share::{ADDRESSES_MAX, Command, GroupGauges, GroupPhase, Share, Snapshot, StreamResult};
 use super::timeline::{Step, Timeline};
@@ -275,10 +275,8 @@ impl<R: Ring> Worker<R> {
     /// A connection and its stream have been idle for a tick: their memory is far away. Asked for
     /// a batch at once, it comes while the first of them are being worked on.
     fn prefetch(&self, batch: &[Completion]) {
-        for completion in batch {
-            if completion.token.index() & LINK != 0 {
-                self.prefetch_link(completion.token.index() & !LINK);
-            }
+        if !self.links.is_empty() {
+            self.prefetch_links(batch);
         }
         let connection =
             |completion: &Completion| self.connections.get(completion.token.index() as usize)?.as_deref();

@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use scale_api::report::Report;
+use scale_api::report::{Report, SshPath};
 use scale_api::typed::Form;
-use scale_tests::Daemon;
 use scale_tests::host::{Folder, until};
+use scale_tests::{Daemon, Sink};
 use serde_json::Value;
 
 use super::{Standin, create, outcome};
@@ -78,6 +78,32 @@ fn an_app_echoes_the_pieces_as_they_are_and_streams_share_workspaces() {
     assert!(code == 2 && error.contains("no app `nosuch`") && error.contains("`wsec`"), "{error}");
     let (code, report) = drive(&standin, &daemon, &["--profile", "exact", "--target-workspaces", "1:3"]);
     assert_eq!((code, report.load.streams_opened), (0, 2), "{:?}", report.verdict);
+    standin.end();
+}
+
+#[test]
+fn workspaces_are_reached_by_ssh_where_this_host_reaches_them_and_the_report_says_how_little_that_says() {
+    let (standin, daemon) = with_workspaces("terminals = 'emulated'\n", "", "3");
+    let server = Sink::start(&["--protocol", "ssh"]);
+    let address = server.address.clone();
+    let ssh = ["--ssh", "--ssh-target", "ssh://{workspace}.{owner}.coder", "--connect-to", &address];
+    let (code, report) = drive(&standin, &daemon, &[&ssh[..], &["--verify"]].concat());
+    assert_eq!(code, 0, "{:?}", report.verdict);
+    assert_all_echoed(&report, 3, 0);
+    let part = report.ssh.as_ref().expect("a run of SSH");
+    assert_eq!((part.path, part.insecure_host_keys), (Some(SshPath::Unknown), true));
+    assert_eq!(part.negotiated.iter().map(|set| set.connections).sum::<u64>(), 3);
+    assert_eq!(outcome(&report).things.len(), 3, "each workspace has its own result");
+    let counts = server.counts();
+    assert_eq!(counts["payload_bytes_received"].as_u64(), Some(report.total.payload_bytes_sent), "{counts}");
+    let refused = |flags: &[&str]| {
+        let (code, _, error) = standin.scalectl(&daemon, &[&LOAD[..], flags].concat());
+        assert_eq!(code, 2, "{error}");
+        error
+    };
+    assert!(refused(&["--ssh"]).contains("not built yet"));
+    assert!(refused(&["--ssh", "--ssh-target", "ssh://gw.example.com"]).contains("one place"));
+    assert!(refused(&[&ssh[..], &["--app", "wsec"]].concat()).contains("--app is not about SSH"));
     standin.end();
 }
 

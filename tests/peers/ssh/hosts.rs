@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use scale_tests::Daemon;
 use scale_tests::ssh::{Kind, Known, Server, Site};
 
 use super::{Ended, FEW, PATIENT, assert_none_opened, few, spoken, to};
@@ -126,6 +127,8 @@ fn any_host_is_believed_where_that_is_asked_for_and_the_report_says_so() {
     let (code, report) = believing(&site, &server, &["--insecure-host-keys"]);
     assert_every_byte_came_back("5", (code, &report));
     assert!(spoken(&report).insecure_host_keys);
-    // Without that, and without a file, nobody is.
-    assert_none_opened("host_key_refused", &believing(&site, &server, &[]));
+    // It is said once for all who is believed.
+    let output = Daemon::start().scalectl(&["start", "--conns", "1", "--target", &server.target()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("--known-hosts"), "{said}");
 }

@@ -47,7 +47,7 @@ fn encrypted_keys_are_opened_with_their_passphrase_alone() {
     let key = site.encrypted(Kind::Ed25519, "of another test");
     let target = server.target();
     let daemon = Daemon::start();
-    let start = ["start", "--target", &target, "--accept-new", "--ssh-identity", &key];
+    let start = ["start", "--conns", "1", "--target", &target, "--accept-new", "--ssh-identity", &key];
     for more in [&[][..], &["--ssh-passphrase-file", &right]] {
         let output = daemon.scalectl(&[&start, more].concat());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -134,8 +134,8 @@ fn each_row_has_its_own_user_and_key() {
     let target = format!("ssh://{{user}}@127.0.0.1:{}", server.port());
     let known = site.known_hosts(&server, Known::Plain);
     let arguments = ["--conns", "3", "--target", &target, "--rows", &rows, "--ssh-identity", "{key}"];
-    let more = ["--known-hosts", &known, "--warm-up", "0s", "--duration", "1s", "--verify"];
-    let (code, report) = Daemon::start().run(&[&arguments[..], &more].concat());
+    let more = ["--known-hosts", &known, "--warm-up", "0s", "--duration", "1s"];
+    let (code, report) = Daemon::start().run(&[&arguments[..], &more, &PATIENT].concat());
     assert_every_byte_came_back("3", (code, &report));
     let said = server.peer.said();
     for accepted in [

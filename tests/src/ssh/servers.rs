@@ -31,17 +31,18 @@ impl Server {
 }
 
 impl Site {
-    /// OpenSSH's sshd, with `settings` before the test's own.
-    ///
-    /// `MaxStartups` is as high as tests need it; `settings` may say otherwise, as the first word counts.
+    /// OpenSSH's sshd, with `settings` before those that every test needs; unless it is in them, `MaxStartups` is
+    /// out of the way.
     pub fn openssh(&self, settings: &str) -> Option<Server> {
         let program = installed("sshd")?;
         // As root it wants this folder to be there, wherever it was built to look for it.
         let _ = fs::create_dir_all("/run/sshd");
         let port = free_port();
         let hosts: Vec<String> = self.host_kinds.iter().map(|&kind| self.openssh_host(kind)).collect();
+        let startups = if settings.contains("MaxStartups") { "" } else { "MaxStartups 1000" };
         let config = format!(
             "{settings}
+{startups}
 ListenAddress 127.0.0.1:{port}
 {}
 PidFile none
@@ -49,7 +50,6 @@ AuthorizedKeysFile {}
 StrictModes no
 UsePAM no
 PermitRootLogin yes
-MaxStartups 1000
 ",
             hosts.concat(),
             self.authorized(),

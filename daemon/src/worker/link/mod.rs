@@ -34,16 +34,20 @@ impl<R: Ring> Worker<R> {
         self.links[link as usize].as_mut().expect("a live link")
     }
 
-    /// What a link's completion will touch: its session, and the stream of its first channel.
-    pub(in crate::worker) fn prefetch_link(&self, link: u32) {
-        let Some(of_it) = self.links.get(link as usize).and_then(Option::as_deref) else { return };
-        if let Some(client) = of_it.client.as_deref() {
-            scale_ring::prefetch(client);
-        }
-        let first =
-            of_it.channels.first().and_then(|&index| self.connections.get(index as usize)?.as_deref());
-        if let Some(connection) = first {
-            scale_ring::prefetch(&self.streams[connection.stream as usize]);
+    /// What links' completions will touch: their sessions, and their first channels' streams.
+    pub(in crate::worker) fn prefetch_links(&self, batch: &[Completion]) {
+        let of_link = |completion: &&Completion| completion.token.index() & LINK != 0;
+        for completion in batch.iter().filter(of_link) {
+            let link = self.links.get((completion.token.index() & !LINK) as usize).and_then(Option::as_deref);
+            let Some(of_it) = link else { continue };
+            if let Some(client) = of_it.client.as_deref() {
+                scale_ring::prefetch(client);
+            }
+            let first =
+                of_it.channels.first().and_then(|&index| self.connections.get(index as usize)?.as_deref());
+            if let Some(connection) = first {
+                scale_ring::prefetch(&self.streams[connection.stream as usize]);
+            }
         }
     }
 

@@ -42,6 +42,9 @@ impl Greeting {
             }
             let end = rest.iter().position(|&byte| byte == b'\n');
             let dropped = end.map_or(rest.len(), |end| end + 1);
+            if rest[..dropped].contains(&0) {
+                return Err(Fault::SshProtocol("what the server says before its identification is no text"));
+            }
             self.within_line = end.is_none();
             self.bytes += dropped;
             consumed += dropped;
@@ -119,6 +122,7 @@ mod tests {
                 b"SSH-2.0-\xff\r\n",
                 b"SSH-2.0-a\0b\r\n",
                 b"SSH-2.0-a\rb\n",
+                b"\xff\xfe\n\x01\x00\x02 is no greeting",
             ] {
                 assert!(read(wrong, piece, true).is_err(), "{:?}", &wrong[..10.min(wrong.len())]);
             }
