@@ -205,8 +205,9 @@ impl Scenario {
         let said = self.words.iter().map(|(at, _)| *at).max().unwrap_or(0);
         let drain = self.groups.iter().map(|group| group.drain_ns).max().unwrap_or(0);
         let stalled: u64 = self.stalls.iter().map(|stall| stall.for_ns).sum();
-        // Whoever pauses resumes, and that is a word, too. Closing takes 2 s at the most.
-        planned + 2 * said + drain + stalled + 5_000 * MS
+        // Whoever pauses resumes, and that is a word, too. Closing takes 10 s at the most, where a
+        // program is to end by itself, and 2 s for its connection.
+        planned + 2 * said + drain + stalled + 15_000 * MS
     }
 }
 
