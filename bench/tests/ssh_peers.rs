@@ -98,8 +98,8 @@ fn our_sink_gives_every_byte_back_by_each_cipher_and_through_new_keys() {
             assert_eq!(counts["connections"], STREAMS + 1, "{client} {cipher}");
             let (received, sent) = (&counts["payload_bytes_received"], &counts["payload_bytes_sent"]);
             assert_eq!(received, sent, "{client} {cipher}");
-            let messages = figures["messages"].as_u64().expect("a number");
-            assert_eq!(received, messages * 4096, "{client} {cipher}");
+            // `messages` counts by due time, and leaves one out that was due as the run ended.
+            assert_eq!(received, &figures["received_bytes"], "{client} {cipher}");
         }
     }
 }
