@@ -14,8 +14,13 @@ fn random(seed: u64) -> impl FnMut() -> u64 {
 }
 
 fn text(form: Form, route: Route) -> &'static Text {
-    static TEXTS: [std::sync::OnceLock<Text>; 4] = [const { std::sync::OnceLock::new() }; 4];
-    let number = usize::from(form == Form::Line) * 2 + usize::from(route == Route::App);
+    static TEXTS: [std::sync::OnceLock<Text>; 6] = [const { std::sync::OnceLock::new() }; 6];
+    let form_number = match form {
+        Form::Line => 0,
+        Form::Comment => 1,
+        Form::CommentLine => 2,
+    };
+    let number = form_number * 2 + usize::from(route == Route::App);
     TEXTS[number].get_or_init(|| Text::new(form, route, &mut random(1)))
 }
 
@@ -32,7 +37,7 @@ fn spelled(form: Form, place: u32, bytes: u32) -> String {
     let mut spelled: Vec<u8> = (0..bytes)
         .map(|at| text(form, Route::Terminal).message(place, bytes + 1).echo_at(Echo::Raw, at).unwrap())
         .collect();
-    if form == Form::Line {
+    if form != Form::Comment {
         spelled[bytes as usize - 1] = b'\n';
     }
     String::from_utf8(spelled).expect("the alphabet is ASCII")
