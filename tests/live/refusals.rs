@@ -99,7 +99,7 @@ fn what_cannot_be_is_refused_with_what_is_wrong_and_what_to_do() {
         (&["--threshold", "fast"], &["fast", "write it as"]),
         (&["--label", "novalue"], &["novalue", "k=v"]),
         (&["--name", "two\nlines"], &["--name", "one line"]),
-        (&["--target", "gopher://x/"], &["unknown scheme `gopher`", "ws, wss and tcp"]),
+        (&["--target", "gopher://x/"], &["unknown scheme `gopher`", "ws, wss, tcp and ssh"]),
         (&["--target", "http://x/"], &["http", "write ws:// or wss://"]),
         (&["--target", "127.0.0.1:80"], &["no URL", "ws://host:port/path"]),
         (&["--target", "ws://u:p@127.0.0.1/"], &["a user", "--header-file"]),
