@@ -27,7 +27,7 @@ fn assert_every_byte_came_back(conns: &str, (code, report): (i32, &Report)) {
     let (load, total) = (&report.load, &report.total);
     let failed = (&load.connect_failures, &load.disconnects);
     assert!(failed.0.is_empty() && failed.1.is_empty(), "{failed:?}");
-    assert_eq!(load.streams_opened.to_string(), conns);
+    assert_eq!(load.streams_opened.to_string(), conns, "{code}: {:?}", report.verdict);
     assert_eq!(load.streams_open_at_end, load.streams_opened);
     assert!(load.messages_sent >= load.streams_opened, "{load:?}");
     assert_eq!((load.verify_failures, load.unexpected_bytes, load.messages_unanswered), (0, 0, 0));
