@@ -115,7 +115,7 @@ impl Link {
         self.pending.iter().copied().chain(seated).collect()
     }
 
-    /// Whether a message may begin: no send is under way, and no exchange of keys.
+    /// Whether a message may begin as far as the link goes; while keys are exchanged no channel has room.
     #[inline]
     pub fn is_free(&self) -> bool {
         !self.sending && self.phase == LinkPhase::Open
