@@ -119,7 +119,7 @@ impl Supervisor {
             saturated_long: long,
             lost_before_steady: self.hopeless_told && steady <= 0.0,
         };
-        result::judge(&mut report, groups, &ending);
+        result::judge(&mut report, &ending);
         report
     }
 
