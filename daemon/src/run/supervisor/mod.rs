@@ -15,6 +15,7 @@ use crate::stream::meter::Counters;
 use crate::worker::{Command, Snapshot};
 
 use super::fleet::Fleet;
+use super::hlog::Logged;
 use super::parts::OpenAtEnd;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
@@ -42,6 +43,7 @@ pub struct Supervisor {
     second: u64,
     before: Counters,
     series: Series,
+    logged: Logged,
     marks: Vec<Mark>,
     /// How many of them events have said.
     marks_said: usize,
@@ -101,6 +103,7 @@ impl Supervisor {
             second: 0,
             before: Counters::default(),
             series: Series::default(),
+            logged: Logged::default(),
             marks: Vec::new(),
             marks_said: 0,
             aborted: None,
