@@ -95,10 +95,14 @@ impl Client {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut headers);
         response.parse(&head).map_err(|_| Failure::internal("what answers on the socket is no scaled"))?;
-        let header = |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        let length = header("content-length").and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
+        let header =
+            |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        let length =
+            header("content-length").and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
         let extent = match length {
-            _ if header("transfer-encoding").is_some_and(|it| it.value.eq_ignore_ascii_case(b"chunked")) => Extent::Chunks(0),
+            _ if header("transfer-encoding").is_some_and(|it| it.value.eq_ignore_ascii_case(b"chunked")) => {
+                Extent::Chunks(0)
+            }
             Some(bytes) => Extent::Bytes(bytes),
             None => Extent::Connection,
         };
@@ -132,7 +136,9 @@ impl Client {
     /// As for [`Self::get`].
     pub fn text(&self, path: &str) -> Result<String, Failure> {
         let mut text = String::new();
-        self.checked("GET", path, b"", ANSWER_TIME_MAX)?.read_to_string(&mut text).map_err(|_| Failure::lost())?;
+        self.checked("GET", path, b"", ANSWER_TIME_MAX)?
+            .read_to_string(&mut text)
+            .map_err(|_| Failure::lost())?;
         Ok(text)
     }
 
@@ -219,7 +225,9 @@ impl Read for Body {
                 bytes => self.extent = Extent::Chunks(bytes),
             }
         }
-        let (Extent::Chunks(left) | Extent::Bytes(left)) = &mut self.extent else { return self.reader.read(into) };
+        let (Extent::Chunks(left) | Extent::Bytes(left)) = &mut self.extent else {
+            return self.reader.read(into);
+        };
         let most = into.len().min(*left);
         let count = self.reader.read(&mut into[..most])?;
         if count == 0 && most > 0 {

@@ -51,11 +51,17 @@ pub fn write(path: &Path, word: &str, content: &[u8]) -> Result<(), Failure> {
             return Err(wrong("it is there and no file; give another name, or - for stdout".into()));
         }
         Ok(old) => Some(old),
-        Err(_) if path.is_symlink() => return Err(wrong("it is a link to nothing; remove it, or name its file".into())),
+        Err(_) if path.is_symlink() => {
+            return Err(wrong("it is a link to nothing; remove it, or name its file".into()));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(wrong(error.to_string())),
     };
-    let to = if old.is_some() { fs::canonicalize(path).map_err(|error| wrong(error.to_string()))? } else { path.into() };
+    let to = if old.is_some() {
+        fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?
+    } else {
+        path.into()
+    };
     let new = beside(&to);
     let written = fs::File::create_new(&new).and_then(|mut file| {
         file.write_all(content)?;
@@ -221,11 +227,18 @@ mod tests {
             ("new.html/x.html", "Not a directory"),
         ] {
             let failure = write(&folder.join(name), "--html", b"x").expect_err(name);
-            assert!(failure.message.starts_with("--html: cannot write ") && failure.message.contains(why), "{name}: {}", failure.message);
+            assert!(
+                failure.message.starts_with("--html: cannot write ") && failure.message.contains(why),
+                "{name}: {}",
+                failure.message
+            );
         }
         let failure = write(Path::new("/dev/null"), "--html", b"x").expect_err("a device");
         assert!(failure.message.contains("no file"), "{}", failure.message);
-        let left: Vec<_> = std::fs::read_dir(&folder).expect("it is there").map(|entry| entry.expect("an entry").file_name()).collect();
+        let left: Vec<_> = std::fs::read_dir(&folder)
+            .expect("it is there")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
         assert_eq!(left.len(), 5, "nothing half written is left: {left:?}");
         std::fs::remove_dir_all(folder).expect("removed");
     }

@@ -53,7 +53,7 @@ pub struct Live {
 
 impl Live {
     /// Nobody reads yet. To be called on the control thread, where frames are made.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let (told, waiting) = mpsc::channel(TOLD_MAX);
         let (frames, _) = broadcast::channel(FRAMES_KEPT);
         let report_bytes = Rc::new(Cell::new(0));
@@ -204,6 +204,9 @@ mod tests {
     fn a_frame_ends_where_its_data_does() {
         assert_eq!(&frame("second", "{}")[..], b"event: second\ndata: {}\n\n");
         assert_eq!(&frame("report", "{\n\n}")[..], b"event: report\ndata: {\ndata: \ndata: }\n\n");
-        assert_eq!(&report_frame(false, None)[..], b"event: report\ndata: {\"going\":false,\"report\":null}\n\n");
+        assert_eq!(
+            &report_frame(false, None)[..],
+            b"event: report\ndata: {\"going\":false,\"report\":null}\n\n"
+        );
     }
 }

@@ -78,7 +78,9 @@ pub fn line(report: &Report) -> Result<String, Problem> {
 /// # Errors
 /// It panicked: a bug of ours.
 pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
 }
 
 fn kept(store: &Store, id: Option<&str>) -> Result<Vec<u8>, Problem> {

@@ -72,7 +72,7 @@ impl State {
             scenario: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
-            live: Live::new(),
+            live: Live::start(),
             metrics: crate::metrics::render(None).into(),
             seconds: 0,
             resolving: None,

@@ -16,9 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{
-    ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, metrics_text,
-};
+use super::{ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, metrics_text};
 use crate::control::state::Followed;
 use crate::control::{coder, doctor, resolve};
 use crate::page;

@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use scale_api::http::{Problem, ProblemCode};
 use tokio::net::TcpListener;
 
-use super::{ACCEPT_AGAIN, Answer, Body, Connections, Shared, content, html, metrics_text, problem};
+use super::{ACCEPT_AGAIN, Answer, Body, Connections, Shared, html, metrics_text, problem};
 use crate::control::live;
 use crate::page;
 
@@ -27,6 +27,8 @@ const HEADERS: [(&str, &str); 5] = [
     ("x-accel-buffering", "no"),
 ];
 const POLICY: HeaderName = HeaderName::from_static("content-security-policy");
+/// Of the page, whose own words cannot say who may frame it.
+const NO_FRAME: &str = "frame-ancestors 'none'";
 /// Of answers that are no page.
 const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
 
@@ -89,7 +91,8 @@ fn refusal(why: &Problem) -> Response<Body> {
 /// Whether what the request asks for is a name of this host's loopback. Who sends no name at all is no browser.
 fn names_this_host(request: &Request<Incoming>) -> bool {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let mut names = authority.into_iter().chain(request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes));
+    let mut names =
+        authority.into_iter().chain(request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes));
     names.all(|name| std::str::from_utf8(name).is_ok_and(is_loopback_name))
 }
 
@@ -108,9 +111,8 @@ fn is_loopback_name(name: &str) -> bool {
 
 fn live_page() -> Response<Body> {
     let mut response = html(page::live());
-    let policy = format!("{}; frame-ancestors 'none'", page::policy(true));
-    let policy = HeaderValue::try_from(policy).expect("a policy is visible ASCII");
-    response.headers_mut().insert(POLICY, policy);
+    // The rest of its policy stands in the page.
+    response.headers_mut().insert(POLICY, HeaderValue::from_static(NO_FRAME));
     response
 }
 
@@ -129,14 +131,27 @@ mod tests {
 
     #[test]
     fn only_names_of_loopback_are_this_host() {
-        for name in
-            ["localhost", "LOCALHOST:21112", "localhost.", "a.localhost:1", "127.0.0.1", "127.9.8.7:80", "[::1]:21112"]
-        {
+        for name in [
+            "localhost",
+            "LOCALHOST:21112",
+            "localhost.",
+            "a.localhost:1",
+            "127.0.0.1",
+            "127.9.8.7:80",
+            "[::1]:21112",
+        ] {
             assert!(is_loopback_name(name), "{name}");
         }
         for name in [
-            "", "evil.example", "evil.example:21112", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1:21112",
-            "[2001:db8::1]", "notlocalhost", "0.0.0.0:21112",
+            "",
+            "evil.example",
+            "evil.example:21112",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1:21112",
+            "[2001:db8::1]",
+            "notlocalhost",
+            "0.0.0.0:21112",
         ] {
             assert!(!is_loopback_name(name), "{name}");
         }
