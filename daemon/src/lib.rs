@@ -3,7 +3,7 @@
 //! The modules in reading order; each imports only from those after it:
 //!
 //! - [`control`]: HTTP over the Unix socket; the metrics listener.
-//! - [`page`]: what people read of it, as one HTML file.
+//! - [`page`]: a report, a going run, a comparison as one HTML file.
 //! - [`metrics`]: what Prometheus reads.
 //! - [`run`]: the life of one run: plan, supervision, report.
 //! - [`worker`]: one thread on one core.
