@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
@@ -19,6 +20,7 @@ use super::live::Live;
 use super::source::{self, Source};
 use crate::page;
 use crate::run::plan::{Host, Plan};
+use crate::run::recorder::Recorder;
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::Targets;
@@ -42,6 +44,9 @@ pub struct State {
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
+    /// Keeps what goes, second by second.
+    recorder: Option<Recorder>,
+    pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
     live: Live,
@@ -62,7 +67,7 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
-        Self {
+        let mut state = Self {
             settings,
             targets,
             store,
@@ -70,12 +75,28 @@ impl State {
             run: None,
             flow: None,
             scenario: None,
+            recorder: None,
+            pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
             live: Live::start(),
             metrics: crate::metrics::render(None).into(),
             seconds: 0,
             resolving: None,
+        };
+        state.keep_pages();
+        state.prune();
+        state
+    }
+
+    /// Pages of runs that were cut off: whoever made their reports knows no pages.
+    fn keep_pages(&self) {
+        for id in self.store.cut_off() {
+            let report = self.store.report(Some(id)).and_then(|text| serde_json::from_slice(&text).ok());
+            let page = report.map(|report| page::report(&report)).unwrap_or_default();
+            if let Err(error) = self.store.write_page(id, page.as_bytes()) {
+                tracing::error!("cannot keep the page of run {id}: {error}");
+            }
         }
     }
 
@@ -130,6 +151,7 @@ impl State {
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
+        self.record(&flow.id);
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -141,6 +163,7 @@ impl State {
         tracing::info!(run = %course.id, "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
+        self.record(&course.id);
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -163,19 +186,70 @@ impl State {
 
     /// The report of what is going, so far.
     fn report_now(&self) -> Option<Report> {
+        self.report_with(Supervisor::report)
+    }
+
+    /// The same, its load as `of_load` reports it.
+    fn report_with(&self, of_load: fn(&Supervisor) -> Report) -> Option<Report> {
         let step = self.flow.as_ref().map(Going::report);
-        let step = step.or_else(|| self.run.as_ref().map(Supervisor::report));
+        let step = step.or_else(|| self.run.as_ref().map(of_load));
         match &self.scenario {
             Some(course) => Some(course.report(step)),
             None => step,
         }
     }
 
-    fn keep_checkpoint(&self) {
-        let Some(report) = self.report_now() else { return };
-        if let Err(error) = self.store.write(&report, false) {
-            tracing::warn!("cannot keep the run's checkpoint: {error}");
+    /// Keeps run `id` from now on, if it is not a step of what is kept already.
+    fn record(&mut self, id: &str) {
+        let folder = self.store.folder(id);
+        self.recorder.get_or_insert_with(|| Recorder::start(folder, id));
+    }
+
+    fn keep_checkpoint(&mut self) {
+        let begun = host::monotonic_now();
+        if !self.recorder.as_mut().is_some_and(|recorder| recorder.is_checkpoint_due(begun)) {
+            return;
         }
+        let report = self.report_with(Supervisor::report_without_series);
+        if let (Some(recorder), Some(report)) = (&mut self.recorder, report) {
+            recorder.checkpoint(report, begun);
+        }
+    }
+
+    /// Keeps the second of the load, and says what could not be kept.
+    fn keep_second(&mut self) {
+        let Some(recorder) = &mut self.recorder else { return };
+        if let Some(run) = &mut self.run {
+            recorder.row(run.event().now.clone());
+            if recorder.takes_interval()
+                && let Some(interval) = run.interval()
+            {
+                recorder.interval(interval);
+            }
+        }
+        for why in recorder.troubles() {
+            tracing::warn!("{why}");
+            match (&self.scenario, &mut self.flow, &mut self.run) {
+                (Some(course), ..) => course.warn([why]),
+                (None, Some(flow), _) => flow.warn(why),
+                (None, None, Some(run)) => run.warn(why),
+                (None, None, None) => {}
+            }
+        }
+    }
+
+    /// Old runs make room, on a thread of its own: a folder may have many files, and a disk may be slow.
+    fn prune(&mut self) {
+        if self.pruning.as_ref().is_some_and(|pruning| !pruning.is_finished()) {
+            return;
+        }
+        let (store, keep, going) = (self.store.clone(), self.settings.keep, self.going().map(str::to_owned));
+        let prune = move || {
+            for run in store.prune(keep, going.as_deref()) {
+                tracing::info!(run = %run.id, bytes = run.bytes, "removed to make room for newer runs");
+            }
+        };
+        self.pruning = std::thread::Builder::new().name("prune".into()).spawn(prune).ok();
     }
 
     /// The line of an event: of a scenario's step it is the scenario's.
@@ -197,13 +271,17 @@ impl State {
     }
 
     /// A run is over: its report is kept and said, or is a step's of the scenario.
-    fn conclude(&mut self, report: Report) {
+    fn conclude(&mut self, mut report: Report) {
         if let Some(course) = &self.scenario {
             course.hand_over(report);
             return;
         }
-        if let Err(error) = self.store.write(&report, true) {
-            tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
+        report.warnings.extend(self.recorder.take().map(Recorder::end).unwrap_or_default());
+        if let Err(error) = self.store.write(&report) {
+            let folder = self.store.folder(&report.run.id);
+            let why = format!("the report is not kept: {}: {error}; save what was printed", folder.display());
+            tracing::error!("{why}");
+            report.warnings.push(why);
         }
         // On this thread, as the report before it: a daemon that is told to end leaves both.
         if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
@@ -213,6 +291,7 @@ impl State {
         self.last_line = source::line(&report).expect("a report has no keys that are not strings").into();
         let _ = self.events.send(self.last_line.clone());
         self.live.end(report);
+        self.prune();
     }
 
     /// What a plan is to be made for.
@@ -271,7 +350,12 @@ impl State {
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
         self.last_line = self.line(run.event());
         self.live.begin();
+        self.record(&run.id);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.load(run.run_file(), run.started_at());
+        }
         self.run = Some(run);
+        self.keep_checkpoint();
         Ok(())
     }
 
@@ -315,6 +399,7 @@ impl State {
             let report = if self.live.is_report_due() { self.report_now() } else { None };
             self.live.second(self.last_line.clone(), report);
         }
+        self.keep_second();
         self.keep_checkpoint();
     }
 
@@ -341,7 +426,10 @@ impl State {
     }
 
     fn finish(&mut self) {
-        let Some(run) = self.run.take() else { return };
+        let Some(mut run) = self.run.take() else { return };
+        if let (Some(recorder), Some(interval)) = (&mut self.recorder, run.interval()) {
+            recorder.interval(interval);
+        }
         let report = run.report();
         self.metrics = crate::metrics::render(Some(&run)).into();
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
@@ -435,29 +523,32 @@ impl State {
         Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
     }
 
-    /// Every run, oldest first.
-    pub fn runs(&self) -> Vec<RunSummary> {
-        let mut runs = self.store.list();
-        let going = self.event_now();
-        // One that goes on after a restart has a report already.
-        runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
-        runs.extend(going.map(|event| RunSummary {
-            id: event.run.clone(),
-            name: event.name.clone(),
-            started_at: wall_seconds() - event.elapsed,
-            state: "running".into(),
-            exit_code: None,
-            owned: 0,
-        }));
-        match self.store.owned() {
-            Ok(owned) => {
-                for run in &mut runs {
-                    run.owned = owned.get(&run.id).copied().unwrap_or(0);
+    /// What lists every run, oldest first, on a thread that may stand still.
+    pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
+        let (store, going) = (self.store.clone(), self.event_now());
+        move || {
+            let mut runs = store.list();
+            // One that goes on after a restart has a report already.
+            runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
+            runs.extend(going.map(|event| RunSummary {
+                bytes: store.bytes(&event.run),
+                id: event.run,
+                name: event.name,
+                started_at: wall_seconds() - event.elapsed,
+                duration: event.elapsed,
+                state: "running".into(),
+                ..RunSummary::default()
+            }));
+            match store.owned() {
+                Ok(owned) => {
+                    for run in &mut runs {
+                        run.owned = owned.get(&run.id).copied().unwrap_or(0);
+                    }
                 }
+                Err(why) => tracing::warn!("{why}"),
             }
-            Err(why) => tracing::warn!("{why}"),
+            runs
         }
-        runs
     }
 
     /// What the daemon is doing.

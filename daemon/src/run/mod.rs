@@ -1,7 +1,8 @@
 //! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
 //! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] and [`workers`] while it goes,
 //! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`series`] its seconds, [`parts`],
-//! [`result`], [`versions`], [`ssh`] and [`histograms`] what it came to, [`store`] what is kept of it.
+//! [`result`], [`versions`], [`ssh`] and [`histograms`] what it came to, [`recorder`] and [`hlog`] what it leaves on disk as it goes,
+//! [`store`] what is kept of it.
 
 pub mod fit;
 pub mod fleet;
@@ -9,6 +10,7 @@ pub mod histograms;
 pub mod hlog;
 pub mod parts;
 pub mod plan;
+pub mod recorder;
 pub mod result;
 pub mod rows;
 pub mod saturation;

@@ -27,7 +27,7 @@ const END_WAIT: Duration = Duration::from_millis(300);
 
 /// What is written.
 enum Piece {
-    RunFile(String),
+    Load { run_file: String, started_at: f64 },
     Row(Box<SeriesRow>),
     Interval(Box<Interval>),
     Checkpoint(Box<Report>),
@@ -54,8 +54,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// One for run `id`, which began at `started_at` (seconds since 1970), in `folder`.
-    pub fn start(folder: PathBuf, id: &str, started_at: f64) -> Self {
+    /// One for run `id`, in `folder`.
+    pub fn start(folder: PathBuf, id: &str) -> Self {
         let (sender, pieces) = mpsc::sync_channel(QUEUE_MAX);
         let (say, said) = mpsc::channel();
         let mut recorder = Self {
@@ -71,12 +71,13 @@ impl Recorder {
         if let Err(error) = fs::create_dir_all(&folder) {
             recorder.troubles.push(trouble(&folder, "the run's folder", &error));
         }
-        let mut hand = Hand { folder, id: id.to_owned(), started_at, series: None, logs: [const { None }; FIGURES.len()] };
+        let mut hand =
+            Hand { folder, id: id.to_owned(), started_at: 0.0, series: None, logs: Default::default() };
         let write = move || {
             let mut told = false;
             while let Ok(piece) = pieces.recv() {
                 let done = match &piece {
-                    Piece::RunFile(_) | Piece::Row(_) => None,
+                    Piece::Load { .. } | Piece::Row(_) => None,
                     Piece::Interval(_) => Some(Said::IntervalDone),
                     Piece::Checkpoint(_) => Some(Said::CheckpointDone),
                 };
@@ -89,14 +90,16 @@ impl Recorder {
             }
         };
         if let Err(error) = std::thread::Builder::new().name("recorder".into()).spawn(write) {
-            recorder.troubles.push(format!("nothing of this run is kept as it goes: no thread for it: {error}"));
+            recorder
+                .troubles
+                .push(format!("nothing of this run is kept as it goes: no thread for it: {error}"));
         }
         recorder
     }
 
-    /// Keeps the run file.
-    pub fn run_file(&mut self, text: String) {
-        self.send(Piece::RunFile(text));
+    /// Load begins: keeps its run file. Rows and intervals count from `started_at`, in seconds since 1970.
+    pub fn load(&mut self, run_file: String, started_at: f64) {
+        self.send(Piece::Load { run_file, started_at });
     }
 
     /// Keeps a row of the series.
@@ -129,7 +132,7 @@ impl Recorder {
         self.has_checkpoint = self.send(Piece::Checkpoint(Box::new(report)));
     }
 
-    /// What has gone wrong since this was last asked, each kind of it once a run.
+    /// What has gone wrong since this was last asked: the first thing that could not be written, and that the disk is slow.
     pub fn troubles(&mut self) -> Vec<String> {
         self.hear();
         std::mem::take(&mut self.troubles)
@@ -140,14 +143,15 @@ impl Recorder {
         let Self { sender, said, mut troubles, .. } = self;
         drop(sender);
         // The thread ends with its queue, and what it says with it.
-        let until = host::monotonic_now().plus(END_WAIT);
+        let until = host::monotonic_now() + END_WAIT;
         loop {
             match said.recv_timeout(until.since(host::monotonic_now())) {
                 Ok(Said::Trouble(why)) => troubles.push(why),
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return troubles,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    troubles.push("the disk is slow: the run's last seconds may be missing in its folder".into());
+                    troubles
+                        .push("the disk is slow: the run's last seconds may be missing in its folder".into());
                     return troubles;
                 }
             }
@@ -196,9 +200,10 @@ struct Hand {
 impl Hand {
     fn write(&mut self, piece: Piece) -> Result<(), String> {
         match piece {
-            Piece::RunFile(text) => {
+            Piece::Load { run_file, started_at } => {
+                self.started_at = started_at;
                 let path = self.folder.join(RUN_FILE);
-                replace(&path, text.as_bytes()).map_err(|error| trouble(&path, RUN_FILE, &error))
+                replace(&path, run_file.as_bytes()).map_err(|error| trouble(&path, RUN_FILE, &error))
             }
             Piece::Checkpoint(report) => {
                 let path = self.folder.join(CHECKPOINT);
@@ -239,7 +244,12 @@ struct Log {
 
 impl Log {
     /// Appends `lines` to the file at `path`, which begins with `head` when it is new.
-    fn append(log: &mut Option<Self>, path: &Path, head: impl FnOnce() -> String, lines: &[u8]) -> Result<(), String> {
+    fn append(
+        log: &mut Option<Self>,
+        path: &Path,
+        head: impl FnOnce() -> String,
+        lines: &[u8],
+    ) -> Result<(), String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let append = |log: &mut Option<Self>| {
             let open = match log {

@@ -157,6 +157,27 @@ impl Supervisor {
         self.workers.iter().all(|worker| worker.finished)
     }
 
+    /// The run file to repeat it, secrets left out.
+    pub fn run_file(&self) -> String {
+        let spec = self.spec.filled(self.plan.seed, self.plan.cores.len() as u64);
+        let began = scale_api::units::utc(self.started_at);
+        format!(
+            "# Run {}, begun {began}. To repeat it: scalectl start -f run.toml\n{}",
+            self.id,
+            spec.to_toml()
+        )
+    }
+
+    /// When it began, in seconds since 1970.
+    pub const fn started_at(&self) -> f64 {
+        self.started_at
+    }
+
+    /// Something that its events and its report are to say.
+    pub fn warn(&mut self, why: String) {
+        self.warnings.push(why);
+    }
+
     /// The last second.
     pub const fn event(&self) -> &Event {
         &self.event
