@@ -4,6 +4,7 @@ use super::{
     DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN, DEFAULT_DURATION,
     DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, Traffic,
 };
+use super::observe::DEFAULT_INTERVAL;
 use crate::target::Target;
 use crate::units::{Bytes, PerSecond};
 
@@ -44,6 +45,9 @@ impl Spec {
     pub fn filled(&self, seed: u64, workers: u64) -> Self {
         let mut spec = self.clone();
         spec.seed = Some(seed);
+        if let Some(observe) = &mut spec.observe {
+            observe.interval.get_or_insert(DEFAULT_INTERVAL);
+        }
         for group in &mut spec.group {
             if group.traffic != Traffic::Receive {
                 group.tick_interval.get_or_insert(DEFAULT_TICK);
