@@ -12,6 +12,7 @@
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
 pub mod coder;
+pub mod heat;
 pub mod http;
 pub mod report;
 pub mod scenario;

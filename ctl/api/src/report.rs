@@ -87,6 +87,9 @@ parts! {
         fairness: Fairness,
         generator: Generator,
         marks: Vec<Mark>,
+        observe: BTreeMap<String, Observed>,
+        warnings: Vec<String>,
+        percentiles: BTreeMap<String, Vec<[f64; 2]>>,
         server_versions: Vec<ServerVersion>,
         server_changes: Vec<ServerChange>,
         series: Vec<SeriesRow>,
@@ -108,8 +111,9 @@ parts! {
     }
     /// What it came to.
     Verdict { outcome: Outcome, exit_code: u8, reasons: Vec<String>, thresholds: Vec<ThresholdResult>, }
-    /// One threshold.
-    ThresholdResult { expression: String, value: Option<f64>, ok: bool, }
+    /// One threshold. `value`: of the whole run, or the worst window's; `at`: when that window ended;
+    /// `aborted`: its breach ended the run.
+    ThresholdResult { expression: String, value: Option<f64>, ok: bool, at: Option<f64>, aborted: bool, }
     /// What was asked and what was delivered, of steady state.
     Load {
         streams_requested: u64,
@@ -224,9 +228,11 @@ parts! {
     Worker { cpu: u64, streams: u64, busy_mean: f64, busy_max: f64, turn_p99: f64, turn_max: f64, }
     /// A named moment.
     Mark { at: f64, text: String, }
-    /// One second.
+    /// One second, or a span of `seconds` of them where a long run's are merged: rates and ratios are means,
+    /// counts sums, percentiles and maxima the highest among them, `streams_open` the last.
     SeriesRow {
         at: f64,
+        seconds: u64,
         stage: String,
         streams_open: u64,
         rate_offered: f64,
@@ -234,19 +240,35 @@ parts! {
         rate_received: f64,
         messages_sent: u64,
         messages_echoed: u64,
+        ticks_due: u64,
         ticks_missed: u64,
         connects: u64,
         connect_failures: u64,
         disconnects: u64,
+        connect_failures_by_class: BTreeMap<String, u64>,
+        disconnects_by_class: BTreeMap<String, u64>,
+        connect_p99: Option<f64>,
         lateness_p50: Option<f64>,
         lateness_p99: Option<f64>,
+        lateness_max: Option<f64>,
+        service_p50: Option<f64>,
+        service_p99: Option<f64>,
         response_p50: Option<f64>,
+        response_p90: Option<f64>,
         response_p99: Option<f64>,
         response_max: Option<f64>,
+        response_heat: Heat,
+        lateness_heat: Heat,
         busy_max: f64,
+        busy: Vec<f64>,
         saturated: bool,
+        observe: BTreeMap<String, f64>,
     }
-    /// One second, as it happens.
+    /// Samples by [`heat::row`], from row `first` on, without empty rows at either end.
+    Heat { first: u64, counts: Vec<u64>, }
+    /// What a query of `[observe]` answered through the run.
+    Observed { min: f64, mean: f64, max: f64, samples: u64, }
+    /// One second, as it happens. `marks`: those since the last event; `thresholds`: as they stand.
     Event {
         run: String,
         name: Option<String>,
@@ -262,6 +284,8 @@ parts! {
         workers: Vec<Worker>,
         saturated: bool,
         warnings: Vec<String>,
+        thresholds: Vec<ThresholdResult>,
+        marks: Vec<Mark>,
         coder: Option<crate::coder::Progress>,
     }
 }

@@ -151,7 +151,7 @@ impl Threshold {
             Operator::MoreOrEqual => value >= self.value,
             Operator::Equal => value == self.value,
         });
-        ThresholdResult { expression: self.expression.clone(), value, ok }
+        ThresholdResult { expression: self.expression.clone(), value, ok, ..ThresholdResult::default() }
     }
 
     fn read(&self, load: &Load, latency: &Latency) -> Option<f64> {

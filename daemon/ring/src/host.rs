@@ -122,6 +122,23 @@ pub fn set_not_dumpable() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
 }
 
+/// Undoes that interrupt and quit are ignored, as a shell leaves it for what it starts with `&`
+/// (POSIX.1, 2.11): programs started from here would inherit it, and Ctrl-C not end them.
+pub fn heed_interrupts() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: all-zero is a valid sigaction, it lives across both calls, and nothing else of
+        // the process changes: only an ignored signal gets its default back.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &raw mut action);
+            if action.sa_sigaction == libc::SIG_IGN {
+                action.sa_sigaction = libc::SIG_DFL;
+                libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            }
+        }
+    }
+}
+
 /// Who is at the other end of a Unix socket: pid, uid, gid (SO_PEERCRED, unix(7)).
 pub fn peer_credentials(socket: &impl AsRawFd) -> Option<(i32, u32, u32)> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
@@ -262,6 +279,20 @@ mod tests {
         assert_eq!((facts.tcp_mem_bytes, facts.memory_available), (Some(3 * 4096), Some(2 << 20)));
         assert_eq!((facts.cpu_quota, facts.kernel), (Some(1.5), None));
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn ignored_interrupts_are_heeded_again() {
+        // SAFETY: plain values only.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+        let ignored = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (libc::SIGINT - 1)) != 0
+        };
+        assert!(ignored());
+        heed_interrupts();
+        assert!(!ignored());
     }
 
     #[test]

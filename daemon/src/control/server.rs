@@ -245,10 +245,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             if mark.text.is_empty() || mark.text.len() > 1000 {
                 return Err(Problem::new(ProblemCode::Invalid, "a mark has 1 to 1000 bytes of text"));
             }
-            going(&state, id, |run| {
-                run.mark(&mark.text);
-                Ok(())
-            })
+            going(&state, id, |run| run.mark(&mark.text))
         }
         _ => Err(Problem::new(
             ProblemCode::NotFound,

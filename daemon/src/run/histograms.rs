@@ -6,6 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::serialization::{Serializer, V2Serializer};
 
+use scale_api::heat;
+use scale_api::report::Heat;
+
 use crate::stream::meter::{Figure, Histograms};
 
 /// By group and figure: a HdrHistogram of µs in its V2 format, in Base64.
@@ -22,6 +25,16 @@ pub fn serialise(histograms: &Histograms) -> BTreeMap<&'static str, String> {
         }
     }
     figures
+}
+
+/// The samples of a figure by the rows of a heat map.
+pub fn heat(histograms: &Histograms, figure: Figure) -> Heat {
+    let Some(histogram) = histograms.figure(figure) else { return Heat::default() };
+    let mut rows = [0; heat::ROWS];
+    for step in histogram.iter_recorded() {
+        rows[heat::row(step.value_iterated_to() as f64 / 1e6)] += step.count_at_value();
+    }
+    Heat::new(&rows)
 }
 
 #[cfg(test)]

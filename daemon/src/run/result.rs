@@ -129,6 +129,14 @@ impl Sum {
         }
     }
 
+    /// The curves of what recurs through the run, by figure: quantile and seconds.
+    pub fn percentiles(&self) -> BTreeMap<String, Vec<[f64; 2]>> {
+        [Figure::Lateness, Figure::Service, Figure::Response]
+            .into_iter()
+            .filter_map(|figure| Some((figure.name().to_owned(), curve(self.histograms.figure(figure)?))))
+            .collect()
+    }
+
     /// The counters of the whole run.
     pub fn total(&self) -> report::Total {
         let all = &self.all;
@@ -206,6 +214,17 @@ pub fn distribution(histogram: &Histogram<u64>) -> report::Figure {
         p9999: at(0.9999),
         max: histogram.max() as f64 / 1e6,
     }
+}
+
+/// Steps of a curve until what lies beyond has halved.
+const CURVE_STEPS: u32 = 5;
+
+/// A histogram of µs as (quantile, seconds), denser the nearer to 1, up to the quantile of its last sample.
+fn curve(histogram: &Histogram<u64>) -> Vec<[f64; 2]> {
+    histogram
+        .iter_quantiles(CURVE_STEPS)
+        .map(|step| [step.quantile_iterated_to(), step.value_iterated_to() as f64 / 1e6])
+        .collect()
 }
 
 /// How evenly streams fared.

@@ -161,6 +161,12 @@ impl ByClass {
         self.0.iter().sum()
     }
 
+    /// What has come since `before`, which is of the same counts earlier.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self(std::array::from_fn(|class| self.0[class] - before.0[class]))
+    }
+
     /// Those above zero.
     pub fn entries(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
         Class::ALL.iter().map(|&class| (class, self.0[class as usize])).filter(|(_, n)| *n > 0)

@@ -44,6 +44,7 @@ impl Real {
         hub: &Rc<RefCell<Sessions>>,
         room: &Rc<Notify>,
     ) -> io::Result<Self> {
+        scale_ring::host::heed_interrupts(); // a shell inherits what is ignored here
         let (pty, pts) = pty_process::open().map_err(io::Error::other)?;
         resize(|size| pty.resize(size), attach.size);
         let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());

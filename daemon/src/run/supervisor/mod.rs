@@ -1,0 +1,286 @@
+//! A run while it goes: its workers' snapshots become one event a second, metrics, checkpoints,
+//! and at last the report.
+
+mod report;
+mod second;
+
+use std::sync::mpsc::Receiver;
+
+use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
+use scale_api::report::{Event, Mark, SeriesRow};
+use scale_api::spec::{self, Spec};
+use scale_ring::{Time, host};
+
+use crate::stream::meter::Counters;
+use crate::worker::{Command, Snapshot};
+
+use super::fleet::Fleet;
+use super::parts::OpenAtEnd;
+use super::plan::{Plan, base_pace};
+use super::saturation::Saturation;
+use super::targets::Targets;
+use super::workers::{self, Engine, Hand};
+
+/// From the start's answer to the run's start: workers set up their rings meanwhile.
+const LEAD_NS: u64 = 50_000_000;
+/// Marks of a run; more are refused.
+pub const MARKS_MAX: usize = 1000;
+
+/// A going run.
+pub struct Supervisor {
+    /// Its id.
+    pub id: String,
+    plan: Plan,
+    spec: Spec,
+    /// The run as `set` has changed it.
+    wanted: Spec,
+    receiver: Receiver<Snapshot>,
+    workers: Vec<Hand>,
+    started: Time,
+    started_at: f64,
+    second: u64,
+    before: Counters,
+    series: Vec<SeriesRow>,
+    marks: Vec<Mark>,
+    /// How many of them events have said.
+    marks_said: usize,
+    event: Event,
+    aborted: Option<String>,
+    saturation: Saturation,
+    open_at_end: OpenAtEnd,
+    cpu_before: (f64, f64),
+    steady_cpu: Option<(u64, u64)>,
+    steady_cpu_end: Option<(u64, u64)>,
+    rss_before: u64,
+    rss_peak: u64,
+    rss_steady: u64,
+    host: Vec<DoctorEntry>,
+    paused: bool,
+    hopeless_told: bool,
+    warnings: Vec<String>,
+    fleet: Option<Fleet>,
+}
+
+/// Seconds since 1970.
+pub fn wall_seconds() -> f64 {
+    host::wall_now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+impl Supervisor {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// A thread or a ring cannot be had; the sentence says the cure.
+    pub fn start(
+        id: String,
+        plan: Plan,
+        spec: Spec,
+        engine: Engine,
+        host: Vec<DoctorEntry>,
+    ) -> Result<Self, String> {
+        let rss_before = host::rss_bytes();
+        let started = host::monotonic_now().plus_ns(LEAD_NS);
+        let (workers, receiver) = workers::start(&plan, engine, started)?;
+        Ok(Self {
+            event: Event {
+                run: id.clone(),
+                name: spec.name.clone(),
+                state: "ramping".into(),
+                ..Event::default()
+            },
+            id,
+            warnings: plan.summary.warnings.clone(),
+            plan,
+            wanted: spec.clone(),
+            spec,
+            receiver,
+            workers,
+            started,
+            started_at: wall_seconds(),
+            second: 0,
+            before: Counters::default(),
+            series: Vec::new(),
+            marks: Vec::new(),
+            marks_said: 0,
+            aborted: None,
+            saturation: Saturation::default(),
+            open_at_end: OpenAtEnd::new(),
+            cpu_before: host::process_cpu_seconds(),
+            steady_cpu: None,
+            steady_cpu_end: None,
+            rss_before,
+            rss_peak: rss_before,
+            rss_steady: 0,
+            host,
+            paused: false,
+            hopeless_told: false,
+            fleet: None,
+        })
+    }
+
+    /// Says which workspaces its streams belong to.
+    pub fn set_fleet(&mut self, fleet: Fleet) {
+        self.fleet = Some(fleet);
+    }
+
+    /// Takes what workers handed over. `true`: a second is complete, and [`Self::event`] is new.
+    pub fn poll(&mut self) -> bool {
+        let ended: Vec<bool> = self.workers.iter().map(Hand::has_ended).collect();
+        while let Ok(snapshot) = self.receiver.try_recv() {
+            let worker = snapshot.worker as usize;
+            self.workers[worker].take(snapshot);
+        }
+        for (worker, _) in ended.into_iter().enumerate().filter(|(_, ended)| *ended) {
+            if !std::mem::replace(&mut self.workers[worker].finished, true) {
+                let core = self.workers[worker].core;
+                self.abort(&format!("the worker on core {core} ended by itself: a bug of scaled"), true);
+            }
+        }
+        let reached = self.workers.iter().filter(|w| !w.finished).map(|w| w.second).min();
+        let reached = reached.unwrap_or(self.second + u64::from(!self.workers.is_empty()));
+        if reached > self.second {
+            self.second = reached;
+            self.close_second();
+            return true;
+        }
+        false
+    }
+
+    /// Whether every worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(|worker| worker.finished)
+    }
+
+    /// The last second.
+    pub const fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Ends the run: in order, or with zero traffic at once.
+    pub fn stop(&mut self, now: bool) {
+        if now {
+            self.aborted.get_or_insert_with(|| "stopped at once".into());
+        }
+        self.send(&if now { Command::Abort } else { Command::Drain });
+    }
+
+    /// Ends the run because of `why`; the verdict is "aborted".
+    pub fn abort(&mut self, why: &str, now: bool) {
+        self.aborted.get_or_insert_with(|| why.to_owned());
+        self.send(&if now { Command::Abort } else { Command::Drain });
+    }
+
+    /// Holds connections and stops sending.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.send(&Command::Pause(host::monotonic_now()));
+    }
+
+    /// Goes on.
+    pub fn resume(&mut self) {
+        self.paused = false;
+        self.send(&Command::Resume(host::monotonic_now()));
+    }
+
+    /// Puts a named moment on the time line.
+    ///
+    /// # Errors
+    /// There are [`MARKS_MAX`] already.
+    pub fn mark(&mut self, text: &str) -> Result<(), Problem> {
+        if self.marks.len() >= MARKS_MAX {
+            let detail = format!("the run has {MARKS_MAX} marks, which is the most it can have");
+            return Err(Problem::new(ProblemCode::Invalid, detail));
+        }
+        let at = host::monotonic_now().since(self.started).as_secs_f64();
+        self.marks.push(Mark { at, text: text.to_owned() });
+        Ok(())
+    }
+
+    /// The index of a group, or of the only one.
+    pub fn group(&self, name: Option<&str>) -> Result<usize, String> {
+        let names: Vec<&str> = self.plan.groups.iter().map(|group| &*group.name).collect();
+        match name {
+            None if names.len() == 1 => Ok(0),
+            None => Err(format!("the run has several groups; give --group, one of {}", names.join(", "))),
+            Some(name) => names
+                .iter()
+                .position(|&known| known == name)
+                .ok_or_else(|| format!("no group is called `{name}`; there are {}", names.join(", "))),
+        }
+    }
+
+    /// Another load for a group. What it would come to is planned as at the start: the list of
+    /// targets, ports, memory and cores hold for it, too.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn set(&mut self, request: &SetRequest, targets: &Targets) -> Result<(), Problem> {
+        let invalid = |why: String| Problem::new(ProblemCode::Invalid, why);
+        let index = self.group(request.group.as_deref()).map_err(invalid)?;
+        let mut wanted = self.wanted.clone();
+        let group = &mut wanted.group[index];
+        group.conns = request.conns.or(group.conns);
+        group.tick_interval = request.tick_interval.or(group.tick_interval);
+        if request.rate.is_some() || request.bytes_per_tick.is_some() {
+            (group.rate, group.bytes_per_tick) = (request.rate, request.bytes_per_tick);
+        }
+        let paced =
+            request.rate.is_some() || request.bytes_per_tick.is_some() || request.tick_interval.is_some();
+        if paced && group.traffic == spec::Traffic::Receive {
+            return Err(invalid("--traffic receive only reads: the target decides the rate".into()));
+        }
+        let mut known = |name: &str, port: u16| {
+            let mut rows = self.plan.names.iter().zip(self.plan.addresses.iter());
+            let row = rows.find(|((host, its_port, _), _)| host == name && *its_port == port);
+            row.map(|(_, addresses)| addresses.clone()).ok_or_else(|| std::io::Error::other("a new name"))
+        };
+        let plan = Plan::new(&wanted, &self.plan.host, targets, &mut known)?;
+        if !plan.summary.cannot.is_empty() {
+            return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
+        }
+        if plan.groups[index].pattern.len() > self.plan.groups[index].pattern.len() {
+            let rows = self.plan.groups[index].pattern.len();
+            return Err(invalid(format!(
+                "{{n}} and --rows were filled in for {rows} streams when the run started; --conns is at most that"
+            )));
+        }
+        let pace = if paced { Some(base_pace(&wanted.group[index])?) } else { None };
+        self.wanted = wanted;
+        self.send(&Command::Set { group: index, conns: request.conns.map(|conns| conns as u32), pace });
+        Ok(())
+    }
+
+    /// Names were resolved again.
+    pub fn readdress(&mut self, addresses: crate::worker::share::Addresses) {
+        self.plan.addresses = addresses.clone();
+        self.send(&Command::Addresses(addresses));
+    }
+
+    /// The plan.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn send(&self, command: &Command) {
+        self.workers.iter().for_each(|worker| worker.say(command.clone()));
+    }
+
+    /// Share of the last second that each worker's thread was on its core, by core.
+    pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.workers.iter().map(|worker| (worker.core, worker.busy.last().copied().unwrap_or(0.0)))
+    }
+
+    /// Ring counters of all workers: CQ overflows, buffers exhausted.
+    pub fn ring_counters(&self) -> (u64, u64) {
+        self.workers.iter().fold((0, 0), |(overflows, exhausted), worker| {
+            (overflows + worker.ring.cq_overflows, exhausted + worker.ring.buffers_exhausted)
+        })
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.send(&Command::Abort);
+        self.workers.iter_mut().for_each(Hand::join);
+    }
+}

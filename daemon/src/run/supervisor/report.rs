@@ -1,0 +1,165 @@
+//! What a run has come to: the report so far or at the end, and what metrics show of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use scale_api::report::{self, Report};
+use scale_ring::host;
+
+use crate::run::fleet::{ByWorkspace, Seen};
+use crate::run::histograms::{self, Serialised};
+use crate::run::result::{self, Ending, Sum};
+use crate::run::workers::Hand;
+use crate::run::{parts, ssh, versions};
+use crate::stream::class::Class;
+use crate::stream::flow::Standing;
+use crate::stream::meter::{Counters, Histograms};
+use crate::worker::share::StreamResult;
+
+use super::{Supervisor, wall_seconds};
+
+impl Supervisor {
+    /// Every stream's own figures: at the end, or as of the last second where the plan asks for it.
+    pub(super) fn streams(&self) -> Vec<StreamResult> {
+        self.workers.iter().flat_map(|worker| &worker.streams).copied().collect()
+    }
+
+    /// The figures of each workspace, where metrics are to have them.
+    pub fn by_workspace(&self) -> Option<Vec<ByWorkspace<'_>>> {
+        let fleet = self.fleet.as_ref().filter(|fleet| fleet.has_metrics)?;
+        Some(fleet.by_workspace(&self.streams()))
+    }
+
+    /// The `coder` part of the report.
+    pub(super) fn coder(&self) -> Option<scale_api::coder::Outcome> {
+        let fleet = self.fleet.as_ref()?;
+        let mut opened = BTreeMap::new();
+        for (address, count) in self.workers.iter().flat_map(|worker| &worker.opened) {
+            *opened.entry(*address).or_default() += count;
+        }
+        Some(fleet.outcome(&Seen {
+            streams: &self.streams(),
+            opened: &opened,
+            limited: self.counters().failures.0[Class::Http429 as usize],
+            started_at: self.started_at,
+            seconds: wall_seconds() - self.started_at,
+            is_over: self.is_finished(),
+        }))
+    }
+
+    pub(super) fn worker_reports(&self) -> Vec<report::Worker> {
+        self.workers.iter().map(Hand::report).collect()
+    }
+
+    /// The report so far, or at the end: the same figures either way.
+    pub fn report(&self) -> Report {
+        let groups = &self.plan.groups;
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end);
+        let steady = parts.steady_seconds;
+        let (user, system) = host::process_cpu_seconds();
+        let messages =
+            self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
+        let long = self.saturation.is_long(steady);
+        let met: Vec<_> = self.workers.iter().map(|worker| &worker.versions[..]).collect();
+        let (server_versions, server_changes) = versions::add_up(groups, &met, self.started);
+        let negotiated: Vec<_> = self.workers.iter().map(|worker| &worker.negotiated[..]).collect();
+        let mut report = Report {
+            schema: report::SCHEMA,
+            run: report::Run {
+                id: self.id.clone(),
+                name: self.spec.name.clone(),
+                labels: self.spec.labels.clone(),
+                started_at: self.started_at,
+                ended_at: wall_seconds(),
+                seed: self.plan.seed,
+                version: env!("CARGO_PKG_VERSION").into(),
+                kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+                environment: self.spec.environment.clone(),
+            },
+            spec: self.spec.filled(self.plan.seed, self.plan.cores.len() as u64).redacted(),
+            load: parts.whole.load(parts.streams, steady),
+            total: parts.whole.total(),
+            latency: parts.whole.latency(),
+            percentiles: parts.whole.percentiles(),
+            groups: parts.groups,
+            targets: parts.targets,
+            stages: parts.stages,
+            fairness: result::fairness(groups, if self.is_finished() { self.streams() } else { Vec::new() }),
+            generator: report::Generator {
+                saturated: long,
+                saturated_seconds: self.saturation.seconds(),
+                workers: self.worker_reports(),
+                cpu_seconds_user: user - self.cpu_before.0,
+                cpu_seconds_system: system - self.cpu_before.1,
+                cpu_us_per_message: messages
+                    .filter(|(_, n)| *n > 0)
+                    .map(|(ns, n)| ns as f64 / 1e3 / n as f64),
+                rss_peak: self.rss_peak,
+                rss_per_stream: (self.rss_steady > self.rss_before && parts.streams.requested > 0)
+                    .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
+            },
+            marks: self.marks.clone(),
+            warnings: self.warnings.clone(),
+            server_versions,
+            server_changes,
+            series: self.series.clone(),
+            host: self.host.clone(),
+            ssh: ssh::add_up(groups, &self.spec.group, &negotiated),
+            coder: self.coder(),
+            ..Report::default()
+        };
+        let ending = Ending {
+            aborted: self.aborted.clone(),
+            saturated_long: long,
+            lost_before_steady: self.hopeless_told && steady <= 0.0,
+        };
+        result::judge(&mut report, groups, &ending);
+        report
+    }
+
+    /// The histograms behind the report's latencies, by group.
+    pub fn histograms(&self) -> Serialised {
+        let mut first_cell = 0;
+        let mut groups = Serialised::new();
+        for group in self.plan.groups.iter() {
+            let cells = group.cells(first_cell);
+            let mut sum = Sum::default();
+            for worker in &self.workers {
+                for (offset, cell) in worker.cells.iter().skip(cells.start).take(cells.len()).enumerate() {
+                    let stage = offset / group.targets.len();
+                    sum.add(cell, stage, parts::cell_of(group, stage));
+                }
+            }
+            first_cell = cells.end;
+            groups.insert(group.name.to_string(), histograms::serialise(&sum.histograms));
+        }
+        groups
+    }
+
+    /// Counters and histograms by group, over the whole run, for the metrics.
+    pub fn by_group(&self) -> Vec<(Arc<str>, Counters, Histograms, [u64; Standing::COUNT])> {
+        let mut first_cell = 0;
+        let mut groups = Vec::new();
+        for (index, group) in self.plan.groups.iter().enumerate() {
+            let cells = group.cells(first_cell);
+            first_cell = cells.end;
+            let (mut counters, mut histograms) = (Counters::default(), Histograms::default());
+            for cell in
+                self.workers.iter().flat_map(|worker| worker.cells.iter().skip(cells.start).take(cells.len()))
+            {
+                counters.add(&cell.counters);
+                histograms.add(&cell.histograms);
+            }
+            let mut standing = [0; Standing::COUNT];
+            for worker in &self.workers {
+                if let Some(gauges) = worker.groups.get(index) {
+                    standing.iter_mut().zip(gauges.standing).for_each(|(sum, n)| *sum += u64::from(n));
+                }
+            }
+            groups.push((group.name.clone(), counters, histograms, standing));
+        }
+        groups
+    }
+}

@@ -1,0 +1,221 @@
+//! A second of a going run: what it had, what is said of it, and what follows from it.
+
+use scale_api::report::{Event, SeriesRow};
+use scale_ring::{Time, host};
+
+use crate::run::{fleet, histograms, result};
+use crate::stream::class::Class;
+use crate::stream::flow::Standing;
+use crate::stream::meter::{Counters, Figure, Histograms};
+use crate::worker::share::GroupPhase;
+
+use super::Supervisor;
+
+/// Stages named in a row of the series; beyond them it says how many more there are.
+const STAGES_NAMED_MAX: usize = 8;
+
+impl Supervisor {
+    pub(super) fn close_second(&mut self) {
+        let sums = self.counters();
+        let mut second = Histograms::default();
+        for worker in &mut self.workers {
+            for histograms in &mut worker.histograms {
+                second.add(&std::mem::take(histograms));
+            }
+        }
+        self.judge_saturation();
+        let phase = self.phase();
+        let steady = phase == GroupPhase::Steady;
+        let cpu = (host::process_cpu_ns(), sums.messages_sent);
+        if steady {
+            self.steady_cpu.get_or_insert(cpu);
+            self.steady_cpu_end = Some(cpu);
+            self.rss_steady = host::rss_bytes();
+            for index in 0..self.plan.groups.len() {
+                if let Some((GroupPhase::Steady, stage)) = self.place(index) {
+                    let open = self.standing(index, Standing::Open);
+                    self.open_at_end.insert((index, stage), open);
+                }
+            }
+        }
+        self.rss_peak = self.rss_peak.max(host::rss_bytes());
+        let quantile = |figure: Figure, quantile: f64| {
+            second.figure(figure).map(|h| h.value_at_quantile(quantile) as f64 / 1e6)
+        };
+        let before = &self.before;
+        let per_tick = |sent: u64, payload: u64| if sent > 0 { payload as f64 / sent as f64 } else { 0.0 };
+        let (due, sent) = (sums.ticks_due - before.ticks_due, sums.ticks_sent - before.ticks_sent);
+        let payload = sums.payload_sent - before.payload_sent;
+        let missed = |c: &Counters| c.missed_generator + c.missed_backpressure + c.missed_disconnected;
+        let (failures, disconnects) =
+            (sums.failures.since(&before.failures), sums.disconnects.since(&before.disconnects));
+        let row = SeriesRow {
+            at: self.second as f64,
+            seconds: 1,
+            stage: self.stages_now(),
+            streams_open: (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).sum(),
+            rate_offered: per_tick(sent, payload) * due as f64,
+            rate_sent: payload as f64,
+            rate_received: (sums.payload_received - before.payload_received) as f64,
+            messages_sent: sums.messages_sent - before.messages_sent,
+            messages_echoed: sums.messages_echoed - before.messages_echoed,
+            ticks_due: due,
+            ticks_missed: missed(&sums) - missed(before),
+            connects: sums.connects - before.connects,
+            connect_failures: failures.sum(),
+            disconnects: disconnects.sum(),
+            connect_failures_by_class: result::by_class(&failures),
+            disconnects_by_class: result::by_class(&disconnects),
+            connect_p99: quantile(Figure::Connect, 0.99),
+            lateness_p50: quantile(Figure::Lateness, 0.5),
+            lateness_p99: quantile(Figure::Lateness, 0.99),
+            lateness_max: quantile(Figure::Lateness, 1.0),
+            service_p50: quantile(Figure::Service, 0.5),
+            service_p99: quantile(Figure::Service, 0.99),
+            response_p50: quantile(Figure::Response, 0.5),
+            response_p90: quantile(Figure::Response, 0.9),
+            response_p99: quantile(Figure::Response, 0.99),
+            response_max: quantile(Figure::Response, 1.0),
+            response_heat: histograms::heat(&second, Figure::Response),
+            lateness_heat: histograms::heat(&second, Figure::Lateness),
+            busy_max: self.workers.iter().filter_map(|w| w.busy.last().copied()).fold(0.0, f64::max),
+            busy: self.busy_now().map(|(_, busy)| busy).collect(),
+            saturated: self.saturation.is_now(),
+            observe: Default::default(),
+        };
+        self.series.push(row.clone());
+        self.event = self.make_event(row, &sums);
+        self.marks_said = self.marks.len();
+        self.before = sums;
+        self.end_when_hopeless();
+    }
+
+    pub(super) fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
+        let groups = 0..self.plan.groups.len();
+        let streams = Standing::NAMED.iter().map(|(name, standing)| {
+            ((*name).to_owned(), groups.clone().map(|group| self.standing(group, *standing)).sum())
+        });
+        let mut warnings = self.warnings.clone();
+        if self.fleet.is_some() {
+            warnings.extend(fleet::limiter_warning(sums.failures.0[Class::Http429 as usize]));
+        }
+        if self.saturation.is_now() {
+            warnings.push("the generator is the limit: response times include its own lateness".into());
+        }
+        // As long as one group's end is not known, the run's is not.
+        let ends = self.workers.iter().flat_map(|worker| &worker.groups).map(|group| group.end);
+        let end = ends.collect::<Option<Vec<Time>>>().and_then(|ends| ends.into_iter().max());
+        Event {
+            run: self.id.clone(),
+            name: self.spec.name.clone(),
+            state: self.state().into(),
+            elapsed: row.at,
+            remaining: end.map(|end| end.since(host::monotonic_now()).as_secs_f64()),
+            stages: groups
+                .clone()
+                .map(|g| (self.plan.groups[g].name.to_string(), self.stage_name(g)))
+                .collect(),
+            streams: streams.collect(),
+            now: row,
+            ticks_missed: result::missed(sums),
+            connect_failures: result::by_class(&sums.failures),
+            disconnects: result::by_class(&sums.disconnects),
+            workers: self.worker_reports(),
+            saturated: self.saturation.is_now(),
+            warnings,
+            thresholds: Vec::new(),
+            marks: self.marks[self.marks_said..].to_vec(),
+            coder: None,
+        }
+    }
+
+    pub(super) fn judge_saturation(&mut self) {
+        let groups = &self.plan.groups;
+        let aligned = groups.iter().any(|group| group.tick_offset == crate::load::TickOffset::Aligned);
+        self.saturation.take(self.workers.iter().map(|worker| worker.last_second(aligned)));
+    }
+
+    /// A run whose streams are all down and may not come back ends early.
+    pub(super) fn end_when_hopeless(&mut self) {
+        let alive =
+            [Standing::Planned, Standing::Connecting, Standing::Open, Standing::Waiting, Standing::Closing];
+        let failed: u64 =
+            (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Failed)).sum();
+        let living: u64 = (0..self.plan.groups.len())
+            .flat_map(|group| alive.map(|standing| self.standing(group, standing)))
+            .sum();
+        let launched = self.workers.iter().all(|w| w.groups.iter().all(|g| g.phase > GroupPhase::Ramping));
+        if launched && failed > 0 && living == 0 && !self.hopeless_told {
+            self.hopeless_told = true;
+            self.warnings.push("every stream is down and may not come back: the run ends early".into());
+            self.stop(false);
+        }
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.workers.iter().for_each(|worker| sum.add(&worker.counters()));
+        sum
+    }
+
+    pub(super) fn standing(&self, group: usize, standing: Standing) -> u64 {
+        let gauges = self.workers.iter().filter_map(|worker| worker.groups.get(group));
+        gauges.map(|gauges| u64::from(gauges.standing[standing as usize])).sum()
+    }
+
+    pub(super) fn phase(&self) -> GroupPhase {
+        let phases = self.workers.iter().flat_map(|worker| worker.groups.iter().map(|group| group.phase));
+        let phases: Vec<GroupPhase> = phases.collect();
+        // The group that is furthest from its end speaks for the run, but steady wins.
+        if phases.contains(&GroupPhase::Steady) {
+            return GroupPhase::Steady;
+        }
+        phases.into_iter().min().unwrap_or_default()
+    }
+
+    /// Phase and stage of a group, as its first worker sees it.
+    pub(super) fn place(&self, group: usize) -> Option<(GroupPhase, usize)> {
+        let gauges = self.workers.iter().find_map(|worker| worker.groups.get(group))?;
+        Some((gauges.phase, gauges.stage))
+    }
+
+    pub(super) fn stage_name(&self, group: usize) -> String {
+        match self.place(group) {
+            Some((GroupPhase::Steady, stage)) => format!("stage {stage}"),
+            Some((phase, _)) => format!("{phase:?}").to_lowercase(),
+            None => "waiting".into(),
+        }
+    }
+
+    /// What a second of the series belongs to: the stages that count just now, by their names in
+    /// the report, or the run's state where none does.
+    pub(super) fn stages_now(&self) -> String {
+        if self.paused {
+            return self.state().into();
+        }
+        let steady: Vec<String> = (0..self.plan.groups.len())
+            .filter_map(|group| match self.place(group)? {
+                (GroupPhase::Steady, stage) => Some(format!("{}/{stage}", self.plan.groups[group].name)),
+                _ => None,
+            })
+            .collect();
+        match steady.len() {
+            0 => self.state().into(),
+            count if count > STAGES_NAMED_MAX => {
+                format!("{} +{}", steady[..STAGES_NAMED_MAX].join(" "), count - STAGES_NAMED_MAX)
+            }
+            _ => steady.join(" "),
+        }
+    }
+
+    pub(super) fn state(&self) -> &'static str {
+        match self.phase() {
+            _ if self.paused => "paused",
+            GroupPhase::Waiting | GroupPhase::Ramping => "ramping",
+            GroupPhase::WarmUp => "warm-up",
+            GroupPhase::Steady => "steady",
+            GroupPhase::Draining => "draining",
+            GroupPhase::Done => "done",
+        }
+    }
+}
