@@ -228,10 +228,14 @@ impl Observed {
                 format!("cannot reach {} ({why}), {times}; is a Prometheus there?", self.place)
             }
             Trouble::Slow(seconds) => {
-                format!("no answer within {seconds} s, {times} ({queries}); make the queries cheaper: recording rules")
+                format!(
+                    "no answer within {seconds} s, {times} ({queries}); make the queries cheaper: recording rules"
+                )
             }
             Trouble::Status(status @ (401 | 403)) => {
-                format!("HTTP {status}, {times}; give header_file with a line such as `Authorization: Bearer …`")
+                format!(
+                    "HTTP {status}, {times}; give header_file with a line such as `Authorization: Bearer …`"
+                )
             }
             Trouble::Status(status) => format!("HTTP {status}, {times} ({queries})"),
             Trouble::Refused(why) => format!("{queries}: {why} ({times})"),
@@ -241,7 +245,9 @@ impl Observed {
             Trouble::Nothing => format!("{queries}: no series, {times}; look at names and labels"),
             Trouble::NotFinite => format!("{queries}: NaN or infinite, {times}; nothing to divide by?"),
             Trouble::Shape(what) => {
-                format!("{queries}: {what} instead of one number, {times}; write an instant query of one number")
+                format!(
+                    "{queries}: {what} instead of one number, {times}; write an instant query of one number"
+                )
             }
         };
         format!("[observe] {said}")
@@ -282,7 +288,9 @@ mod tests {
     }
 
     fn vector(values: &str) -> String {
-        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{values}]}},"infos":["x"]}}"#)
+        format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{values}]}},"infos":["x"]}}"#
+        )
     }
 
     #[test]
@@ -313,7 +321,9 @@ mod tests {
         let error = |text: &str| format!(r#"{{"status":"error","errorType":"bad_data","error":"{text}"}}"#);
         let said = super::read(400, error("1:5: parse error\\u001b[2J").as_bytes());
         assert_eq!(said, Err(Trouble::Refused("1:5: parse error [2J".into())));
-        let Err(Trouble::Refused(long)) = super::read(422, error(&"é".repeat(300)).as_bytes()) else { panic!() };
+        let Err(Trouble::Refused(long)) = super::read(422, error(&"é".repeat(300)).as_bytes()) else {
+            panic!()
+        };
         assert!(long.len() <= SAID_BYTES_MAX + '…'.len_utf8() && long.ends_with('…'));
         assert_eq!(super::read(503, error("x").as_bytes()), Err(Trouble::Status(503)));
         assert_eq!(super::read(400, b"<html>"), Err(Trouble::Status(400)));
@@ -330,7 +340,10 @@ mod tests {
         let figures = observed.figures();
         assert_eq!(
             figures.into_iter().collect::<Vec<_>>(),
-            [("cpu".to_owned(), report::Observed { min: 0.25, mean: 0.5, max: 0.75, last: 0.75, samples: 3 })]
+            [(
+                "cpu".to_owned(),
+                report::Observed { min: 0.25, mean: 0.5, max: 0.75, last: 0.75, samples: 3 }
+            )]
         );
         assert_eq!(observed.row(16.0), BTreeMap::from([("cpu".to_owned(), 0.75)]));
         assert_eq!(observed.row(25.1).len(), 1);

@@ -108,10 +108,16 @@ impl Observe {
             error(format!("[observe] interval is {INTERVAL_MIN} to {INTERVAL_MAX}"));
         }
         if self.query.is_empty() {
-            error("[observe] asks nothing; give [observe.query] with a line such as coderd_cpu = 'sum(…)'".into());
+            error(
+                "[observe] asks nothing; give [observe.query] with a line such as coderd_cpu = 'sum(…)'"
+                    .into(),
+            );
         }
         if self.query.len() > QUERIES_MAX {
-            error(format!("[observe.query] has {} queries; a run has at most {QUERIES_MAX}", self.query.len()));
+            error(format!(
+                "[observe.query] has {} queries; a run has at most {QUERIES_MAX}",
+                self.query.len()
+            ));
         }
         for (name, query) in &self.query {
             if !is_name(name) {
@@ -203,7 +209,12 @@ mod tests {
     fn the_place_is_where_instant_queries_go() {
         for (url, host, port, to) in [
             ("http://127.0.0.1:9090", "127.0.0.1", 9090, "http://127.0.0.1:9090/api/v1/query"),
-            ("https://mimir.example.com/prometheus/", "mimir.example.com", 443, "https://mimir.example.com/prometheus/api/v1/query"),
+            (
+                "https://mimir.example.com/prometheus/",
+                "mimir.example.com",
+                443,
+                "https://mimir.example.com/prometheus/api/v1/query",
+            ),
             ("http://[::1]/", "::1", 80, "http://[::1]/api/v1/query"),
         ] {
             let place = Observe { prometheus: url.into(), ..observe() }.place().unwrap();

@@ -1,10 +1,10 @@
 //! What a run says beside its load: names, words of the upgrade, sockets; and its defaults.
 
+use super::observe::DEFAULT_INTERVAL;
 use super::{
     DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN, DEFAULT_DURATION,
     DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, Traffic,
 };
-use super::observe::DEFAULT_INTERVAL;
 use crate::target::Target;
 use crate::units::{Bytes, PerSecond};
 
