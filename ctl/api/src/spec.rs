@@ -11,6 +11,7 @@ pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
 pub use words::connect_to;
 
+use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
 
 mod file;
@@ -62,6 +63,9 @@ pub struct Spec {
     pub first_stream: Option<u32>,
     /// What flows.
     pub group: Vec<GroupSpec>,
+    /// Thresholds by another name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preset: Vec<Preset>,
     /// What it is judged by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<ThresholdSpec>,
@@ -222,12 +226,7 @@ impl Spec {
         if streams > STREAMS_MAX {
             errors.push(format!("{streams} streams; one host runs at most {STREAMS_MAX} (--conns)"));
         }
-        for threshold in &self.threshold {
-            if let Err(error) = crate::threshold::Threshold::parse(&threshold.expression, &self.group_names())
-            {
-                errors.push(error);
-            }
-        }
+        self.check_thresholds(&mut |message| errors.push(message));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 

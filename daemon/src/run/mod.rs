@@ -1,6 +1,6 @@
 //! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
 //! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] and [`workers`] while it goes,
-//! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`parts`],
+//! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`series`] its seconds, [`parts`],
 //! [`result`], [`versions`], [`ssh`] and [`histograms`] what it came to, [`store`] what is kept of it; beside it
 //! [`observe`] the target's own figures, [`marks`] named moments, [`failures`] what the log says of streams.
 
@@ -15,6 +15,7 @@ pub mod plan;
 pub mod result;
 pub mod rows;
 pub mod saturation;
+pub mod series;
 pub mod ssh;
 pub mod store;
 pub mod supervisor;

@@ -3,7 +3,7 @@
 use super::observe::DEFAULT_INTERVAL;
 use super::{
     DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN, DEFAULT_DURATION,
-    DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, Traffic,
+    DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, ThresholdSpec, Traffic,
 };
 use crate::target::Target;
 use crate::units::{Bytes, PerSecond};
@@ -48,6 +48,8 @@ impl Spec {
         if let Some(observe) = &mut spec.observe {
             observe.interval.get_or_insert(DEFAULT_INTERVAL);
         }
+        spec.threshold =
+            self.thresholds().into_iter().map(|expression| ThresholdSpec { expression }).collect();
         for group in &mut spec.group {
             if group.traffic != Traffic::Receive {
                 group.tick_interval.get_or_insert(DEFAULT_TICK);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
-use scale_api::report::{Event, SeriesRow};
+use scale_api::report::Event;
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
@@ -23,6 +23,7 @@ use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
+use super::series::Series;
 use super::targets::Targets;
 use super::workers::{self, Engine, Hand};
 
@@ -43,7 +44,7 @@ pub struct Supervisor {
     started_at: f64,
     second: u64,
     before: Counters,
-    series: Vec<SeriesRow>,
+    series: Series,
     marks: Marks,
     observed: Option<Observed>,
     failures: Failures,
@@ -105,7 +106,7 @@ impl Supervisor {
             started_at: wall_seconds(),
             second: 0,
             before: Counters::default(),
-            series: Vec::new(),
+            series: Series::default(),
             marks: Marks::default(),
             failures: Failures::default(),
             failed: Vec::new(),
@@ -146,8 +147,10 @@ impl Supervisor {
         let reached = self.workers.iter().filter(|w| !w.finished).map(|w| w.second).min();
         let reached = reached.unwrap_or(self.second + u64::from(!self.workers.is_empty()));
         if reached > self.second {
+            // More than one where this thread was held up.
+            let seconds = reached - self.second;
             self.second = reached;
-            self.close_second();
+            self.close_second(seconds);
             return true;
         }
         false
@@ -301,7 +304,7 @@ impl Supervisor {
 
     /// Share of the last second that each worker's thread was on its core, by core.
     pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.workers.iter().map(|worker| (worker.core, worker.busy.last().copied().unwrap_or(0.0)))
+        self.workers.iter().map(|worker| (worker.core, worker.busy.last))
     }
 
     /// Ring counters of all workers: CQ overflows, buffers exhausted.
