@@ -276,9 +276,131 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
-                let _ = self.file.set_len(self.length);
+                self.cut();
                 Err(error)
             }
         }
+    }
+
+    fn cut(&self) {
+        let _ = self.file.set_len(self.length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use super::*;
+    use crate::run::hlog::Logged;
+    use crate::run::series::Series;
+    use crate::stream::meter::{Figure, Histograms};
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("scaled-recorder-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn row(second: u64) -> SeriesRow {
+        SeriesRow { at: second as f64, seconds: 1, messages_sent: second, ..SeriesRow::default() }
+    }
+
+    fn interval(until: u64) -> Interval {
+        let mut histograms = Histograms::default();
+        histograms.record(Figure::Response, 5_000_000);
+        Logged::default().take(until, vec![("main".into(), histograms)])
+    }
+
+    /// Asks until it says so; a thread may be late, and no test waits for a time.
+    fn until(mut is: impl FnMut() -> bool) {
+        while !is() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_stands_in_the_folder() {
+        let folder = folder("whole");
+        let mut recorder = Recorder::start(folder.clone(), "r1-0");
+        recorder.load("name = \"x\"\n".into(), 1000.0);
+        (1..=20).for_each(|second| recorder.row(row(second)));
+        recorder.interval(interval(10));
+        until(|| recorder.takes_interval());
+        recorder.interval(interval(10));
+        let begun = host::monotonic_now();
+        assert!(recorder.is_checkpoint_due(begun));
+        let mut report = Report::default();
+        report.total.messages_sent = 210;
+        recorder.checkpoint(report, begun);
+        assert_eq!(recorder.end(), [""; 0]);
+        assert_eq!(fs::read_to_string(folder.join(RUN_FILE)).unwrap(), "name = \"x\"\n");
+        let series = Series::read(BufReader::new(File::open(folder.join(SERIES)).unwrap())).unwrap();
+        assert_eq!(series.rows(), (1..=20).map(row).collect::<Vec<_>>());
+        let report: Report = serde_json::from_slice(&fs::read(folder.join(CHECKPOINT)).unwrap()).unwrap();
+        assert_eq!(report.total.messages_sent, 210);
+        let log = fs::read_to_string(folder.join("response.hlog")).unwrap();
+        let intervals = log.lines().filter(|line| line.starts_with("0.000,10.000,5.0")).count();
+        assert_eq!((log.matches("StartTime: 1000.000").count(), intervals), (1, 2), "{log}");
+        assert!(!folder.join("service.hlog").exists(), "what was never measured has no log");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_waits_the_longer_the_more_it_costs() {
+        let folder = folder("cost");
+        let mut recorder = Recorder::start(folder.clone(), "r1-0");
+        let begun = host::monotonic_now().minus_ns(20_000_000);
+        recorder.checkpoint(Report::default(), begun);
+        let now = host::monotonic_now();
+        until(|| recorder.is_checkpoint_due(now.plus_ns(3_600_000_000_000)));
+        assert!(!recorder.is_checkpoint_due(begun.plus_ns(1_900_000_000)), "20 ms are 1 % of two seconds");
+        drop(recorder.end());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_costs_what_it_does_not_take_and_is_said_once() {
+        let folder = folder("full");
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.join(SERIES)).unwrap();
+        let mut recorder = Recorder::start(folder.clone(), "r1-0");
+        (1..=20).for_each(|second| recorder.row(row(second)));
+        recorder.load("# whole\n".into(), 1000.0);
+        let troubles = recorder.end();
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
+        for word in [SERIES, "No space left", "the run goes on"] {
+            assert!(troubles[0].contains(word), "{word}: {troubles:?}");
+        }
+        assert_eq!(fs::read_to_string(folder.join(RUN_FILE)).unwrap(), "# whole\n");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_costs_nothing_else() {
+        let folder = folder("file");
+        fs::write(&folder, "a file").unwrap();
+        let mut recorder = Recorder::start(folder.join("r1-0"), "r1-0");
+        assert!(recorder.troubles()[0].contains("the run's folder"));
+        recorder.row(row(1));
+        assert_eq!(recorder.end().len(), 1, "what is missing is said, too");
+        fs::remove_file(folder).unwrap();
+    }
+
+    #[test]
+    fn what_a_disk_takes_of_a_line_is_cut_off_again() {
+        let path = folder("torn");
+        let mut log = None;
+        Log::append(&mut log, &path, String::new, b"one\n").unwrap();
+        // Something else has written behind our back: as much as a disk takes of a line before it is full.
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"tw").unwrap();
+        let mut open = log.unwrap();
+        open.file = File::open(&path).unwrap();
+        assert!(open.write(b"two\n").is_err(), "it is open for reading alone");
+        open.file = OpenOptions::new().append(true).open(&path).unwrap();
+        open.cut();
+        open.write(b"three\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\nthree\n");
+        fs::remove_file(path).unwrap();
     }
 }

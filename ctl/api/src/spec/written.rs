@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Spec;
+use super::{File, Observe, Spec};
 
 /// Stands for what is left out of a URL; no target may have it, so that such a run is not started by mistake.
 pub const LEFT_OUT: &str = "…";
@@ -16,22 +16,25 @@ impl Spec {
         if let Some(seed) = spec.seed.take_if(|seed| i64::try_from(*seed).is_err()) {
             let _ = writeln!(text, "# TOML has no number as large as its seed: start it with --seed {seed}.");
         }
+        let named = |text: &mut String, whose: &str, word: &str, file: &File| {
+            let (word, path) = (word.replace('-', "_"), file.path.display());
+            let _ = writeln!(
+                text,
+                "# {word} of {whose} is read again from {path:?}: a relative path counts from this file's folder."
+            );
+        };
         for group in &mut spec.group {
-            let name = group.name.clone();
+            let whose = format!("group {}", group.name);
             if group.target.iter().any(|target| target.contains(LEFT_OUT)) {
                 let _ = writeln!(
                     text,
-                    "# The queries of group {name}'s targets are left out: write them where `?{LEFT_OUT}` stands."
+                    "# The queries of {whose}'s targets are left out: write them where `?{LEFT_OUT}` stands."
                 );
             }
-            for (word, file) in group.files_mut() {
-                let (word, path) = (word.replace('-', "_"), file.path.display());
-                let _ = writeln!(
-                    text,
-                    "# {word} of group {name} is read again from {path:?}: a relative path counts from this file's folder."
-                );
-            }
+            group.files_mut().for_each(|(word, file)| named(&mut text, &whose, word, file));
         }
+        let observe = spec.observe.iter_mut().flat_map(Observe::files_mut);
+        observe.for_each(|(word, file)| named(&mut text, "[observe]", word, file));
         match toml::to_string(&spec) {
             Ok(toml) => text + &toml,
             Err(error) => format!("{text}# This run cannot be written as TOML: {error}\n"),
@@ -42,7 +45,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{File, GroupSpec};
+    use crate::spec::GroupSpec;
 
     #[test]
     fn a_run_without_secrets_is_the_same_when_it_is_read_again() {
@@ -74,13 +77,20 @@ hold = "1s"
 expression = "one.response.p99 < 250ms"
 [environment]
 name = "Kubernetes (GKE)"
+[observe]
+prometheus = "http://p:9090"
+header_file = "token"
+[observe.query]
+coderd_cpu = "max(rate(x{a=\"b\"}[1m]))"
 "#;
         let spec = Spec::from_toml(text, "run.toml").unwrap();
         let mut plain = spec.clone();
         plain.group[0].target[0] = "wss://a/x,3".into();
         let written = plain.to_toml();
         assert_eq!(Spec::from_toml(&written, "run.toml").unwrap(), plain);
-        assert!(!written.contains('#'), "nothing is left out: {written}");
+        let comments: Vec<&str> = written.lines().filter(|line| line.starts_with('#')).collect();
+        assert_eq!(comments.len(), 1, "nothing else is left out: {written}");
+        assert!(comments[0].contains("header_file of [observe]"));
         // As the report has it, with every default, too.
         let filled = plain.filled(7, 2);
         assert_eq!(Spec::from_toml(&filled.to_toml(), "run.toml").unwrap(), filled);
