@@ -71,11 +71,3 @@ function section(id, title, ...content) {
   return h("section", { id, "aria-labelledby": name }, h("h2", { id: name }, title), there);
 }
 
-/** Puts `next` in the place of what has its id, unless it says the same; what was open or focused stays so. */
-function replace(old, next) {
-  const open = new Set([...old.querySelectorAll("details[open][id]")].map((details) => details.id));
-  const focused = old.contains(document.activeElement) ? document.activeElement.id : null;
-  old.replaceWith(next);
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus();
-}

@@ -22,7 +22,7 @@ function faint(name, alpha) {
 const charts = new Map();
 
 /** What the charts over time share: stages, marks, and the part of time that is looked at. */
-const timeline = { stages: [], marks: [], saturated: [], at: [], zoom: null };
+const timeline = { stages: [], marks: [], saturated: [], all: { min: 0, max: 1 }, zoom: null };
 
 class Chart {
   constructor(key) {
@@ -68,9 +68,13 @@ class Chart {
   }
 
   renew() {
-    const zoom = this.built.overTime ? timeline.zoom : null;
-    this.drawing.setData(this.data, zoom === null);
-    if (zoom) this.drawing.setScale("x", zoom);
+    this.drawing.setData(this.data, !this.built.overTime);
+    this.look();
+  }
+
+  /** Looks at the part of time that all charts look at. */
+  look() {
+    if (this.built.overTime) this.drawing.setScale("x", timeline.zoom ?? timeline.all);
   }
 
   draw() {
@@ -78,7 +82,7 @@ class Chart {
     this.keys.replaceChildren(h("li", { class: "where" }), ...this.built.series.filter((line) => line.label).map((line) =>
       h("li", {}, h("i", { class: `swatch ${line.color}${line.dash ? " dashed" : ""}` }), line.label, " ", h("b", {}))));
     this.drawing = new uPlot(this.options(), this.data, this.plot);
-    if (this.built.overTime && timeline.zoom) this.drawing.setScale("x", timeline.zoom);
+    this.look();
   }
 
   get size() {
@@ -109,13 +113,13 @@ class Chart {
         x: { time: false, distr: built.overTime ? 1 : 3, ...(built.overTime ? {} : { range: built.xRange }) },
         y: { distr: built.log ? 3 : 1, range: built.range ?? ((_, min, max) => rangeOf(built, min, max)) },
       },
-      axes: [axis(built.xFormat ?? clock, built.xSplits), axis(built.axisFormat ?? built.format, null, true)],
+      axes: [axis(built.xFormat ?? clock, built.xSplits), axis(onAxis(built.axisFormat ?? built.format), built.log ? logSplits : null, true)],
       series: [{}, ...built.series.map((line) => lineOf(line))],
       bands: (built.bands ?? []).map(([upper, lower, color, alpha]) => ({ series: [upper, lower], fill: () => faint(color, alpha) })),
       hooks: {
         drawClear: built.overTime ? [shadeStages] : [],
         drawAxes: built.paint ? [(u) => built.paint(u)] : [],
-        draw: built.overTime ? [drawMarks] : [],
+        draw: built.overTime ? [(u) => drawMarks(u, !built.paint)] : [],
         setCursor: [(u) => this.tell(u.cursor.left >= 0 ? u.cursor.idx : null)],
         setSelect: built.overTime ? [zoomTo] : [],
         ready: [(u) => u.over.addEventListener("dblclick", () => zoom(null))],
@@ -131,7 +135,7 @@ class Chart {
     const there = live !== null && live !== undefined && live >= 0;
     if (items.length > 0) items[0].textContent = index === null || index === undefined ? "" : (built.xFormat ?? clock)(built.x[index]);
     const values = built.series.filter((line) => line.label).map((line, at) => {
-      const text = there ? optional(line.values[live], built.format) : "";
+      const text = there ? optional((line.said ?? line.values)[live], built.format) : "";
       const place = items[at + 1]?.querySelector("b");
       if (place && place.textContent !== text) place.textContent = text;
       return `${line.label} ${text}`;
@@ -192,9 +196,28 @@ function isMove(type) {
 
 function rangeOf(built, min, max) {
   if (min === null || min === undefined) return built.log ? [1e-4, 1] : [0, built.max ?? 1];
-  if (built.log) return uPlot.rangeLog(min, Math.max(max, min * 2), 10, false);
+  if (built.log) return [niceBelow(min), Math.max(niceBelow(max * 1.0001) * 2, niceBelow(min) * 10)];
   const top = built.max ? Math.max(built.max, max) : max * 1.08;
   return [0, top > 0 ? top : 1];
+}
+
+/** The nearest of 1, 2, 5 × 10^n at or below a value. */
+function niceBelow(value) {
+  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return power * [5, 2, 1].find((step) => value >= step * power * (1 - 1e-9));
+}
+
+/** Where a log axis has lines: at 1, 2, 5 of each decade where there are few, else at 1. */
+function logSplits(u, _, min, max) {
+  const steps = Math.log10(max / min) < 2.2 ? [1, 2, 5] : [1];
+  const splits = [];
+  for (let power = Math.floor(Math.log10(min)); power <= Math.log10(max); power++) {
+    for (const step of steps) {
+      const at = Number(`${step}e${power}`);
+      if (at >= min * 0.999 && at <= max * 1.001) splits.push(at);
+    }
+  }
+  return splits;
 }
 
 function axis(format, splits, vertical) {
@@ -209,7 +232,7 @@ function axis(format, splits, vertical) {
     size: vertical ? (_, values) => 14 + 6.4 * Math.max(4, ...(values ?? []).map((text) => text?.length ?? 0)) : 30,
     space: vertical ? 34 : 70,
     values: (_, at) => at.map((value) => (value === null || value === undefined ? "" : format(value))),
-    ...(splits ? { splits } : {}),
+    ...(splits ? { splits, filter: (_, at) => at } : {}),
     ...(vertical ? {} : { incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400] }),
   };
 }
@@ -248,8 +271,7 @@ function zoomTo(u) {
 function zoom(part) {
   timeline.zoom = part;
   document.documentElement.toggleAttribute("data-zoomed", part !== null);
-  const all = { min: timeline.at[0], max: timeline.at.at(-1) };
-  for (const chart of charts.values()) if (chart.built?.overTime && chart.drawing) chart.drawing.setScale("x", part ?? all);
+  for (const chart of charts.values()) if (chart.drawing) chart.look();
 }
 
 /** Behind the lines: what is no stage is grey, stages take turns. */
@@ -268,7 +290,7 @@ function shadeStages(u) {
 }
 
 /** Over the lines: names of stages, marks, and where the generator was the limit. */
-function drawMarks(u) {
+function drawMarks(u, named) {
   const { ctx, bbox } = u;
   const ratio = uPlot.pxRatio;
   ctx.save();
@@ -277,8 +299,9 @@ function drawMarks(u) {
   ctx.clip();
   ctx.font = `${10 * ratio}px system-ui, sans-serif`;
   ctx.textBaseline = "top";
+  ctx.textAlign = "left";
   ctx.fillStyle = ink("muted");
-  for (const stage of timeline.stages) {
+  for (const stage of named ? timeline.stages : []) {
     const left = Math.max(bbox.left, u.valToPos(stage.from, "x", true));
     const room = Math.min(bbox.left + bbox.width, u.valToPos(stage.to, "x", true)) - left;
     if (room > NAME_WIDTH * ratio) ctx.fillText(shortened(stage.name), left + 4 * ratio, bbox.top + 3 * ratio, room - 8 * ratio);
