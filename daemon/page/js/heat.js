@@ -31,7 +31,7 @@ function heatBounds(series, heats) {
 function paintHeat(u, series, heats, most) {
   const { ctx, bbox } = u;
   const shades = heatShades();
-  const edge = Array.from({ length: HEAT_ROWS + 1 }, (_, row) => u.valToPos(heatEdge(row), "y", true));
+  const edge = Array.from({ length: HEAT_ROWS + 1 }, (_, row) => Math.round(u.valToPos(heatEdge(row), "y", true)));
   const scale = Math.log1p(most);
   const cells = { left: 0, right: 0, seconds: 0, counts: new Array(HEAT_ROWS).fill(0) };
   const flush = () => {
@@ -84,13 +84,16 @@ function buildHeat(series, figureName, title) {
   const bounds = heatBounds(series, heats);
   if (!bounds) return null;
   const range = [heatEdge(bounds.low), heatEdge(bounds.high + 1)];
-  const row = (index) => (index === 0 ? `below ${seconds(HEAT_FIRST_EDGE)}` : `from ${seconds(heatEdge(index))}`);
+  const row = (index) => {
+    if (index === 0) return `below ${seconds(HEAT_FIRST_EDGE)}`;
+    return index === HEAT_ROWS - 1 ? `above ${seconds(heatEdge(index))}` : `${seconds(heatEdge(index))} to ${seconds(heatEdge(index + 1))}`;
+  };
   const totals = new Array(HEAT_ROWS).fill(0);
   for (const heat of heats) for (let index = 1; index < heat.length; index++) totals[heat[0] + index - 1] += heat[index];
   const fullest = totals.indexOf(Math.max(...totals));
   return {
     title,
-    summary: `${many(bounds.total, "sample")}; most of them ${row(fullest)}; the highest ${row(bounds.high)}. The darker, the more a second.`,
+    summary: `${many(bounds.total, "sample")}; most of them ${row(fullest)}, the highest ${row(bounds.high)}. The stronger the colour, the more a second.`,
     overTime: true,
     x: series.at,
     stage: series.stage,
@@ -102,6 +105,6 @@ function buildHeat(series, figureName, title) {
     series: [{ label: "samples", color: "heat-mid", hidden: true, values: heats.map(() => null), said: heats.map((heat) => sum(heat.slice(1))) }],
     paint: (u) => paintHeat(u, series, heats, bounds.most),
     table: () =>
-      table(title, ["Time", "#From", "#Samples"], totals.flatMap((count, index) => (count > 0 ? [["whole run", row(index), thousands(count)]] : []))),
+      table(title, ["Samples of the whole run", "#Count"], totals.flatMap((count, index) => (count > 0 ? [[row(index), thousands(count)]] : []))),
   };
 }

@@ -4,6 +4,10 @@
 const NAME_WIDTH = 60;
 const NAME_LENGTH_MAX = 28;
 const STEPS_A_PAGE = 10;
+/** A run of so many seconds is looked at by the hour. */
+const LONG_S = 7200;
+/** Rows in which names of marks stand, so that near ones do not cover each other. */
+const MARK_ROWS = 4;
 
 /** Colours of the style sheet, as they are now; they change with the theme and on paper. */
 let inks = new Map();
@@ -79,8 +83,9 @@ class Chart {
 
   draw() {
     this.drawing?.destroy();
-    this.keys.replaceChildren(h("li", { class: "where" }), ...this.built.series.filter((line) => line.label).map((line) =>
-      h("li", {}, h("i", { class: `swatch ${line.color}${line.dash ? " dashed" : ""}` }), line.label, " ", h("b", {}))));
+    const keys = this.built.series.filter((line) => line.label).map((line) =>
+      h("li", {}, h("i", { class: `swatch ${line.color}${line.dash ? " dashed" : ""}` }), line.label, " ", h("b", {})));
+    this.keys.replaceChildren(...keys, h("li", { class: "where" }));
     this.drawing = new uPlot(this.options(), this.data, this.plot);
     this.look();
   }
@@ -101,7 +106,7 @@ class Chart {
     const { built } = this;
     return {
       ...this.size,
-      padding: [10, 12, 0, 0],
+      padding: [10, 22, 0, 0],
       legend: { show: false },
       cursor: {
         sync: built.overTime ? { key: "time", scales: ["x", null], setSeries: false, filters: { pub: isMove } } : undefined,
@@ -113,7 +118,7 @@ class Chart {
         x: { time: false, distr: built.overTime ? 1 : 3, ...(built.overTime ? {} : { range: built.xRange }) },
         y: { distr: built.log ? 3 : 1, range: built.range ?? ((_, min, max) => rangeOf(built, min, max)) },
       },
-      axes: [axis(built.xFormat ?? clock, built.xSplits), axis(onAxis(built.axisFormat ?? built.format), built.log ? logSplits : null, true)],
+      axes: [axis(built.xFormat ?? axisClock, built.xSplits), axis(onAxis(built.axisFormat ?? built.format), built.log ? logSplits : null, true)],
       series: [{}, ...built.series.map((line) => lineOf(line))],
       bands: (built.bands ?? []).map(([upper, lower, color, alpha]) => ({ series: [upper, lower], fill: () => faint(color, alpha) })),
       hooks: {
@@ -133,10 +138,10 @@ class Chart {
     const live = index === null && built.now ? built.x.length - 1 : index;
     const items = this.keys.children;
     const there = live !== null && live !== undefined && live >= 0;
-    if (items.length > 0) items[0].textContent = index === null || index === undefined ? "" : (built.xFormat ?? clock)(built.x[index]);
+    if (items.length > 0) items[items.length - 1].textContent = index === null || index === undefined ? "" : `at ${(built.xFormat ?? clock)(built.x[index])}`;
     const values = built.series.filter((line) => line.label).map((line, at) => {
       const text = there ? optional((line.said ?? line.values)[live], built.format) : "";
-      const place = items[at + 1]?.querySelector("b");
+      const place = items[at]?.querySelector("b");
       if (place && place.textContent !== text) place.textContent = text;
       return `${line.label} ${text}`;
     });
@@ -196,15 +201,26 @@ function isMove(type) {
 
 function rangeOf(built, min, max) {
   if (min === null || min === undefined) return built.log ? [1e-4, 1] : [0, built.max ?? 1];
-  if (built.log) return [niceBelow(min), Math.max(niceBelow(max * 1.0001) * 2, niceBelow(min) * 10)];
+  if (built.log) return [niceBelow(min), niceAbove(Math.max(max, niceBelow(min) * 4))];
   const top = built.max ? Math.max(built.max, max) : max * 1.08;
   return [0, top > 0 ? top : 1];
+}
+
+/** Moments beside an axis: of a long run without seconds. */
+function axisClock(value) {
+  return timeline.all.max - timeline.all.min >= LONG_S && value % 60 === 0 ? `${span(value)}` : clock(value);
 }
 
 /** The nearest of 1, 2, 5 × 10^n at or below a value. */
 function niceBelow(value) {
   const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
   return power * [5, 2, 1].find((step) => value >= step * power * (1 - 1e-9));
+}
+
+/** And at or above it. */
+function niceAbove(value) {
+  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return power * [1, 2, 5, 10].find((step) => value <= step * power * (1 + 1e-9));
 }
 
 /** Where a log axis has lines: at 1, 2, 5 of each decade where there are few, else at 1. */
@@ -309,6 +325,7 @@ function drawMarks(u, named) {
   ctx.strokeStyle = ctx.fillStyle = ink("mark");
   ctx.lineWidth = ratio;
   ctx.setLineDash([4 * ratio, 3 * ratio]);
+  const ends = new Array(MARK_ROWS).fill(0);
   for (const mark of timeline.marks) {
     const left = Math.round(u.valToPos(mark.at, "x", true)) + 0.5;
     ctx.beginPath();
@@ -316,9 +333,12 @@ function drawMarks(u, named) {
     ctx.lineTo(left, bbox.top + bbox.height);
     ctx.stroke();
     const text = shortened(mark.text);
-    const beyond = left + ctx.measureText(text).width + 4 * ratio > bbox.left + bbox.width;
-    ctx.textAlign = beyond ? "right" : "left";
-    ctx.fillText(text, left + (beyond ? -4 : 4) * ratio, bbox.top + 16 * ratio);
+    const width = ctx.measureText(text).width + 8 * ratio;
+    const from = left + width > bbox.left + bbox.width ? left - width : left;
+    const row = ends.findIndex((end) => end <= from);
+    if (row < 0) continue; // too many at one place: the section on marks has them all
+    ends[row] = from + width;
+    ctx.fillText(text, from + 4 * ratio, bbox.top + (16 + 12 * row) * ratio);
   }
   ctx.setLineDash([]);
   ctx.fillStyle = ink("bad");
