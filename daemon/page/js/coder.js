@@ -38,7 +38,7 @@ function phasesTable(outcome) {
     ...["p50", "p90", "p99", "max"].map((stat) => figure(`${path}.${stat}`, of[stat], seconds)),
     figure(`${path}.count`, of.count, thousands),
   ]);
-  return table("Time by phase", ["", "#p50", "#p90", "#p99", "#max", "#count"], rows);
+  return table("Time by phase", ["Phase", "#p50", "#p90", "#p99", "#max", "#count"], rows);
 }
 
 function thingsTable(things, caption, last) {

@@ -85,7 +85,7 @@ function figuresTable(figures, caption, most) {
       h("span", { class: `state ${tone}` }, word),
     ];
   });
-  return table(caption, ["Figure", "#Base", "#New", "#Change", "", "Interval", "Said of it"], rows);
+  return table(caption, ["Figure", "#Base", "#New", "#Change", "Drawn", "Interval", "Said of it"], rows);
 }
 
 function renderFigures({ figures, regressions, verdict }) {

@@ -3,7 +3,7 @@
 /** The page tries again after so long where the daemon closed the feed, in ms. */
 const AGAIN_MS = 3000;
 
-const view = { kind: document.documentElement.dataset.kind, report: null, event: null, going: false, lost: null, series: emptySeries() };
+const view = { kind: document.documentElement.dataset.kind, report: null, event: null, going: false, lost: null, series: emptySeries(), until: 0 };
 
 /** Parts of the page in their order, and whether a second changes them. */
 const PARTS = [
@@ -111,6 +111,7 @@ function takeReport(report, going) {
   view.report = report;
   view.going = going;
   view.series = seriesOf(report?.series);
+  view.until = view.series.at.at(-1) ?? 0;
   if (view.event && report && view.event.run !== report.run.id) view.event = null;
   else if (view.event && going) appendRow(view.series, view.event.now);
 }

@@ -102,6 +102,7 @@ class Chart {
     }
   }
 
+  /** What depends on the data asks for what is shown just then: the drawing outlives it. */
   options() {
     const { built } = this;
     return {
@@ -115,15 +116,15 @@ class Chart {
         points: { size: 7, width: 1.5 },
       },
       scales: {
-        x: { time: false, distr: built.overTime ? 1 : 3, ...(built.overTime ? {} : { range: built.xRange }) },
-        y: { distr: built.log ? 3 : 1, range: built.range ?? ((_, min, max) => rangeOf(built, min, max)) },
+        x: { time: false, distr: built.overTime ? 1 : 3, ...(built.overTime ? {} : { range: () => this.built.xRange() }) },
+        y: { distr: built.log ? 3 : 1, range: (_, min, max) => this.built.range?.() ?? rangeOf(this.built, min, max) },
       },
-      axes: [axis(built.xFormat ?? axisClock, built.xSplits), axis(onAxis(built.axisFormat ?? built.format), built.log ? logSplits : null, true)],
+      axes: [axis(built.xFormat ?? axisClock, built.xSplits ? () => this.built.xSplits() : null), axis(onAxis(built.axisFormat ?? built.format), built.log ? logSplits : null, true)],
       series: [{}, ...built.series.map((line) => lineOf(line))],
       bands: (built.bands ?? []).map(([upper, lower, color, alpha]) => ({ series: [upper, lower], fill: () => faint(color, alpha) })),
       hooks: {
         drawClear: built.overTime ? [shadeStages] : [],
-        drawAxes: built.paint ? [(u) => built.paint(u)] : [],
+        drawAxes: built.paint ? [(u) => this.built.paint(u)] : [],
         draw: built.overTime ? [(u) => drawMarks(u, !built.paint)] : [],
         setCursor: [(u) => this.tell(u.cursor.left >= 0 ? u.cursor.idx : null)],
         setSelect: built.overTime ? [zoomTo] : [],

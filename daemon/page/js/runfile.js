@@ -59,7 +59,7 @@ function renderRunFile({ report }) {
   return section("runfile", "Run file",
     h("p", {}, flow + hidden),
     h("p", {}, h("button", { type: "button", id: "copy", on: { click: copy } }, "Copy"), " ", said),
-    h("pre", { tabindex: "0", role: "region", "aria-label": "Run file" }, code));
+    h("pre", { tabindex: "0", role: "region", "aria-label": "Text of the run file" }, code));
 }
 
 /** Copies a text, also where a page from a file or without TLS may not write to the clipboard. */

@@ -32,7 +32,7 @@ function thresholdValue(expression, value) {
 }
 
 /** What was asked for beside what was delivered. */
-function renderDelivered({ report }) {
+function renderDelivered({ report, going, until }) {
   if (!report || !hasTraffic(report)) return null;
   const { load, total } = report;
   const of = (name, show) => figure(`load.${name}`, load[name], show);
@@ -55,10 +55,11 @@ function renderDelivered({ report }) {
   if (total.payload_bytes_open > 0) notes.push(`${bytes(total.payload_bytes_open)} were on connections that were not closed in order: nobody can say how much of that arrived.`);
   const back = reconnectsSaid(report);
   if (back) notes.push(back);
+  const note = going ? `until ${clock(until)}` : null;
   return section("delivered", "Asked and delivered",
     h("div", { class: "beside" },
-      table("Steady state", ["", "#Asked for", "Delivered", "#Share"], rows),
-      table("Whole run", ["", "#Sent", "#Received"], totals),
+      table("Steady state", ["What", "#Asked for", "Delivered", "#Share"], rows, note),
+      table("Whole run", ["What", "#Sent", "#Received"], totals, note),
       sum(Object.values(load.ticks_missed)) > 0 ? table("Ticks missed", ["Cause", "#Ticks", "Meaning"], missed) : null),
     notes.map((note) => h("p", {}, note)));
 }
@@ -94,7 +95,7 @@ function latencyTable(latency, path, caption) {
     figure(`${path}.${name}.mean`, latency[name].mean, seconds),
     figure(`${path}.${name}.count`, latency[name].count, thousands),
   ]);
-  const head = ["", ...PERCENTILES.map((stat) => `#${PERCENTILE_NAMES[stat] ?? stat}`), "#mean", "#count"];
+  const head = ["Time", ...PERCENTILES.map((stat) => `#${PERCENTILE_NAMES[stat] ?? stat}`), "#mean", "#count"];
   return table(caption, head, rows);
 }
 
@@ -134,7 +135,7 @@ function partsTable(parts, path, caption) {
       time("lateness", "p99"),
     ];
   });
-  return table(caption, ["", "#Streams", "#Delivered", "#Echoed", "#Sent", "#Received", "#Failed", "#Lost", "#Response p50", "#p99", "#max", "#Lateness p99"], rows);
+  return table(caption, [capital(caption.replace("By ", "")), "#Streams", "#Delivered", "#Echoed", "#Sent", "#Received", "#Failed", "#Lost", "#Response p50", "#p99", "#max", "#Lateness p99"], rows);
 }
 
 function renderParts({ report }) {
