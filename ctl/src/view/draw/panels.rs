@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, RenderDirection, Sparkline, Widget};
 use scale_api::report::{Event, SeriesRow, ThresholdResult};
+use scale_api::threshold;
 use scale_api::units::thousands;
 
 use super::super::model::Model;
@@ -370,7 +371,7 @@ pub fn thresholds(canvas: &mut Canvas<'_>, event: &Event) {
         (Some(_), true) => 2,
     };
     let mut sorted: Vec<&ThresholdResult> = event.thresholds.iter().collect();
-    sorted.sort_by_key(|threshold| (rank(threshold), !threshold.aborted));
+    sorted.sort_by_key(|result| (rank(result), !result.aborted));
     let failing = sorted.iter().filter(|threshold| rank(threshold) == 0).count();
     let said = match failing {
         0 => "none failing".to_owned(),
@@ -385,7 +386,8 @@ pub fn thresholds(canvas: &mut Canvas<'_>, event: &Event) {
             1 => (Tone::Quiet, "-"),
             _ => (Tone::Good, "met"),
         };
-        let mut value = text::value(threshold);
+        let mut value =
+            if threshold.value.is_some() { threshold::show(threshold) } else { "no value yet".into() };
         if let Some(at) = threshold.at.filter(|_| rank(threshold) == 0) {
             value += &format!(" at {}", seconds(at));
         }

@@ -1,9 +1,5 @@
 //! Lines of text that fit.
 
-use scale_api::report::ThresholdResult;
-
-use crate::render::seconds;
-
 /// `text` in `width` characters, its end left out where it is longer.
 pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -52,22 +48,6 @@ pub fn first(mut lines: Vec<String>, rows: usize) -> Vec<String> {
     lines
 }
 
-/// How far a threshold is, in the unit in which it is written.
-pub fn value(threshold: &ThresholdResult) -> String {
-    let Some(value) = threshold.value else { return "no value yet".into() };
-    let bound =
-        threshold.expression.trim_start_matches(|c| !"<>=".contains(c)).trim_start_matches(['<', '>', '=']);
-    let bound = bound.split_whitespace().next().unwrap_or("");
-    let unit = bound.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    match unit {
-        "%" => format!("{:.2} %", value * 100.0),
-        "" if value.fract() == 0.0 => format!("{value:.0}"),
-        "" => format!("{value:.4}"),
-        unit if unit.ends_with("/s") => crate::render::rate(value),
-        _ => seconds(value),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,19 +73,5 @@ mod tests {
         assert_eq!(within("one two three four", 7, 2), ["one two", "three…"]);
         assert_eq!(within("one two", 7, 1), ["one two"]);
         assert_eq!(within("one two", 7, 0), [""; 0]);
-    }
-
-    #[test]
-    fn a_threshold_is_told_in_its_own_unit() {
-        let told = |expression: &str, value| {
-            super::value(&ThresholdResult { expression: expression.into(), value, ..Default::default() })
-        };
-        assert_eq!(told("response.p99 < 250ms", Some(0.0123)), "12.3 ms");
-        assert_eq!(told("connect.p99 <= 2s over 30s abort after 10s", Some(2.5)), "2.5 s");
-        assert_eq!(told("disconnects.rate<1%", Some(0.005)), "0.50 %");
-        assert_eq!(told("load.delivered_ratio >= 0.99", Some(0.987_65)), "0.9877");
-        assert_eq!(told("disconnects.count == 0", Some(3.0)), "3");
-        assert_eq!(told("load.rate_sent > 40MB/s", Some(41e6)), "41.0 MB/s");
-        assert_eq!(told("response.p99 < 250ms", None), "no value yet");
     }
 }
