@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, KeyCode, KeyEvent, KeyEventKind};
+use ratatui::crossterm::terminal;
 use scale_api::http::{MarkRequest, StopRequest};
 use scale_api::report::{Event, Exit, Report};
 use serde_json::{Value, json};
@@ -49,7 +50,9 @@ const LOST_SHOWN: Duration = Duration::from_secs(10);
 /// Whether there is somebody to look at it and a terminal that can show it.
 pub fn is_possible() -> bool {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !is_dumb
+    // Some have no size: nothing could be drawn on them.
+    let has_room = || terminal::size().is_ok_and(|(width, height)| width > 0 && height > 0);
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !is_dumb && has_room()
 }
 
 /// What the loop waits for.

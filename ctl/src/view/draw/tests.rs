@@ -120,23 +120,3 @@ fn without_colours_nothing_is_lost_and_nothing_is_coloured() {
         );
     }
 }
-
-#[test]
-fn rows_are_shared_by_rank_and_none_is_given_twice() {
-    let needs =
-        [need(Panel::Rates, 5, 5, 1), need(Panel::Response, 4, 14, 3), need(Panel::Thresholds, 0, 6, 2)];
-    assert_eq!(share(9, &needs), [5, 4, 0]);
-    assert_eq!(share(8, &needs), [5, 0, 3]);
-    assert_eq!(share(15, &needs), [5, 4, 6]);
-    assert_eq!(share(100, &needs), [5, 14, 6]);
-    assert_eq!(share(3, &needs), [0, 0, 3]);
-    for rows in 0..40 {
-        assert!(share(rows, &needs).iter().sum::<u16>() <= rows);
-    }
-}
-
-#[test]
-fn times_are_shown_as_clocks_do() {
-    assert_eq!((clock(0.4), clock(61.0), clock(3661.0)), ("0:00".into(), "1:01".into(), "1:01:01".into()));
-    assert_eq!((clock(-3.0), clock(f64::NAN)), ("0:00".into(), "0:00".into()));
-}
