@@ -7,7 +7,7 @@ mod second;
 use std::sync::mpsc::Receiver;
 
 use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
-use scale_api::report::{Event, Mark, SeriesRow};
+use scale_api::report::{Event, Mark};
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
@@ -18,6 +18,7 @@ use super::fleet::Fleet;
 use super::parts::OpenAtEnd;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
+use super::series::Series;
 use super::targets::Targets;
 use super::workers::{self, Engine, Hand};
 
@@ -40,7 +41,7 @@ pub struct Supervisor {
     started_at: f64,
     second: u64,
     before: Counters,
-    series: Vec<SeriesRow>,
+    series: Series,
     marks: Vec<Mark>,
     /// How many of them events have said.
     marks_said: usize,
@@ -99,7 +100,7 @@ impl Supervisor {
             started_at: wall_seconds(),
             second: 0,
             before: Counters::default(),
-            series: Vec::new(),
+            series: Series::default(),
             marks: Vec::new(),
             marks_said: 0,
             aborted: None,
@@ -139,8 +140,10 @@ impl Supervisor {
         let reached = self.workers.iter().filter(|w| !w.finished).map(|w| w.second).min();
         let reached = reached.unwrap_or(self.second + u64::from(!self.workers.is_empty()));
         if reached > self.second {
+            // More than one where this thread was held up.
+            let seconds = reached - self.second;
             self.second = reached;
-            self.close_second();
+            self.close_second(seconds);
             return true;
         }
         false
@@ -267,7 +270,7 @@ impl Supervisor {
 
     /// Share of the last second that each worker's thread was on its core, by core.
     pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.workers.iter().map(|worker| (worker.core, worker.busy.last().copied().unwrap_or(0.0)))
+        self.workers.iter().map(|worker| (worker.core, worker.busy.last))
     }
 
     /// Ring counters of all workers: CQ overflows, buffers exhausted.

@@ -15,7 +15,8 @@ use super::Supervisor;
 const STAGES_NAMED_MAX: usize = 8;
 
 impl Supervisor {
-    pub(super) fn close_second(&mut self) {
+    /// Closes the last `seconds`.
+    pub(super) fn close_second(&mut self, seconds: u64) {
         let sums = self.counters();
         let mut second = Histograms::default();
         for worker in &mut self.workers {
@@ -46,17 +47,18 @@ impl Supervisor {
         let per_tick = |sent: u64, payload: u64| if sent > 0 { payload as f64 / sent as f64 } else { 0.0 };
         let (due, sent) = (sums.ticks_due - before.ticks_due, sums.ticks_sent - before.ticks_sent);
         let payload = sums.payload_sent - before.payload_sent;
+        let per_second = |bytes: f64| bytes / seconds as f64;
         let missed = |c: &Counters| c.missed_generator + c.missed_backpressure + c.missed_disconnected;
         let (failures, disconnects) =
             (sums.failures.since(&before.failures), sums.disconnects.since(&before.disconnects));
         let row = SeriesRow {
             at: self.second as f64,
-            seconds: 1,
+            seconds,
             stage: self.stages_now(),
             streams_open: (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).sum(),
-            rate_offered: per_tick(sent, payload) * due as f64,
-            rate_sent: payload as f64,
-            rate_received: (sums.payload_received - before.payload_received) as f64,
+            rate_offered: per_second(per_tick(sent, payload) * due as f64),
+            rate_sent: per_second(payload as f64),
+            rate_received: per_second((sums.payload_received - before.payload_received) as f64),
             messages_sent: sums.messages_sent - before.messages_sent,
             messages_echoed: sums.messages_echoed - before.messages_echoed,
             ticks_due: due,
@@ -78,7 +80,7 @@ impl Supervisor {
             response_max: quantile(Figure::Response, 1.0),
             response_heat: histograms::heat(&second, Figure::Response),
             lateness_heat: histograms::heat(&second, Figure::Lateness),
-            busy_max: self.workers.iter().filter_map(|w| w.busy.last().copied()).fold(0.0, f64::max),
+            busy_max: self.busy_now().map(|(_, busy)| busy).fold(0.0, f64::max),
             busy: self.busy_now().map(|(_, busy)| busy).collect(),
             saturated: self.saturation.is_now(),
             observe: Default::default(),
