@@ -112,9 +112,10 @@ impl Figure {
             .filter_map(|name| known(name, false));
         let several = if groups.len() > 1 { groups } else { &[] };
         let of_groups = several.iter().flat_map(|group| {
-            SHOWN.iter().filter(|name| **name != CPU).filter_map(move |name| {
-                Self::named(&format!("{group}.{name}"), &names).ok()
-            })
+            SHOWN
+                .iter()
+                .filter(|name| **name != CPU)
+                .filter_map(move |name| Self::named(&format!("{group}.{name}"), &names).ok())
         });
         own.chain(observed).chain(of_groups).collect()
     }
@@ -202,9 +203,9 @@ fn noise(name: &str) -> Noise {
         ("load", "rate_sent" | "rate_received") => of(0.005, 0.0, 0.02),
         ("load", _) => of(0.0005, 0.0, 0.005),
         ("disconnects" | "connect_failures" | "generator", _) => of(0.001, 0.0, 0.005),
-        (_, "p50" | "mean" | "min") => of(0.015, 30e-6, 0.05),
-        (_, "p90") => of(0.02, 50e-6, 0.08),
-        ("response" | "service" | "lateness", "p99") => of(0.03, 100e-6, 0.10),
+        (_, "p50" | "mean" | "min") => of(0.02, 30e-6, 0.05),
+        (_, "p90") => of(0.025, 50e-6, 0.08),
+        ("response" | "service" | "lateness", "p99") => of(0.025, 100e-6, 0.10),
         (_, "p99" | "p999") => of(0.08, 200e-6, 0.20),
         (_, _) => of(0.25, 1e-3, 0.50),
     }

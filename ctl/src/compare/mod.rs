@@ -64,8 +64,10 @@ pub fn compare(cli: &Cli, client: &Client, flags: &Compare) -> Result<u8, Failur
         [before, after] => (std::slice::from_ref(before), std::slice::from_ref(after)),
         _ => (&flags.base[..], &flags.new[..]),
     };
-    let load = |sources: &[String]| sources.iter().map(|source| sources::load(client, source)).collect();
-    let (base, new): (Vec<Run>, Vec<Run>) = (load(base)?, load(new)?);
+    let load = |sources: &[String]| -> Result<Vec<Run>, Failure> {
+        sources.iter().map(|source| sources::load(client, source)).collect()
+    };
+    let (base, new) = (load(base)?, load(new)?);
     sources::are_different(base.iter().chain(&new))?;
     let asked = Asked { regressions: flags.max_regression.clone(), allowed: flags.allow_difference.clone() };
     let comparison = verdict::compare(&base, &new, &asked).map_err(Failure::usage)?;

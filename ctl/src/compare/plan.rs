@@ -50,7 +50,8 @@ pub fn differences(one: &Run, other: &Run, allowed: &[String]) -> Vec<Difference
     };
     let (before, after) = (groups(&one.report), groups(&other.report));
     if before.keys().ne(after.keys()) {
-        let names = |groups: &BTreeMap<String, GroupSpec>| groups.keys().cloned().collect::<Vec<_>>().join(", ");
+        let names =
+            |groups: &BTreeMap<String, GroupSpec>| groups.keys().cloned().collect::<Vec<_>>().join(", ");
         found.push(difference("groups".into(), names(&before), names(&after), true));
     }
     for (name, before) in &before {
@@ -101,7 +102,9 @@ fn shown(value: Option<&Value>) -> String {
     match value {
         None => "-".into(),
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(values)) => values.iter().map(|value| shown(Some(value))).collect::<Vec<_>>().join(", "),
+        Some(Value::Array(values)) => {
+            values.iter().map(|value| shown(Some(value))).collect::<Vec<_>>().join(", ")
+        }
         Some(value) => value.to_string(),
     }
 }
@@ -125,8 +128,7 @@ fn surroundings(one: &Report, other: &Report) -> Vec<Difference> {
         report.generator.workers.iter().map(|worker| worker.cpu.to_string()).collect::<Vec<_>>().join(",")
     };
     let versions = |report: &Report| {
-        let names: BTreeSet<&str> =
-            report.server_versions.iter().map(|seen| seen.version.as_str()).collect();
+        let names: BTreeSet<&str> = report.server_versions.iter().map(|seen| seen.version.as_str()).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     };
     let kernel = |report: &Report| report.run.kernel.clone().unwrap_or_default();
@@ -136,19 +138,29 @@ fn surroundings(one: &Report, other: &Report) -> Vec<Difference> {
         ("kernel".into(), kernel(one), kernel(other)),
         ("workers' cores".into(), cpus(one), cpus(other)),
     ];
-    for (kind, before, after) in
-        [("environment", &one.run.environment, &other.run.environment), ("label", &one.run.labels, &other.run.labels)]
-    {
+    for (kind, before, after) in [
+        ("environment", &one.run.environment, &other.run.environment),
+        ("label", &one.run.labels, &other.run.labels),
+    ] {
         let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         let value = |of: &BTreeMap<String, String>, key| of.get(key).cloned().unwrap_or_default();
-        pairs.extend(keys.into_iter().map(|key| (format!("{kind} {key}"), value(before, key), value(after, key))));
+        pairs.extend(
+            keys.into_iter().map(|key| (format!("{kind} {key}"), value(before, key), value(after, key))),
+        );
     }
     let entry = |of: &Report, name: &str| {
         of.host.iter().find(|entry| entry.name == name).map(|entry| entry.value.clone()).unwrap_or_default()
     };
-    let names: BTreeSet<&str> =
-        one.host.iter().chain(&other.host).map(|entry| entry.name.as_str()).filter(|name| *name != "kernel").collect();
-    pairs.extend(names.into_iter().map(|name| (format!("host: {name}"), entry(one, name), entry(other, name))));
+    let names: BTreeSet<&str> = one
+        .host
+        .iter()
+        .chain(&other.host)
+        .map(|entry| entry.name.as_str())
+        .filter(|name| *name != "kernel")
+        .collect();
+    pairs.extend(
+        names.into_iter().map(|name| (format!("host: {name}"), entry(one, name), entry(other, name))),
+    );
     let filled = |text: String| if text.is_empty() { "-".into() } else { text };
     pairs
         .into_iter()
@@ -219,18 +231,26 @@ mod tests {
         assert_eq!(found(|r| r.spec.group[0].name = "other".into()), one("groups", true));
         assert_eq!(found(|r| r.spec.group[0].insecure = true), one("main: insecure", false));
         assert_eq!(found(|r| r.run.kernel = Some("6.1".into())), one("kernel", false));
-        assert_eq!(found(|r| drop(r.run.labels.insert("build".into(), "7".into()))), one("label build", false));
+        assert_eq!(
+            found(|r| drop(r.run.labels.insert("build".into(), "7".into()))),
+            one("label build", false)
+        );
         assert_eq!(found(|r| r.spec.seed = Some(1)), [], "names no difference at all");
     }
 
     #[test]
     fn durations_are_of_one_class_up_to_twice_as_long() {
-        let lasts = |seconds| move |r: &mut Report| {
-            r.spec.group[0].duration = Some(Duration::For(Span::from_secs(seconds)));
+        let lasts = |seconds| {
+            move |r: &mut Report| {
+                r.spec.group[0].duration = Some(Duration::For(Span::from_secs(seconds)));
+            }
         };
         assert_eq!(found(lasts(120)), [("main: duration".into(), false)]);
         assert_eq!(found(lasts(121)), [("main: duration".into(), true)]);
-        assert_eq!(found(|r| r.spec.group[0].duration = Some(Duration::Forever)), [("main: duration".into(), true)]);
+        assert_eq!(
+            found(|r| r.spec.group[0].duration = Some(Duration::Forever)),
+            [("main: duration".into(), true)]
+        );
     }
 
     #[test]

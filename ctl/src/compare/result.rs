@@ -93,9 +93,8 @@ pub struct Side {
     pub runs: Vec<RunHead>,
 }
 
-/// Which run.
+/// Which run; fields as in the report.
 #[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "the names of the report")]
 pub struct RunHead {
     pub id: String,
     pub name: Option<String>,
@@ -187,7 +186,7 @@ pub struct Row {
 /// How a `--max-regression` was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Met {
+pub enum Answer {
     /// Not worse by more than allowed.
     Met,
     /// Worse by more, and certainly worse.
@@ -212,7 +211,7 @@ pub struct Limit {
     /// And no more than this.
     pub high: Option<f64>,
     /// What that means.
-    pub result: Met,
+    pub result: Answer,
 }
 
 /// Runs that it takes.
@@ -229,7 +228,6 @@ pub struct Needed {
 /// Seconds of a run, by column; several are one where there are more than a chart can show: rates are
 /// then means, times the highest.
 #[derive(Debug, Clone, Default, Serialize)]
-#[expect(missing_docs, reason = "the names of the report's series")]
 pub struct Series {
     pub id: String,
     /// Seconds since steady state began.

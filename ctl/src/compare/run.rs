@@ -83,20 +83,25 @@ impl Run {
             "disconnects" | "connect_failures" => (load.streams_requested, group.load.streams_requested),
             _ => (load.ticks_due.max(load.messages_sent), group.load.ticks_due.max(group.load.messages_sent)),
         };
-        (part > 0).then(|| Spread { variance: spread.variance * (all as f64 / part as f64).max(1.0), ..spread })
+        (part > 0)
+            .then(|| Spread { variance: spread.variance * (all as f64 / part as f64).max(1.0), ..spread })
     }
 
     fn of_run(&self, figure: &Figure) -> Option<Spread> {
         let streams = self.report.load.streams_requested;
         let (name, stat) = figure.parts();
         match (name, stat) {
-            _ if figure.name == CPU => self.ratio(|row| row.busy.iter().sum::<f64>() * weight(row), sent, f64::ln),
+            _ if figure.name == CPU => {
+                self.ratio(|row| row.busy.iter().sum::<f64>() * weight(row), sent, f64::ln)
+            }
             ("response", stat) => self.of_time(Time::Response, stat),
             ("service", stat) => self.of_time(Time::Service, stat),
             ("lateness", stat) => self.of_time(Time::Lateness, stat),
-            ("load", "delivered_ratio") => {
-                self.ratio(|row| (row.ticks_due.saturating_sub(row.ticks_missed)) as f64, |row| row.ticks_due as f64, |x| x)
-            }
+            ("load", "delivered_ratio") => self.ratio(
+                |row| (row.ticks_due.saturating_sub(row.ticks_missed)) as f64,
+                |row| row.ticks_due as f64,
+                |x| x,
+            ),
             ("load", "echoed_ratio") => self.ratio(|row| row.messages_echoed as f64, sent, |x| x),
             ("load", "rate_sent") => self.ratio(|row| row.rate_sent * weight(row), weight, f64::ln),
             ("load", "rate_received") => self.ratio(|row| row.rate_received * weight(row), weight, f64::ln),
@@ -111,7 +116,11 @@ impl Run {
             (_, "mean") => {
                 let name = figure.query()?;
                 let seen = |row: &SeriesRow| row.observe.get(name).copied();
-                self.ratio(|row| seen(row).unwrap_or(0.0), |row| f64::from(u8::from(seen(row).is_some())), f64::ln)
+                self.ratio(
+                    |row| seen(row).unwrap_or(0.0),
+                    |row| f64::from(u8::from(seen(row).is_some())),
+                    f64::ln,
+                )
             }
             _ => None,
         }
@@ -124,9 +133,13 @@ impl Run {
         under: impl Fn(&SeriesRow) -> f64,
         scale: impl Fn(f64) -> f64,
     ) -> Option<Spread> {
-        let (overs, unders): (Vec<f64>, Vec<f64>) = self.rows.iter().map(|row| (over(row), under(row))).unzip();
-        let each: Vec<f64> =
-            overs.iter().zip(&unders).map(|(over, under)| if *under > 0.0 { over / under } else { 0.0 }).collect();
+        let (overs, unders): (Vec<f64>, Vec<f64>) =
+            self.rows.iter().map(|row| (over(row), under(row))).unzip();
+        let each: Vec<f64> = overs
+            .iter()
+            .zip(&unders)
+            .map(|(over, under)| if *under > 0.0 { over / under } else { 0.0 })
+            .collect();
         let (overs, unders) = (running(&overs), running(&unders));
         Seconds::new(self.segments.clone(), &each).spread(|ranges| {
             let (over, under) = (drawn(&overs, ranges), drawn(&unders, ranges));
@@ -150,9 +163,8 @@ impl Run {
             (Time::Response | Time::Lateness, "p999") => 0.999,
             _ => return None,
         };
-        let pooled = self.pooled[time as usize].get_or_init(|| {
-            Pooled::new(&self.rows.iter().map(|row| shape(row, time)).collect::<Vec<_>>())
-        });
+        let pooled = self.pooled[time as usize]
+            .get_or_init(|| Pooled::new(&self.rows.iter().map(|row| shape(row, time)).collect::<Vec<_>>()));
         let pooled = pooled.as_ref()?;
         let mut before = 0.0;
         let each: Vec<f64> = (0..self.rows.len())
@@ -172,7 +184,8 @@ impl Run {
         let start = rows.first().map_or(0.0, |row| row.at - weight(row));
         let mut series = Series { id: self.report.run.id.clone(), ..Series::default() };
         for span in rows.chunks(rows.len().div_ceil(CHART_ROWS_MAX).max(1)) {
-            let highest = |of: fn(&SeriesRow) -> Option<f64>| span.iter().filter_map(|row| of(row)).reduce(f64::max);
+            let highest =
+                |of: fn(&SeriesRow) -> Option<f64>| span.iter().filter_map(|row| of(row)).reduce(f64::max);
             let seconds: f64 = span.iter().map(|row| weight(row)).sum();
             let mean = |of: fn(&SeriesRow) -> f64| {
                 span.iter().map(|row| of(row) * weight(row)).sum::<f64>() / seconds
@@ -217,7 +230,8 @@ fn drawn(sums: &[f64], ranges: &[Range<usize>]) -> f64 {
 /// The spread of a share of `all` that follows from its count alone; none of them is no certainty.
 fn count(some: u64, all: u64) -> Option<Spread> {
     let share = (some as f64 + 1.0) / (all as f64 + 2.0);
-    (all > 0).then(|| Spread { variance: share * (1.0 - share).max(0.0) / all as f64, freedom: COUNT_FREEDOM })
+    (all > 0)
+        .then(|| Spread { variance: share * (1.0 - share).max(0.0) / all as f64, freedom: COUNT_FREEDOM })
 }
 
 /// What a row knows of a distribution: its heat map, and the percentiles of a single second. Those of
@@ -227,7 +241,12 @@ fn shape(row: &SeriesRow, time: Time) -> Shape {
     let (heat, known) = match time {
         Time::Response => (
             &row.response_heat,
-            [(row.response_p50, 0.5), (row.response_p90, 0.9), (row.response_p99, 0.99), (row.response_max, 1.0)],
+            [
+                (row.response_p50, 0.5),
+                (row.response_p90, 0.9),
+                (row.response_p99, 0.99),
+                (row.response_max, 1.0),
+            ],
         ),
         Time::Service => {
             (&no_heat, [(row.service_p50, 0.5), (row.service_p99, 0.99), (None, 0.9), (None, 1.0)])
@@ -299,7 +318,8 @@ mod tests {
 
     fn run(rows: Vec<SeriesRow>) -> Run {
         let mut report = Report { series: rows, ..Report::default() };
-        report.latency.response = Some(scale_api::report::Figure { p50: 0.005, p99: 0.05, ..Default::default() });
+        report.latency.response =
+            Some(scale_api::report::Figure { p50: 0.005, p99: 0.05, ..Default::default() });
         report.load.streams_requested = 100;
         report.load.streams_opened = 100;
         Run::new("r1".into(), report)
@@ -321,13 +341,13 @@ mod tests {
         let seconds: Vec<Shape> = (0..30).map(|at| shape(&row(at, "main/1"), Time::Response)).collect();
         let pooled = Pooled::new(&seconds).expect("samples");
         for (quantile, expected) in [(0.5, 0.005), (0.9, 0.0055), (0.99, 0.05), (1.0, 0.06)] {
-            let found = pooled.ln_quantile(&[0..30], quantile).expect("samples").exp();
+            let found = pooled.ln_quantile(std::slice::from_ref(&(0..30)), quantile).expect("samples").exp();
             assert!((found / expected - 1.0).abs() < 0.012, "{quantile}: {found}");
         }
         // A merged row's own percentiles are the highest: only its heat is of all.
         let merged = SeriesRow { seconds: 24, response_p50: Some(9.0), ..row(30, "main/1") };
         let found = Pooled::new(&[shape(&merged, Time::Response)]).expect("samples");
-        assert!(found.ln_quantile(&[0..1], 0.5).expect("samples").exp() < 0.0066);
+        assert!(found.ln_quantile(std::slice::from_ref(&(0..1)), 0.5).expect("samples").exp() < 0.0066);
     }
 
     #[test]
@@ -349,7 +369,7 @@ mod tests {
         };
         let (steady, unsteady) = (spread(1000), spread(12));
         assert!(steady.0 < 1e-6 && unsteady.0 > 100.0 * steady.0.max(1e-8), "{steady:?} {unsteady:?}");
-        assert!(steady.1 < 1e-6 && unsteady.1 > 1e-5);
+        assert!(steady.1 < 1e-9 && unsteady.1 > 1e-6, "{steady:?} {unsteady:?}");
     }
 
     #[test]

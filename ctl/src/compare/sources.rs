@@ -1,13 +1,13 @@
 //! Reports of runs: from the daemon by id, or from files, also of other hosts.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use scale_api::report::{Report, SCHEMA};
 
 use super::run::Run;
 use crate::client::{Client, Failure};
-use crate::files::read_within;
 
 /// The longest report: 3,600 rows of a run with every figure have some 5 MB.
 const REPORT_BYTES_MAX: u64 = 64 << 20;
@@ -23,10 +23,17 @@ pub fn load(client: &Client, source: &str) -> Result<Run, Failure> {
     let report: Report = if is_path {
         let file = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
         let wrong = |why: &str| Failure::usage(format!("{} is no report: {why}", file.display()));
-        let content = read_within(&file, "compare", REPORT_BYTES_MAX)?;
+        let mut content = Vec::new();
+        let read =
+            std::fs::File::open(&file).and_then(|it| it.take(REPORT_BYTES_MAX + 1).read_to_end(&mut content));
+        if read.map_err(|error| wrong(&error.to_string()))? as u64 > REPORT_BYTES_MAX {
+            return Err(wrong("it is longer than any report"));
+        }
         serde_json::from_slice(&content).map_err(|error| wrong(&error.to_string()))?
     } else if path.is_dir() {
-        return Err(Failure::usage(format!("{source} is a folder; write ./{source} to compare what is in it")));
+        return Err(Failure::usage(format!(
+            "{source} is a folder; write ./{source} to compare what is in it"
+        )));
     } else {
         client.get(&format!("/v1/runs/{source}/report"))?
     };

@@ -2,7 +2,7 @@
 
 use scale_api::units::thousands;
 
-use super::result::{Comparison, Evidence, Met, Needed, Outcome, Row, Scale, Side, Word};
+use super::result::{Answer, Comparison, Evidence, Needed, Outcome, Row, Scale, Side, Word};
 use super::verdict::percent;
 use crate::render::{rate, seconds};
 
@@ -36,13 +36,17 @@ pub fn comparison(it: &Comparison) -> String {
     lines.push(String::new());
     lines.extend(it.regressions.iter().map(|limit| {
         let result = match limit.result {
-            Met::Met => "met",
-            Met::Exceeded => "EXCEEDED",
-            Met::Undecided => "undecided",
+            Answer::Met => "met",
+            Answer::Exceeded => "EXCEEDED",
+            Answer::Undecided => "undecided",
         };
         let interval = interval(limit.low, limit.high);
         let worse = limit.worse.map_or("-".into(), percent);
-        format!("at most {} worse: {result}; {} is worse by {worse} {interval}", percent(limit.limit), limit.name)
+        format!(
+            "at most {} worse: {result}; {} is worse by {worse} {interval}",
+            percent(limit.limit),
+            limit.name
+        )
     }));
     lines.extend(it.notes.iter().map(|note| format!("! {note}")));
     let evidence = match it.verdict.evidence {
@@ -83,7 +87,8 @@ fn head() -> String {
 }
 
 fn line(row: &Row) -> String {
-    let name = row.group.as_ref().and_then(|group| row.name.strip_prefix(&format!("{group}."))).unwrap_or(&row.name);
+    let name =
+        row.group.as_ref().and_then(|group| row.name.strip_prefix(&format!("{group}."))).unwrap_or(&row.name);
     let value = |value: Option<f64>| value.map_or("-".into(), |value| shown(row.unit, value));
     let word = match row.verdict {
         Word::Better => "better",

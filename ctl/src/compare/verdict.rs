@@ -11,8 +11,8 @@ use scale_api::threshold::Names;
 use super::figures::Figure;
 use super::plan;
 use super::result::{
-    Comparison, Difference as Apart, Evidence, Limit, Met, Needed, Outcome, Row, RunHead, SCHEMA, Scale, Side, Sides,
-    Verdict, Word,
+    Answer, Comparison, Difference as Apart, Evidence, Limit, Needed, Outcome, Row, RunHead, SCHEMA, Scale,
+    Side, Sides, Verdict, Word,
 };
 use super::run::Run;
 use super::statistics::{Difference, Sample};
@@ -64,14 +64,18 @@ pub fn compare(base: &[Run], new: &[Run], asked: &Asked) -> Result<Comparison, S
     }
     differences.sort_by_key(|it| !it.matters);
     let mut refusals: Vec<String> = all().filter_map(plan::unfit).collect();
-    refusals.extend(differences.iter().filter(|it| it.matters).map(|it| {
-        format!("the plans differ: {} is {} and {}", it.what, it.base, it.new)
-    }));
+    refusals.extend(
+        differences
+            .iter()
+            .filter(|it| it.matters)
+            .map(|it| format!("the plans differ: {} is {} and {}", it.what, it.base, it.new)),
+    );
     refusals.extend(judged.iter().filter_map(|it| it.lacks(base, new)));
     let refused = !refusals.is_empty();
     let mut rows: Vec<Row> = judged.iter().map(|it| it.row(joint, refused)).collect();
     let lateness = if refused { Vec::new() } else { blame_lateness(&mut rows) };
-    let regressions: Vec<Limit> = judged.iter().zip(&rows).filter_map(|(it, row)| it.limit(row, joint)).collect();
+    let regressions: Vec<Limit> =
+        judged.iter().zip(&rows).filter_map(|(it, row)| it.limit(row, joint)).collect();
     let evidence = match base.len().min(new.len()) {
         1 => Evidence::Weak,
         2..GOOD_FROM => Evidence::Moderate,
@@ -121,7 +125,7 @@ fn figures(first: &Run, base: &[Run], new: &[Run], asked: &Asked) -> Result<Vec<
             .map(|percent| percent / 100.0)
             .filter(|share| *share >= 0.0 && share.is_finite())
             .ok_or_else(|| wrong(format!("`{share}` is no share; write 10%")))?;
-        let figure =
+        let mut figure =
             Figure::named(name.trim(), &Names { groups: &groups, observe: &observe }).map_err(wrong)?;
         let limit = Some((expression.clone(), share));
         match figures.iter_mut().find(|(known, _)| known.name == figure.name) {
@@ -129,7 +133,10 @@ fn figures(first: &Run, base: &[Run], new: &[Run], asked: &Asked) -> Result<Vec<
                 known.decides = true;
                 *given = limit;
             }
-            None => figures.push((Figure { decides: true, ..figure }, limit)),
+            None => {
+                figure.decides = true;
+                figures.push((figure, limit));
+            }
         }
     }
     let judge = |(figure, limit): (Figure, Option<(String, f64)>)| {
@@ -213,13 +220,16 @@ impl Judged {
         // Worse is more, whatever the figure.
         let interval = self.difference.map(|difference| difference.interval(joint));
         let worse = |value: f64| sign * self.figure.change(value);
-        let ends = interval.map(|(low, high)| if sign > 0.0 { (worse(low), worse(high)) } else { (worse(high), worse(low)) });
+        let ends =
+            interval.map(
+                |(low, high)| if sign > 0.0 { (worse(low), worse(high)) } else { (worse(high), worse(low)) },
+            );
         let value = row.change.map(|change| sign * change);
         let judged = row.verdict != Word::Unknown;
         let result = match (value, ends) {
-            (Some(value), Some((low, _))) if judged && value > limit && low > 0.0 => Met::Exceeded,
-            (Some(value), Some(_)) if judged && value <= limit => Met::Met,
-            _ => Met::Undecided,
+            (Some(value), Some((low, _))) if judged && value > limit && low > 0.0 => Answer::Exceeded,
+            (Some(value), Some(_)) if judged && value <= limit => Answer::Met,
+            _ => Answer::Undecided,
         };
         Some(Limit {
             expression,
@@ -252,7 +262,8 @@ fn blame_lateness(rows: &mut [Row]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for index in 0..rows.len() {
         let row = &rows[index];
-        let Some(service) = row.name.contains("response.").then(|| row.name.replace("response.", "service.")) else {
+        let Some(service) = row.name.contains("response.").then(|| row.name.replace("response.", "service."))
+        else {
             continue;
         };
         let Some(service) = rows.iter().find(|row| row.name == service) else { continue };
@@ -293,16 +304,18 @@ fn overall(
     // What a figure may be worse by replaces the rule that is built in.
     let limited = |row: &Row| limits.iter().any(|limit| limit.name == row.name);
     let said = |word| rows.iter().filter(move |row| row.decides && row.verdict == word);
-    let exceeded = limits.iter().filter(|limit| limit.result == Met::Exceeded);
+    let exceeded = limits.iter().filter(|limit| limit.result == Answer::Exceeded);
     let worse: Vec<String> = exceeded
-        .map(|limit| format!("{} is worse by {}, and {} was allowed", limit.name, reach(limit), percent(limit.limit)))
+        .map(|limit| {
+            format!("{} is worse by {}, and {} was allowed", limit.name, reach(limit), percent(limit.limit))
+        })
         .chain(said(Word::Worse).filter(|row| !limited(row)).map(sentence))
         .collect();
     if !worse.is_empty() {
         return of(Outcome::Worse, Exit::Failed, worse);
     }
     let mut reasons = undecided;
-    reasons.extend(limits.iter().filter(|limit| limit.result == Met::Undecided).map(|limit| match limit.worse {
+    reasons.extend(limits.iter().filter(|limit| limit.result == Answer::Undecided).map(|limit| match limit.worse {
         Some(_) if limit.low.is_none() => {
             format!("{}: one run does not tell how far it varies; give several runs a side (--base, --new)", limit.name)
         }
@@ -315,7 +328,8 @@ fn overall(
         None => format!("{} has no value", limit.name),
     }));
     if !rows.iter().any(|row| row.decides && row.verdict != Word::Unknown) && reasons.is_empty() {
-        reasons.push("no figure that decides has an interval; make longer runs, or give several a side".into());
+        reasons
+            .push("no figure that decides has an interval; make longer runs, or give several a side".into());
     }
     if !reasons.is_empty() {
         return of(Outcome::CannotJudge, Exit::Incomplete, reasons);
@@ -394,7 +408,10 @@ fn curves(runs: &[Run]) -> BTreeMap<String, Vec<[f64; 2]>> {
         for point in curve.iter_mut() {
             let same = |run: &Run| {
                 let curve = run.report.percentiles.get(name)?;
-                curve.iter().find(|other| (other[0] - point[0]).abs() < 1e-9).map(|other| other[1].max(1e-6).ln())
+                curve
+                    .iter()
+                    .find(|other| (other[0] - point[0]).abs() < 1e-9)
+                    .map(|other| other[1].max(1e-6).ln())
             };
             let values: Vec<f64> = runs.iter().filter_map(same).collect();
             point[1] = mean(values.into_iter()).map_or(point[1], f64::exp);

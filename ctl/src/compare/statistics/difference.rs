@@ -66,7 +66,8 @@ impl Difference {
         let parts = [left.variance / left.runs, right.variance / right.runs];
         let sum: f64 = parts.iter().sum();
         let freedom = sum * sum
-            / (parts[0] * parts[0] / left.freedom + parts[1] * parts[1] / right.freedom).max(f64::MIN_POSITIVE);
+            / (parts[0] * parts[0] / left.freedom + parts[1] * parts[1] / right.freedom)
+                .max(f64::MIN_POSITIVE);
         let run = f64::midpoint(left.variance, right.variance).sqrt();
         Some(Self { value, error: sum.sqrt(), freedom, run })
     }
@@ -169,7 +170,8 @@ mod tests {
         let runs = |count: usize, at: f64, random: &mut Random| {
             (0..count).map(|_| run(at + 0.05 * random.normal(), 0.0)).collect::<Vec<_>>()
         };
-        let seen = Difference::new(&runs(40, 0.0, &mut random), &runs(40, 0.0, &mut random), 0.03).expect("known");
+        let seen =
+            Difference::new(&runs(40, 0.0, &mut random), &runs(40, 0.0, &mut random), 0.03).expect("known");
         let needed = seen.runs_needed(0.1, 0.95).expect("few");
         assert!((4..=9).contains(&needed), "{needed}");
         let sees = (0..500).filter(|_| {
