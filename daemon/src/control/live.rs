@@ -198,6 +198,8 @@ fn frame(event: &str, data: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
 
     #[test]
@@ -208,5 +210,73 @@ mod tests {
             &report_frame(false, None)[..],
             b"event: report\ndata: {\"going\":false,\"report\":null}\n\n"
         );
+    }
+
+    /// What is there to be read without waiting.
+    async fn read_all(reader: impl Stream<Item = Result<Frame<Bytes>, Infallible>>) -> Vec<String> {
+        let mut reader = std::pin::pin!(reader);
+        let mut frames = Vec::new();
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(Duration::from_millis(200), reader.next()).await
+        {
+            let bytes = frame.into_data().expect("data");
+            frames.push(String::from_utf8(bytes.to_vec()).expect("text"));
+        }
+        frames
+    }
+
+    fn report(id: &str) -> Report {
+        let mut report = Report::default();
+        report.run.id = id.into();
+        report
+    }
+
+    #[test]
+    fn a_slow_reader_loses_seconds_but_not_the_end_and_places_are_bounded() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut live = Live::start();
+            live.second("0".into(), Some(report("nobody reads")));
+            let frames = live.read().expect("the first");
+            let others: Vec<_> = (1..READERS_MAX).map(|_| live.read().expect("room")).collect();
+            assert_eq!(live.read().expect_err("one too many").code, ProblemCode::TooManyReaders);
+            drop(others);
+            drop(live.read().expect("room again"));
+            live.begin();
+            for second in 0..100 {
+                let due = live.is_report_due();
+                assert_eq!(due, second % REPORT_EVERY_S == 0, "{second}");
+                live.second(second.to_string().into(), due.then(|| report(&second.to_string())));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            live.end(report("the end"));
+            let read = read_all(follow(": first\n\n".into(), frames)).await;
+            // The end may have become a frame while they were read.
+            assert!(read[0] == ": first\n\n" && read.len() <= FRAMES_KEPT + 2, "{}", read.len());
+            let last = read.len() - 1;
+            assert!(
+                read[last].starts_with("event: report\ndata: {\"going\":false,")
+                    && read[last].contains("the end")
+            );
+            assert_eq!(read[last - 1], "event: second\ndata: 99\n\n");
+        });
+    }
+
+    #[test]
+    fn reports_that_are_large_come_less_often() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut live = Live::start();
+            let _frames = live.read().expect("the first");
+            live.begin();
+            live.report_bytes.set(20 * REPORT_BYTES_PER_SECOND_MAX);
+            let due: Vec<usize> = (0..41)
+                .filter(|_| {
+                    let due = live.is_report_due();
+                    live.second("{}".into(), due.then(Report::default));
+                    due
+                })
+                .collect();
+            assert_eq!(due, [0, 20, 40]);
+        });
     }
 }
