@@ -38,7 +38,7 @@ const NAMED_ONLY: [&str; 21] = [
 /// Durations of which one is so many times the other are of one class.
 const DURATION_RATIO_MAX: f64 = 2.0;
 /// Less steady state than this says nothing about seconds that follow each other.
-pub const SECONDS_MIN: u64 = 10;
+pub const SECONDS_MIN: u64 = 8;
 /// Offered loads that differ by more were changed while a run went.
 const OFFERED_RATIO_MAX: f64 = 1.05;
 

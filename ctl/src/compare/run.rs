@@ -29,6 +29,7 @@ pub struct Run {
     /// Rows of steady state, those of a stage beside each other.
     rows: Vec<SeriesRow>,
     segments: Vec<Range<usize>>,
+    seconds: u64,
     pooled: [OnceCell<Option<Pooled>>; 3],
 }
 
@@ -47,6 +48,7 @@ impl Run {
         let steady = |row: &SeriesRow| row.stage.contains('/');
         let mut rows: Vec<SeriesRow> =
             std::mem::take(&mut report.series).into_iter().filter(|row| steady(row)).collect();
+        let seconds = rows.iter().map(seconds_of).sum();
         if rows.len() > TRIMMED_FROM {
             rows.pop();
             rows.remove(0);
@@ -59,12 +61,12 @@ impl Run {
                 _ => segments.push(index..index + 1),
             }
         }
-        Self { source, report, rows, segments, pooled: Default::default() }
+        Self { source, report, rows, segments, seconds, pooled: Default::default() }
     }
 
     /// Seconds of steady state.
-    pub fn seconds(&self) -> u64 {
-        self.rows.iter().map(seconds_of).sum()
+    pub const fn seconds(&self) -> u64 {
+        self.seconds
     }
 
     /// A figure of this run.
@@ -331,7 +333,7 @@ mod tests {
         rows.extend((3..23).map(|at| row(at, if at < 13 { "main/1" } else { "main/2" })));
         rows.extend([row(23, "draining"), row(24, "paused")]);
         let run = run(rows);
-        assert_eq!((run.seconds(), &run.segments[..]), (18, &[0..9, 9..18][..]));
+        assert_eq!((run.seconds(), &run.segments[..]), (20, &[0..9, 9..18][..]));
         let series = run.series();
         assert_eq!((series.at[0], series.at.len(), series.response_p99[0]), (1.0, 18, Some(0.05)));
     }
