@@ -3,6 +3,7 @@
 mod client;
 mod coder;
 mod commands;
+mod compare;
 mod files;
 mod follow;
 mod render;
@@ -125,6 +126,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Report { run, html } => {
             return report(cli, &client, run.as_deref().unwrap_or("last"), html.as_deref());
         }
+        Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
                 None => client.get("/v1/doctor")?,

@@ -20,7 +20,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A rate as people say it.
+/// Bytes a second as people say them.
 pub fn rate(bytes: f64) -> String {
     if bytes >= 1e6 { format!("{:.1} MB/s", bytes / 1e6) } else { format!("{:.1} KB/s", bytes / 1e3) }
 }
