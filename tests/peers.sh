@@ -15,6 +15,7 @@ asyncssh=2.24.1
 ws=8
 ssh2=1
 playwright=1.65.1
+hdr=3
 axe=4.14.1
 venv=.venv/peers
 node=tests/.peers
@@ -83,7 +84,7 @@ for wanted in sys.argv[1:]:
 }
 
 node_packages() {
-  local packages=("ws@$ws" "ssh2@$ssh2" "playwright-core@$playwright" "axe-core@$axe") said entry there=1
+  local packages=("ws@$ws" "ssh2@$ssh2" "playwright-core@$playwright" "axe-core@$axe" "hdr-histogram-js@$hdr") said entry there=1
   for entry in "${packages[@]}"; do [[ -f $node/node_modules/${entry%@*}/package.json ]] || there=0; done
   ((there)) && return 0
   if ! have npm; then

@@ -168,7 +168,8 @@ fn a_report_in_a_browser_says_what_its_json_says_and_asks_nobody() {
         cells.for_each(|cell| assert!(text.contains(cell), "{cell} of {line}"));
     }
     let charts = found["charts"].as_array().expect("charts");
-    for wanted in ["response", "response-heat", "rates", "streams", "lateness", "connects", "losses", "busy"] {
+    for wanted in ["response", "response-heat", "rates", "streams", "lateness", "connects", "losses", "busy"]
+    {
         assert!(charts.contains(&Value::from(format!("chart-{wanted}"))), "{wanted}: {charts:?}");
     }
     // The run file that it shows is the run's own.
@@ -242,7 +243,10 @@ fn flow() -> Report {
             class: "agent_timeout".into(),
             message: sentence.into(),
         }],
-        phases: Phases { build: Some(Figure { count: 999, p50: 12.0, ..Figure::default() }), ..Phases::default() },
+        phases: Phases {
+            build: Some(Figure { count: 999, p50: 12.0, ..Figure::default() }),
+            ..Phases::default()
+        },
         ..Outcome::default()
     };
     Report { coder: Some(coder), ..Report::default() }
@@ -296,7 +300,8 @@ fn the_live_page_follows_a_run_to_its_verdict() {
     assert_eq!(line, "open\n");
     let target = format!("ws://{}/echo", sink.address);
     let times = ["--ramp", "1s", "--warm-up", "1s", "--duration", "6s"];
-    let (_, report) = daemon.run(&[&["--conns", "20", "--target", &target, "--name", "seen"][..], &times].concat());
+    let (_, report) =
+        daemon.run(&[&["--conns", "20", "--target", &target, "--name", "seen"][..], &times].concat());
     errors.read_to_string(&mut line).expect("text");
     let output = looking.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{line}");

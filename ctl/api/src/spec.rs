@@ -8,15 +8,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
+pub use observe::Observe;
 pub use words::connect_to;
+pub use written::LEFT_OUT;
 
 use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
 
 mod file;
 mod group;
+pub mod observe;
 pub mod ssh;
 mod words;
+mod written;
 
 /// Streams of a run, over all groups.
 pub const STREAMS_MAX: u64 = 1_000_000;
@@ -67,6 +71,9 @@ pub struct Spec {
     /// What it is judged by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<ThresholdSpec>,
+    /// Figures of the target's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observe: Option<Observe>,
     /// What the operator states of the target.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
@@ -198,6 +205,7 @@ impl Spec {
             errors.push(format!("{} groups; a run has at most {GROUPS_MAX}", self.group.len()));
         }
         self.check_words(&mut |message| errors.push(message));
+        self.check_observe(&mut |message| errors.push(message));
         let mut names = BTreeSet::new();
         for group in &self.group {
             let label = |name: &str| {
@@ -224,11 +232,6 @@ impl Spec {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Names of the queries of `[observe]`.
-    pub fn observe_names(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
     /// Names of the groups.
     pub fn group_names(&self) -> Vec<&str> {
         self.group.iter().map(|group| group.name.as_str()).collect()
@@ -237,13 +240,18 @@ impl Spec {
     /// Fit for a report: nothing of header files, keys and URL queries is left.
     pub fn redacted(&self) -> Self {
         let mut spec = self.clone();
+        spec.observe.iter_mut().flat_map(Observe::files_mut).for_each(|(_, file)| file.redact());
         for group in &mut spec.group {
             for (_, file) in group.files_mut() {
                 file.redact();
             }
             for target in &mut group.target {
-                if let Some((url, _)) = target.split_once('?') {
-                    *target = format!("{url}?…");
+                if let Some((url, query)) = target.split_once('?') {
+                    let is_weight =
+                        |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                    let weight = query.rsplit_once(',').map(|(_, weight)| weight).filter(is_weight);
+                    let weight = weight.map_or(String::new(), |weight| format!(",{weight}"));
+                    *target = format!("{url}?{LEFT_OUT}{weight}");
                 }
             }
         }
@@ -348,11 +356,12 @@ pub(crate) mod tests {
     fn it_travels_as_json_with_file_contents_and_is_redacted_for_reports() {
         let mut group = group();
         group.header_file = Some(File::read("h", *b"X-Token: canary"));
-        group.target = vec!["ws://a/?key=canary".into()];
+        group.target = vec!["ws://a/?key=canary".into(), "ws://b/?key=canary,3".into()];
         let spec = Spec { group: vec![group], ..Spec::default() };
         let json = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
         let shown = serde_json::to_string(&spec.redacted()).unwrap();
         assert!(!shown.contains("canary") && !shown.contains("63616e617279"));
+        assert_eq!(spec.redacted().group[0].target, ["ws://a/?…", "ws://b/?…,3"]);
     }
 }

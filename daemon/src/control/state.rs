@@ -1,13 +1,16 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod keep;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
-use scale_api::report::{Event, Exit, Report};
+use scale_api::report::{Event, Exit, Mark, Report};
 use scale_api::spec::Spec;
 use scale_ring::Features;
 use scale_ring::host::{self, Facts};
@@ -16,9 +19,12 @@ use tokio::sync::broadcast;
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
 use super::live::Live;
+use super::observe::Watch;
 use super::source::{self, Source};
 use crate::page;
-use crate::run::plan::{Host, Plan};
+use crate::run::failures::What;
+use crate::run::plan::{Host, Observe, Plan};
+use crate::run::recorder::Recorder;
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::Targets;
@@ -27,6 +33,8 @@ use crate::settings::{Realtime, Settings};
 
 /// Names are resolved again this often, for reconnects.
 const RESOLVE_EVERY_S: u64 = 30;
+/// Marks that a status has: the newest.
+const STATUS_MARKS_MAX: usize = 10;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -39,9 +47,14 @@ pub struct State {
     pub store: Store,
     engine: Engine,
     run: Option<Supervisor>,
+    /// Asks for the target's own figures while it goes.
+    watch: Option<Watch>,
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
+    /// Keeps what goes, second by second.
+    recorder: Option<Recorder>,
+    pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
     live: Live,
@@ -62,21 +75,27 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
-        Self {
+        let mut state = Self {
             settings,
             targets,
             store,
             engine,
             run: None,
+            watch: None,
             flow: None,
             scenario: None,
+            recorder: None,
+            pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
             live: Live::start(),
             metrics: crate::metrics::render(None).into(),
             seconds: 0,
             resolving: None,
-        }
+        };
+        state.keep_pages();
+        state.prune();
+        state
     }
 
     /// The metrics' text.
@@ -130,6 +149,7 @@ impl State {
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
+        self.record(&flow.id);
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -141,6 +161,7 @@ impl State {
         tracing::info!(run = %course.id, "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
+        self.record(&course.id);
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -163,18 +184,16 @@ impl State {
 
     /// The report of what is going, so far.
     fn report_now(&self) -> Option<Report> {
+        self.report_with(Supervisor::report)
+    }
+
+    /// The same, its load as `of_load` reports it.
+    fn report_with(&self, of_load: fn(&Supervisor) -> Report) -> Option<Report> {
         let step = self.flow.as_ref().map(Going::report);
-        let step = step.or_else(|| self.run.as_ref().map(Supervisor::report));
+        let step = step.or_else(|| self.run.as_ref().map(of_load));
         match &self.scenario {
             Some(course) => Some(course.report(step)),
             None => step,
-        }
-    }
-
-    fn keep_checkpoint(&self) {
-        let Some(report) = self.report_now() else { return };
-        if let Err(error) = self.store.write(&report, false) {
-            tracing::warn!("cannot keep the run's checkpoint: {error}");
         }
     }
 
@@ -184,6 +203,42 @@ impl State {
             Some(course) => line(&course.dress(event)),
             None => line(event),
         }
+    }
+
+    /// Puts a named moment on the time line of what is going, if it is run `id`: of its load while there is any, else
+    /// of its scenario or flow. The run's id.
+    ///
+    /// # Errors
+    /// No such run is going; the text is no line, or there are too many.
+    pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+        let is_it = |own: &str| id == "current" || own == id;
+        let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
+            run.mark(text)?;
+            run.id.clone()
+        } else if let Some(course) = self.scenario.as_ref().filter(|course| is_it(&course.id)) {
+            course.mark(text)?;
+            course.id.clone()
+        } else if let Some(flow) = self.flow(id) {
+            flow.mark(text)?;
+            flow.id.clone()
+        } else {
+            return Err(not_going(id));
+        };
+        tracing::info!(run = %id, text, "mark");
+        Ok(id)
+    }
+
+    /// The newest marks of what is going.
+    fn marks_now(&self) -> Vec<Mark> {
+        let of_run =
+            self.run.as_ref().map(Supervisor::marks).or_else(|| self.flow.as_ref().map(Going::marks));
+        let of_run = of_run.map(|marks| marks.list().to_vec()).unwrap_or_default();
+        let mut marks = match &self.scenario {
+            Some(course) => course.marks(of_run),
+            None => of_run,
+        };
+        marks.drain(..marks.len().saturating_sub(STATUS_MARKS_MAX));
+        marks
     }
 
     /// What is said of what is going.
@@ -197,22 +252,34 @@ impl State {
     }
 
     /// A run is over: its report is kept and said, or is a step's of the scenario.
-    fn conclude(&mut self, report: Report) {
+    fn conclude(&mut self, mut report: Report) {
         if let Some(course) = &self.scenario {
             course.hand_over(report);
             return;
         }
-        if let Err(error) = self.store.write(&report, true) {
-            tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
+        report.warnings.extend(self.recorder.take().map(Recorder::end).unwrap_or_default());
+        if let Err(error) = self.store.write(&report) {
+            let folder = self.store.folder(&report.run.id);
+            let why = format!("the report is not kept: {}: {error}; save what was printed", folder.display());
+            tracing::error!("{why}");
+            report.warnings.push(why);
         }
         // On this thread, as the report before it: a daemon that is told to end leaves both.
         if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
             tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
         }
-        tracing::info!(run = %report.run.id, exit_code = report.verdict.exit_code, "run ended");
+        let verdict = &report.verdict;
+        tracing::info!(
+            run = %report.run.id,
+            outcome = format!("{:?}", verdict.outcome).to_lowercase(),
+            exit_code = verdict.exit_code,
+            reasons = verdict.reasons.join("; "),
+            "run ended"
+        );
         self.last_line = source::line(&report).expect("a report has no keys that are not strings").into();
         let _ = self.events.send(self.last_line.clone());
         self.live.end(report);
+        self.prune();
     }
 
     /// What a plan is to be made for.
@@ -267,11 +334,20 @@ impl State {
     /// A thread or a ring cannot be had.
     pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
         let doctor = super::doctor::this_host(&self.settings.cores);
+        let place = |observe: &Observe| plan.addresses[observe.addresses as usize].clone();
+        let watch = plan.observe.as_ref().map(|observe| Watch::start(observe, place(observe))).transpose()?;
+        let streams = plan.streams_max;
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
+        tracing::info!(run = %run.id, name = run.event().name, streams, "run began");
         self.last_line = self.line(run.event());
         self.live.begin();
-        self.run = Some(run);
+        self.record(&run.id);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.load(run.run_file(), run.started_at());
+        }
+        (self.run, self.watch) = (Some(run), watch);
+        self.keep_checkpoint();
         Ok(())
     }
 
@@ -284,8 +360,10 @@ impl State {
 
     fn tick_run(&mut self) {
         let Some(run) = &mut self.run else { return };
+        self.watch.iter().flat_map(Watch::samples).for_each(|sample| run.observe(sample));
         if run.poll() {
             self.seconds += 1;
+            say_failed(run);
             self.metrics = crate::metrics::render(Some(run)).into();
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
                 self.resolving = resolve_again(run, &self.targets);
@@ -297,6 +375,9 @@ impl State {
             self.resolving = None;
             if fresh != *run.plan().addresses {
                 run.readdress(fresh.into());
+                if let (Some(watch), Some(observe)) = (&self.watch, &run.plan().observe) {
+                    watch.readdress(run.plan().addresses[observe.addresses as usize].clone());
+                }
             }
         }
         if run.is_finished() {
@@ -306,15 +387,16 @@ impl State {
 
     /// Says and keeps how far everything is.
     fn close_second(&mut self) {
-        if let Some(course) = &self.scenario {
-            course.said();
-        }
         if let Some(event) = self.event_now() {
             self.last_line = line(&event);
             let _ = self.events.send(self.last_line.clone());
             let report = if self.live.is_report_due() { self.report_now() } else { None };
             self.live.second(self.last_line.clone(), report);
         }
+        if let Some(course) = &self.scenario {
+            course.said();
+        }
+        self.keep_second();
         self.keep_checkpoint();
     }
 
@@ -341,14 +423,17 @@ impl State {
     }
 
     fn finish(&mut self) {
-        let Some(run) = self.run.take() else { return };
+        let Some(mut run) = self.run.take() else { return };
+        if let (Some(recorder), Some(interval)) = (&mut self.recorder, run.interval()) {
+            recorder.interval(interval);
+        }
         let report = run.report();
         self.metrics = crate::metrics::render(Some(&run)).into();
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
         if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
             tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
         }
-        self.resolving = None;
+        (self.resolving, self.watch) = (None, None);
         self.conclude(report);
     }
 
@@ -435,34 +520,42 @@ impl State {
         Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
     }
 
-    /// Every run, oldest first.
-    pub fn runs(&self) -> Vec<RunSummary> {
-        let mut runs = self.store.list();
-        let going = self.event_now();
-        // One that goes on after a restart has a report already.
-        runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
-        runs.extend(going.map(|event| RunSummary {
-            id: event.run.clone(),
-            name: event.name.clone(),
-            started_at: wall_seconds() - event.elapsed,
-            state: "running".into(),
-            exit_code: None,
-            owned: 0,
-        }));
-        match self.store.owned() {
-            Ok(owned) => {
-                for run in &mut runs {
-                    run.owned = owned.get(&run.id).copied().unwrap_or(0);
+    /// What lists every run, oldest first, on a thread that may stand still.
+    pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
+        let (store, going) = (self.store.clone(), self.event_now());
+        move || {
+            let mut runs = store.list();
+            // One that goes on after a restart has a report already.
+            runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
+            runs.extend(going.map(|event| RunSummary {
+                bytes: store.bytes(&event.run),
+                id: event.run,
+                name: event.name,
+                started_at: wall_seconds() - event.elapsed,
+                duration: event.elapsed,
+                state: "running".into(),
+                ..RunSummary::default()
+            }));
+            match store.owned() {
+                Ok(owned) => {
+                    for run in &mut runs {
+                        run.owned = owned.get(&run.id).copied().unwrap_or(0);
+                    }
                 }
+                Err(why) => tracing::warn!("{why}"),
             }
-            Err(why) => tracing::warn!("{why}"),
+            runs
         }
-        runs
     }
 
     /// What the daemon is doing.
     pub fn status(&self) -> Status {
-        Status { version: env!("CARGO_PKG_VERSION").into(), run: self.event_now(), last: self.store.last() }
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            run: self.event_now(),
+            marks: self.marks_now(),
+            last: self.store.last(),
+        }
     }
 
     /// The engine for `settings`.
@@ -473,6 +566,28 @@ impl State {
         let without = std::env::var("SCALED_RING_WITHOUT").unwrap_or_default();
         let features = Features::ALL.without(&without)?;
         Ok(Engine { realtime: settings.realtime == Realtime::Fifo, features })
+    }
+}
+
+/// Why nothing can be said to run `id`.
+pub(super) fn not_going(id: &str) -> Problem {
+    let detail = match id {
+        "current" => "no run is going".to_owned(),
+        id => format!("run `{id}` is not going; see `scalectl runs`"),
+    };
+    Problem::new(ProblemCode::NotFound, detail)
+}
+
+/// Says which streams failed in the last second: one line a class, whatever their number.
+fn say_failed(run: &Supervisor) {
+    for failed in run.failed() {
+        let what = match failed.what {
+            What::Attempt => "streams not opened",
+            What::Stream => "streams lost",
+        };
+        let (class, count, group, example) =
+            (failed.class.name(), failed.count, &*failed.group, &failed.target);
+        tracing::info!(target: "streams", run = %run.id, class, count, group, example, "{what}");
     }
 }
 

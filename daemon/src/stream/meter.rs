@@ -60,6 +60,11 @@ impl Figure {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// Whether it counts for the whole run, as opening a stream does, and not for steady state alone.
+    pub const fn is_of_the_whole_run(self) -> bool {
+        !matches!(self, Self::Lateness | Self::Service | Self::Response)
+    }
+
     /// As report and thresholds say it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -161,6 +166,11 @@ impl ByClass {
         self.0.iter().sum()
     }
 
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(to, from)| *to += from);
+    }
+
     /// What has come since `before`, which is of the same counts earlier.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
@@ -184,12 +194,8 @@ impl Counters {
             messages_sent messages_echoed messages_unanswered payload_sent payload_received payload_open
             wire_sent wire_received verify_failures unexpected_bytes connects reconnects replaced sessions_same
             sessions_intact sessions_cut sessions_new sessions_unknown typed_lost replayed churned);
-        for (to, from) in self.failures.0.iter_mut().zip(other.failures.0) {
-            *to += from;
-        }
-        for (to, from) in self.disconnects.0.iter_mut().zip(other.disconnects.0) {
-            *to += from;
-        }
+        self.failures.add(&other.failures);
+        self.disconnects.add(&other.disconnects);
     }
 }
 
@@ -220,22 +226,17 @@ impl Histograms {
 
     /// Adds another cell's samples.
     pub fn add(&mut self, other: &Self) {
-        for (to, from) in self.0.iter_mut().zip(&other.0) {
-            if let Some(from) = from {
-                let to = to.get_or_insert_with(|| Box::new(Self::empty()));
-                to.add(from.as_ref()).expect("all histograms have the same bounds");
-            }
-        }
+        self.add_of(other, Figure::ALL);
     }
 
-    /// The figures of opening alone, first or again, which count for the whole run.
-    #[must_use]
-    pub fn only_opening(&self) -> Self {
-        let mut opening = self.clone();
-        for figure in [Figure::Lateness, Figure::Service, Figure::Response] {
-            opening.0[figure as usize] = None;
+    /// Adds another cell's samples of some figures.
+    pub fn add_of(&mut self, other: &Self, figures: impl IntoIterator<Item = Figure>) {
+        for figure in figures {
+            if let Some(from) = other.figure(figure) {
+                let to = self.0[figure as usize].get_or_insert_with(|| Box::new(Self::empty()));
+                to.add(from).expect("all histograms have the same bounds");
+            }
         }
-        opening
     }
 
     /// Whether no figure has a sample.
