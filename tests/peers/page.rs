@@ -177,6 +177,29 @@ fn a_report_in_a_browser_says_what_its_json_says_and_asks_nobody() {
     assert_eq!(spec, Spec { seed: Some(report.run.seed), ..report.spec });
 }
 
+#[test]
+fn two_runs_beside_each_other_are_one_page_with_what_is_said_of_them() {
+    let Some(browser) = Browser::installed() else { return };
+    let (daemon, sink, folder) = (Daemon::start(), Sink::start(&["--protocol", "ws"]), Folder::new());
+    let target = format!("ws://{}/echo", sink.address);
+    let times = ["--ramp", "500ms", "--warm-up", "500ms", "--duration", "4s"];
+    let run =
+        || daemon.run(&[&["--conns", "10", "--target", &target, "--name", NAME][..], &times].concat()).1;
+    let (before, after) = (run(), run());
+    let file = folder.path("compare.html").display().to_string();
+    let said = daemon.scalectl(&["--json", "compare", &before.run.id, &after.run.id, "--html", &file]);
+    let json: Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let found = browser.looks(&["opens", &file]);
+    let text = found[0]["text"].as_str().expect("text");
+    for part in [&*before.run.id, &*after.run.id, "response.p99", "load.delivered_ratio"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    for reason in json["verdict"]["reasons"].as_array().expect("reasons") {
+        assert!(text.contains(reason.as_str().expect("text")), "{reason} is not in {text}");
+    }
+    assert!(found[0]["charts"].as_array().expect("charts").len() >= 5, "{}", found[0]["charts"]);
+}
+
 /// A day of seconds with every figure in them, merged as a daemon merges them.
 fn day() -> Vec<SeriesRow> {
     let mut series = Series::default();
