@@ -23,7 +23,7 @@ function renderThresholds({ report, event, going }) {
 /** A threshold's value in the unit of its figure. */
 function thresholdValue(expression, value) {
   const name = expression.split(/[<>=]/)[0].trim().split(".");
-  const [figureName, stat] = name.slice(-2);
+  const [figureName, stat = ""] = name.slice(-2);
   if (name.at(-3) === "observe" || name[0] === "observe" || stat === "count") return plain(value);
   if (LATENCIES.includes(figureName)) return seconds(value);
   if (stat.endsWith("_ratio") || stat === "rate") return percent(value);
