@@ -6,6 +6,7 @@
 pub mod fit;
 pub mod fleet;
 pub mod histograms;
+pub mod judge;
 pub mod parts;
 pub mod plan;
 pub mod result;

@@ -15,6 +15,7 @@ use crate::stream::meter::Counters;
 use crate::worker::{Command, Snapshot};
 
 use super::fleet::Fleet;
+use super::judge::Judge;
 use super::parts::OpenAtEnd;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
@@ -48,6 +49,9 @@ pub struct Supervisor {
     event: Event,
     aborted: Option<String>,
     saturation: Saturation,
+    judge: Judge,
+    /// We were the limit where a threshold has ended the run.
+    limited_at_end: bool,
     open_at_end: OpenAtEnd,
     cpu_before: (f64, f64),
     steady_cpu: Option<(u64, u64)>,
@@ -90,6 +94,7 @@ impl Supervisor {
                 ..Event::default()
             },
             id,
+            judge: Judge::new(spec.parsed_thresholds(), plan.groups.clone()),
             warnings: plan.summary.warnings.clone(),
             plan,
             wanted: spec.clone(),
@@ -105,6 +110,7 @@ impl Supervisor {
             marks_said: 0,
             aborted: None,
             saturation: Saturation::default(),
+            limited_at_end: false,
             open_at_end: OpenAtEnd::new(),
             cpu_before: host::process_cpu_seconds(),
             steady_cpu: None,
