@@ -106,6 +106,8 @@ pub struct Status {
     pub version: String,
     /// The run that is going.
     pub run: Option<crate::report::Event>,
+    /// Its newest marks.
+    pub marks: Vec<crate::report::Mark>,
     /// The last run that ended.
     pub last: Option<RunSummary>,
 }
@@ -170,6 +172,12 @@ pub enum ProblemCode {
     NotFound,
     /// Too large or too slow.
     TooLarge,
+    /// The listener does not go by that name.
+    WrongHost,
+    /// What is asked for can only be read.
+    MethodNotAllowed,
+    /// As many pages are open as may be.
+    TooManyReaders,
     /// A bug of ours.
     Internal,
 }
@@ -179,6 +187,7 @@ impl ProblemCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
+            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders => Exit::Usage,
             Self::TargetRefused => Exit::TargetRefused,
             Self::HostCannotCarry => Exit::HostCannotCarry,
             Self::Internal => Exit::Internal,
@@ -189,12 +198,14 @@ impl ProblemCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::Invalid => 400,
-            Self::TargetRefused => 403,
+            Self::TargetRefused | Self::WrongHost => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::RunInProgress => 409,
             Self::TooLarge => 413,
             Self::HostCannotCarry => 422,
             Self::Internal => 500,
+            Self::TooManyReaders => 503,
         }
     }
 }

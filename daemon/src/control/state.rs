@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
-use scale_api::report::{Event, Exit, Report};
+use scale_api::report::{Event, Exit, Mark, Report};
 use scale_api::spec::Spec;
 use scale_ring::Features;
 use scale_ring::host::{self, Facts};
@@ -14,7 +15,12 @@ use tokio::sync::broadcast;
 
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
-use crate::run::plan::{Host, Plan};
+use super::live::Live;
+use super::observe::Watch;
+use super::source::{self, Source};
+use crate::page;
+use crate::run::failures::What;
+use crate::run::plan::{Host, Observe, Plan};
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::Targets;
@@ -23,6 +29,8 @@ use crate::settings::{Realtime, Settings};
 
 /// Names are resolved again this often, for reconnects.
 const RESOLVE_EVERY_S: u64 = 30;
+/// Marks that a status has: the newest.
+const STATUS_MARKS_MAX: usize = 10;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -35,22 +43,30 @@ pub struct State {
     pub store: Store,
     engine: Engine,
     run: Option<Supervisor>,
+    /// Asks for the target's own figures while it goes.
+    watch: Option<Watch>,
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
+    live: Live,
     metrics: Arc<str>,
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
 }
 
-/// A going run's lines: what was last said, and what is to come.
-pub type Lines = (Arc<str>, broadcast::Receiver<Arc<str>>);
+/// What a follower of a run gets.
+pub enum Followed {
+    /// It is going: what was last said, and what is to come.
+    Going(Arc<str>, broadcast::Receiver<Arc<str>>),
+    /// It has ended, and this is all.
+    Ended(Source),
+}
 
 impl State {
-    /// A daemon without a run.
+    /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
         Self {
             settings,
@@ -58,10 +74,12 @@ impl State {
             store,
             engine,
             run: None,
+            watch: None,
             flow: None,
             scenario: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
+            live: Live::start(),
             metrics: crate::metrics::render(None).into(),
             seconds: 0,
             resolving: None,
@@ -118,6 +136,7 @@ impl State {
         flow.set_host(super::doctor::this_host(&self.settings.cores));
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
         self.last_line = self.line(flow.event());
+        self.live.begin();
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -128,6 +147,7 @@ impl State {
         course.set_host(super::doctor::this_host(&self.settings.cores));
         tracing::info!(run = %course.id, "scenario began");
         self.last_line = line(&course.event());
+        self.live.begin();
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -173,6 +193,42 @@ impl State {
         }
     }
 
+    /// Puts a named moment on the time line of what is going, if it is run `id`: of its load while there is any, else
+    /// of its scenario or flow. The run's id.
+    ///
+    /// # Errors
+    /// No such run is going; the text is no line, or there are too many.
+    pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+        let is_it = |own: &str| id == "current" || own == id;
+        let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
+            run.mark(text)?;
+            run.id.clone()
+        } else if let Some(course) = self.scenario.as_ref().filter(|course| is_it(&course.id)) {
+            course.mark(text)?;
+            course.id.clone()
+        } else if let Some(flow) = self.flow(id) {
+            flow.mark(text)?;
+            flow.id.clone()
+        } else {
+            return Err(not_going(id));
+        };
+        tracing::info!(run = %id, text, "mark");
+        Ok(id)
+    }
+
+    /// The newest marks of what is going.
+    fn marks_now(&self) -> Vec<Mark> {
+        let of_run =
+            self.run.as_ref().map(Supervisor::marks).or_else(|| self.flow.as_ref().map(Going::marks));
+        let of_run = of_run.map(|marks| marks.list().to_vec()).unwrap_or_default();
+        let mut marks = match &self.scenario {
+            Some(course) => course.marks(of_run),
+            None => of_run,
+        };
+        marks.drain(..marks.len().saturating_sub(STATUS_MARKS_MAX));
+        marks
+    }
+
     /// What is said of what is going.
     fn event_now(&self) -> Option<Event> {
         let step = self.run.as_ref().map(Supervisor::event);
@@ -192,9 +248,21 @@ impl State {
         if let Err(error) = self.store.write(&report, true) {
             tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
         }
-        tracing::info!(run = %report.run.id, exit_code = report.verdict.exit_code, "run ended");
-        self.last_line = serde_json::json!({ "report": report }).to_string().into();
+        // On this thread, as the report before it: a daemon that is told to end leaves both.
+        if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
+            tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
+        }
+        let verdict = &report.verdict;
+        tracing::info!(
+            run = %report.run.id,
+            outcome = format!("{:?}", verdict.outcome).to_lowercase(),
+            exit_code = verdict.exit_code,
+            reasons = verdict.reasons.join("; "),
+            "run ended"
+        );
+        self.last_line = source::line(&report).expect("a report has no keys that are not strings").into();
         let _ = self.events.send(self.last_line.clone());
+        self.live.end(report);
     }
 
     /// What a plan is to be made for.
@@ -249,10 +317,15 @@ impl State {
     /// A thread or a ring cannot be had.
     pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
         let doctor = super::doctor::this_host(&self.settings.cores);
+        let place = |observe: &Observe| plan.addresses[observe.addresses as usize].clone();
+        let watch = plan.observe.as_ref().map(|observe| Watch::start(observe, place(observe))).transpose()?;
+        let streams = plan.streams_max;
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
+        tracing::info!(run = %run.id, name = run.event().name, streams, "run began");
         self.last_line = self.line(run.event());
-        self.run = Some(run);
+        self.live.begin();
+        (self.run, self.watch) = (Some(run), watch);
         Ok(())
     }
 
@@ -265,8 +338,10 @@ impl State {
 
     fn tick_run(&mut self) {
         let Some(run) = &mut self.run else { return };
+        self.watch.iter().flat_map(Watch::samples).for_each(|sample| run.observe(sample));
         if run.poll() {
             self.seconds += 1;
+            say_failed(run);
             self.metrics = crate::metrics::render(Some(run)).into();
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
                 self.resolving = resolve_again(run, &self.targets);
@@ -278,6 +353,9 @@ impl State {
             self.resolving = None;
             if fresh != *run.plan().addresses {
                 run.readdress(fresh.into());
+                if let (Some(watch), Some(observe)) = (&self.watch, &run.plan().observe) {
+                    watch.readdress(run.plan().addresses[observe.addresses as usize].clone());
+                }
             }
         }
         if run.is_finished() {
@@ -287,12 +365,14 @@ impl State {
 
     /// Says and keeps how far everything is.
     fn close_second(&mut self) {
-        if let Some(course) = &self.scenario {
-            course.said();
-        }
         if let Some(event) = self.event_now() {
             self.last_line = line(&event);
             let _ = self.events.send(self.last_line.clone());
+            let report = if self.live.is_report_due() { self.report_now() } else { None };
+            self.live.second(self.last_line.clone(), report);
+        }
+        if let Some(course) = &self.scenario {
+            course.said();
         }
         self.keep_checkpoint();
     }
@@ -327,7 +407,7 @@ impl State {
         if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
             tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
         }
-        self.resolving = None;
+        (self.resolving, self.watch) = (None, None);
         self.conclude(report);
     }
 
@@ -351,13 +431,13 @@ impl State {
         self.run.is_some() || self.flow.is_some() || self.scenario.is_some()
     }
 
-    /// The lines of a run: of the going one, or the one line of an ended one's report.
+    /// A run, to be followed.
     ///
     /// # Errors
-    /// No such run.
-    pub fn lines(&self, id: &str) -> Result<Lines, Problem> {
+    /// None is going, where that is asked for.
+    pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
-            return Ok((self.last_line.clone(), self.events.subscribe()));
+            return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {
             return Err(Problem::new(
@@ -365,30 +445,24 @@ impl State {
                 "no run is going; `scalectl report` shows the last one",
             ));
         }
-        let report: Report = serde_json::from_slice(&self.report(id)?)
-            .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
-        // A channel without a sender: the line is the last one.
-        let (_, receiver) = broadcast::channel(1);
-        Ok((serde_json::json!({ "report": report }).to_string().into(), receiver))
+        Ok(Followed::Ended(self.source(id)))
     }
 
-    /// A report: of the going run so far, or as kept.
+    /// One more open page: what it is to be shown first, and what comes then.
     ///
     /// # Errors
-    /// No such run.
-    pub fn report(&self, id: &str) -> Result<Vec<u8>, Problem> {
+    /// There are too many.
+    pub fn watch_live(&mut self) -> Result<(broadcast::Receiver<Bytes>, Source), Problem> {
+        Ok((self.live.read()?, self.source("current")))
+    }
+
+    /// A report: of the going run so far, or as kept. `last` is the last kept, `current` the one that is going, if any.
+    pub fn source(&self, id: &str) -> Source {
         if let Some(report) = self.report_now().filter(|report| report.run.id == id || id == "current") {
-            return serde_json::to_vec(&report)
-                .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
+            return Source::Going(Box::new(report));
         }
-        let wanted = if id == "last" || id == "current" { None } else { Some(id) };
-        self.store.report(wanted).ok_or_else(|| {
-            let detail = match wanted {
-                None => "no run is kept here yet; `scalectl start` makes one".to_owned(),
-                Some(id) => format!("no run `{id}` is kept here; see `scalectl runs`"),
-            };
-            Problem::new(ProblemCode::NotFound, detail)
-        })
+        let wanted = (id != "last" && id != "current").then(|| id.to_owned());
+        Source::Kept(self.store.clone(), wanted)
     }
 
     /// The histograms behind a report's latencies: of the going run so far, or as kept.
@@ -447,7 +521,12 @@ impl State {
 
     /// What the daemon is doing.
     pub fn status(&self) -> Status {
-        Status { version: env!("CARGO_PKG_VERSION").into(), run: self.event_now(), last: self.store.last() }
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            run: self.event_now(),
+            marks: self.marks_now(),
+            last: self.store.last(),
+        }
     }
 
     /// The engine for `settings`.
@@ -458,6 +537,28 @@ impl State {
         let without = std::env::var("SCALED_RING_WITHOUT").unwrap_or_default();
         let features = Features::ALL.without(&without)?;
         Ok(Engine { realtime: settings.realtime == Realtime::Fifo, features })
+    }
+}
+
+/// Why nothing can be said to run `id`.
+pub(super) fn not_going(id: &str) -> Problem {
+    let detail = match id {
+        "current" => "no run is going".to_owned(),
+        id => format!("run `{id}` is not going; see `scalectl runs`"),
+    };
+    Problem::new(ProblemCode::NotFound, detail)
+}
+
+/// Says which streams failed in the last second: one line a class, whatever their number.
+fn say_failed(run: &Supervisor) {
+    for failed in run.failed() {
+        let what = match failed.what {
+            What::Attempt => "streams not opened",
+            What::Stream => "streams lost",
+        };
+        let (class, count, group, example) =
+            (failed.class.name(), failed.count, &*failed.group, &failed.target);
+        tracing::info!(target: "streams", run = %run.id, class, count, group, example, "{what}");
     }
 }
 
