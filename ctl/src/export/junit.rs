@@ -55,7 +55,10 @@ pub fn report(report: &Report) -> String {
         let ended = if is_judged {
             judged(result)
         } else {
-            Ended::Skipped(format!("not judged: the run is {}", format!("{:?}", verdict.outcome).to_lowercase()))
+            Ended::Skipped(format!(
+                "not judged: the run is {}",
+                format!("{:?}", verdict.outcome).to_lowercase()
+            ))
         };
         cases.push(Case { class, name: result.expression.clone(), seconds: 0.0, ended });
     }
@@ -116,7 +119,8 @@ impl Suite {
         }
         text += "</properties>\n";
         self.cases.iter().for_each(|case| text += &case.text());
-        let _ = writeln!(text, "<system-out>{}</system-out>\n</testsuite>\n</testsuites>", escaped(&self.out));
+        let _ =
+            writeln!(text, "<system-out>{}</system-out>\n</testsuite>\n</testsuites>", escaped(&self.out));
         text
     }
 }
@@ -176,12 +180,17 @@ mod tests {
         let counts = "tests=\"6\" failures=\"4\" errors=\"0\" skipped=\"0\" time=\"65.500\"";
         assert_eq!(text.matches(counts).count(), 2, "{text}");
         let cases = cases(&text);
-        assert!(cases[0].contains("name=\"verdict\" time=\"65.500\"><failure type=\"failed\" message=\"95.00 %"));
+        assert!(
+            cases[0].contains("name=\"verdict\" time=\"65.500\"><failure type=\"failed\" message=\"95.00 %")
+        );
         assert_eq!(
             cases[1],
             "<testcase classname=\"scaled.threshold\" name=\"response.p99 &lt; 250ms\" time=\"0.000\"><failure type=\"threshold\" message=\"measured 300.00 ms\">measured 300.00 ms</failure></testcase>"
         );
-        assert!(cases[2].ends_with("time=\"0.000\"></testcase>") && cases[3].contains("no value"), "{cases:?}");
+        assert!(
+            cases[2].ends_with("time=\"0.000\"></testcase>") && cases[3].contains("no value"),
+            "{cases:?}"
+        );
         // Rules that hold: of what was sent, of what came back, of what was opened.
         let rules = cases.iter().filter(|case| case.contains("scaled.rule"));
         assert_eq!(rules.map(|case| case.contains("<failure")).collect::<Vec<_>>(), [false, true, false]);
@@ -207,7 +216,9 @@ mod tests {
         run.verdict.outcome = Outcome::Passed;
         assert!(report(&run).contains("tests=\"1\" failures=\"0\" errors=\"0\" skipped=\"0\""));
         let text = failure(&Failure::usage("no target; give --target ws://host\nand more"));
-        assert!(text.contains("errors=\"1\"") && text.contains("message=\"no target; give --target ws://host\""));
+        assert!(
+            text.contains("errors=\"1\"") && text.contains("message=\"no target; give --target ws://host\"")
+        );
         assert!(text.contains("value=\"2\"") && text.contains("and more</error>"));
     }
 }

@@ -139,10 +139,16 @@ pub(crate) mod tests {
             verdict: Verdict {
                 outcome: Outcome::Failed,
                 exit_code: 99,
-                reasons: vec!["95.00 % of what was sent came back".into(), "threshold not met: response.p99 < 250ms".into()],
+                reasons: vec![
+                    "95.00 % of what was sent came back".into(),
+                    "threshold not met: response.p99 < 250ms".into(),
+                ],
                 thresholds: vec![
                     threshold("response.p99 < 250ms", Some(0.3), false),
-                    ThresholdResult { at: Some(12.0), ..threshold("connect.p99 < 2s over 30s", Some(0.05), true) },
+                    ThresholdResult {
+                        at: Some(12.0),
+                        ..threshold("connect.p99 < 2s over 30s", Some(0.05), true)
+                    },
                     threshold("tls.p50 < 1s", None, false),
                 ],
             },
@@ -170,7 +176,11 @@ pub(crate) mod tests {
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("written");
         assert!(read("junit.xml").contains("no target") && !read("junit.xml").contains("response"));
         let summary = read("summary.md");
-        assert!(summary.starts_with("# before\n") && summary.contains("no target") && summary.contains("response.p99"));
+        assert!(
+            summary.starts_with("# before\n")
+                && summary.contains("no target")
+                && summary.contains("response.p99")
+        );
         std::fs::remove_dir_all(folder).expect("removed");
     }
 

@@ -58,7 +58,11 @@ fn table(lines: &mut Vec<String>, head: &[&str], rows: Vec<Vec<String>>) {
     if rows.is_empty() {
         return;
     }
-    lines.extend([String::new(), format!("| {} |", head.join(" | ")), format!("|{}", " --- |".repeat(head.len()))]);
+    lines.extend([
+        String::new(),
+        format!("| {} |", head.join(" | ")),
+        format!("|{}", " --- |".repeat(head.len())),
+    ]);
     lines.extend(rows.into_iter().map(|row| format!("| {} |", row.join(" | "))));
 }
 
@@ -76,15 +80,19 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
         row(&plain(&coder.of), Some(format!("{of} succeeded, {failed} failed")));
     }
     if load.streams_requested > 0 {
-        row("streams", Some(format!(
-            "{} asked for, {} opened, {} open at the end",
-            thousands(load.streams_requested),
-            thousands(load.streams_opened),
-            thousands(load.streams_open_at_end)
-        )));
+        row(
+            "streams",
+            Some(format!(
+                "{} asked for, {} opened, {} open at the end",
+                thousands(load.streams_requested),
+                thousands(load.streams_opened),
+                thousands(load.streams_open_at_end)
+            )),
+        );
         row("sent of what was due", percent(load.delivered_ratio));
         row("came back", percent(load.echoed_ratio));
-        let rates = [("offered", load.rate_offered), ("sent", load.rate_sent), ("received", load.rate_received)];
+        let rates =
+            [("offered", load.rate_offered), ("sent", load.rate_sent), ("received", load.rate_received)];
         let rates = rates.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", rate(value?))));
         row("rate", Some(rates.collect::<Vec<_>>().join(", ")).filter(|rates| !rates.is_empty()));
         row("response", report.latency.response.as_ref().map(times));
@@ -109,7 +117,11 @@ fn failures(report: &Report) -> Vec<Vec<String>> {
     classes
         .into_iter()
         .map(|class| {
-            vec![format!("`{}`", code(class)), count(&load.connect_failures, class), count(&load.disconnects, class)]
+            vec![
+                format!("`{}`", code(class)),
+                count(&load.connect_failures, class),
+                count(&load.disconnects, class),
+            ]
         })
         .collect()
 }
@@ -174,7 +186,13 @@ mod tests {
         let text = report(&Report::default());
         assert_eq!(text.lines().count(), 3, "{text}");
         let mut flow = Report::default();
-        let made = scale_api::coder::Outcome { of: "workspaces".into(), requested: 5, succeeded: 4, failed: 1, ..Default::default() };
+        let made = scale_api::coder::Outcome {
+            of: "workspaces".into(),
+            requested: 5,
+            succeeded: 4,
+            failed: 1,
+            ..Default::default()
+        };
         flow.coder = Some(made);
         assert!(report(&flow).contains("| workspaces | 4 of 5 succeeded, 1 failed |"));
         flow.verdict.reasons = vec!["again".into(); REASONS_MAX + 3];

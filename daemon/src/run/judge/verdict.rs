@@ -182,6 +182,7 @@ mod tests {
             (99, &reasons.map(String::from)[..])
         );
         report.spec.preset = vec![scale_api::threshold::Preset::CoderGates];
+        report.spec.group.push(scale_api::spec::GroupSpec::default());
         report.load.streams_opened = 5;
         assert_eq!(
             outcome(report, Ending::default()),
