@@ -24,7 +24,6 @@ use scale_api::http::{
     StopRequest, Targets,
 };
 use scale_api::report::{Event, Exit, Report};
-use scale_api::units;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -110,19 +109,18 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             }
             return exports.ending(stop(cli, &client, run.as_deref().unwrap_or("current"), *now, exports));
         }
-        Command::Runs { action: Some(RunsAction::Rm { runs }) } => {
+        Command::Runs { action: Some(RunsAction::Rm { runs, all_but: None }) } => {
             return remove(cli, &client, runs);
+        }
+        Command::Runs { action: Some(RunsAction::Rm { all_but: Some(newest), .. }) } => {
+            let mut runs: Vec<RunSummary> = client.get("/v1/runs")?;
+            runs.retain(|run| run.exit_code.is_some() && run.owned == 0);
+            runs.truncate(runs.len().saturating_sub(*newest));
+            return remove(cli, &client, &runs.into_iter().map(|run| run.id).collect::<Vec<_>>());
         }
         Command::Runs { action: None } => {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
-            let line = |run: &RunSummary| {
-                let owned = match run.owned {
-                    0 => String::new(),
-                    owned => format!(" (owns {} on Coder; `scalectl cleanup`)", units::thousands(owned)),
-                };
-                format!("{:<16} {:<10} {}{owned}", run.id, run.state, run.name.as_deref().unwrap_or(""))
-            };
-            show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
+            show(cli.json, &runs, || render::runs(&runs));
         }
         Command::Report { run, html, exports } => {
             let run = run.as_deref().unwrap_or("last");

@@ -66,7 +66,8 @@ impl Sum {
         if stage > 0 {
             self.histograms.add(histograms);
         } else {
-            self.histograms.add(&histograms.only_opening());
+            let opening = Figure::ALL.into_iter().filter(|figure| figure.is_of_the_whole_run());
+            self.histograms.add_of(histograms, opening);
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Cells(Vec<Range<usize>>);
 impl Cells {
     /// Those of group `scope`; beyond the last: of all groups.
     pub fn of(groups: &[Group], scope: usize, figure: Figure) -> Self {
-        let steady = matches!(figure, Figure::Lateness | Figure::Service | Figure::Response);
+        let steady = !figure.is_of_the_whole_run();
         let (mut first, mut ranges) = (0, Vec::new());
         for (index, group) in groups.iter().enumerate() {
             let cells = group.cells(first);
