@@ -3,6 +3,7 @@
 mod coder;
 mod commands;
 mod control;
+mod exits;
 mod faults;
 mod figures;
 mod flags;
@@ -14,6 +15,7 @@ mod refusals;
 mod ssh;
 mod stand_in;
 mod terminals;
+mod thresholds;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
