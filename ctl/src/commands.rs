@@ -83,6 +83,8 @@ pub enum Command {
         #[command(flatten)]
         exports: Exports,
     },
+    /// Two results, or two sets of them, side by side, and which is better.
+    Compare(Box<crate::compare::Compare>),
     /// Is this host fit.
     Doctor {
         /// Also: can it carry the run of this file (TOML).

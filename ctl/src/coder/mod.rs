@@ -124,7 +124,7 @@ fn begin_and_end(
         crate::show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
-    let report = crate::follow_to_report(cli, client, &id, is_quiet && !cli.json)?;
+    let report = crate::follow::to_report(cli, client, &id, is_quiet && !cli.json)?;
     let code = how.handling.exports.report(&report);
     write_outputs(cli, &how.handling.output, &report)?;
     Ok(code)

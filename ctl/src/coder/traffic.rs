@@ -265,7 +265,7 @@ fn drive(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFlags) -> Result<u8
     match crate::announce(cli, &begun, flags.handling.dry_run, flags.handling.detach, is_quiet) {
         ControlFlow::Break(code) => Ok(code),
         ControlFlow::Continue(id) => {
-            let report = crate::follow_to_report(cli, client, id, is_quiet && !cli.json)?;
+            let report = crate::follow::to_report(cli, client, id, is_quiet && !cli.json)?;
             let code = flags.handling.exports.report(&report);
             super::write_outputs(cli, &flags.handling.output, &report)?;
             Ok(code)
