@@ -4,6 +4,7 @@ mod coder;
 mod commands;
 mod compare;
 mod control;
+mod exits;
 mod faults;
 mod figures;
 mod flags;
@@ -15,6 +16,7 @@ mod refusals;
 mod ssh;
 mod stand_in;
 mod terminals;
+mod thresholds;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
