@@ -69,8 +69,11 @@ pub enum Command {
     },
     /// The result of a run.
     Report {
-        /// Its id; default: the last.
+        /// Its id; default: the last. `current`: the one that is going, so far.
         run: Option<String>,
+        /// Also write it as one HTML file that opens offline; - is stdout, and then nothing else is printed.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Is this host fit.
     Doctor {
@@ -105,8 +108,11 @@ pub enum RunsAction {
     /// Remove results.
     Rm {
         /// Ids.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all_but")]
         runs: Vec<String>,
+        /// All but the newest N that have ended; what owns something on Coder stays, too.
+        #[arg(long, value_name = "N", conflicts_with = "runs")]
+        all_but: Option<usize>,
     },
 }
 

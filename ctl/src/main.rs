@@ -9,6 +9,7 @@ mod ssh;
 
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +22,6 @@ use scale_api::http::{
     StopRequest, Targets,
 };
 use scale_api::report::{Event, Exit, Report};
-use scale_api::units;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -110,25 +110,21 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let id = answer["id"].as_str().unwrap_or(id).to_owned();
             return follow(cli, &client, &id, true);
         }
-        Command::Runs { action: Some(RunsAction::Rm { runs }) } => {
+        Command::Runs { action: Some(RunsAction::Rm { runs, all_but: None }) } => {
             return remove(cli, &client, runs);
+        }
+        Command::Runs { action: Some(RunsAction::Rm { all_but: Some(newest), .. }) } => {
+            let mut runs: Vec<RunSummary> = client.get("/v1/runs")?;
+            runs.retain(|run| run.exit_code.is_some() && run.owned == 0);
+            runs.truncate(runs.len().saturating_sub(*newest));
+            return remove(cli, &client, &runs.into_iter().map(|run| run.id).collect::<Vec<_>>());
         }
         Command::Runs { action: None } => {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
-            let line = |run: &RunSummary| {
-                let owned = match run.owned {
-                    0 => String::new(),
-                    owned => format!(" (owns {} on Coder; `scalectl cleanup`)", units::thousands(owned)),
-                };
-                format!("{:<16} {:<10} {}{owned}", run.id, run.state, run.name.as_deref().unwrap_or(""))
-            };
-            show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
+            show(cli.json, &runs, || render::runs(&runs));
         }
-        Command::Report { run } => {
-            let report: Report =
-                client.get(&format!("/v1/runs/{}/report", run.as_deref().unwrap_or("last")))?;
-            show(cli.json, &report, || render::report(&report));
-            return Ok(report.verdict.exit_code);
+        Command::Report { run, html } => {
+            return report(cli, &client, run.as_deref().unwrap_or("last"), html.as_deref());
         }
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
@@ -167,6 +163,24 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+/// Shows a run's report, and writes it as a page where that is asked for.
+fn report(cli: &Cli, client: &Client, run: &str, html: Option<&Path>) -> Result<u8, Failure> {
+    let report: Report = client.get(&format!("/v1/runs/{run}/report"))?;
+    let on_stdout = html.is_some_and(|file| file.as_os_str() == files::STDOUT);
+    if on_stdout && cli.json {
+        return Err(Failure::usage("--json and --html - would both go to stdout; give --html a file"));
+    }
+    if let Some(file) = html {
+        // By its id: what `last` is may have changed meanwhile.
+        let page = client.text(&format!("/v1/runs/{}/report.html", report.run.id))?;
+        files::write(file, "--html", page.as_bytes())?;
+    }
+    if !on_stdout {
+        show(cli.json, &report, || render::report(&report));
+    }
+    Ok(report.verdict.exit_code)
 }
 
 fn simple(cli: &Cli, client: &Client, verb: &str, said: &str) -> Result<(), Failure> {

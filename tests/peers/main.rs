@@ -2,6 +2,8 @@
 //! them; where one is missing its tests say so, and fail under CI.
 
 mod clients;
+mod hlog;
+mod page;
 mod prometheus;
 mod proxies;
 mod servers;

@@ -120,12 +120,20 @@ pub struct RunSummary {
     pub id: String,
     /// What it is called.
     pub name: Option<String>,
+    /// Of its report.
+    pub labels: std::collections::BTreeMap<String, String>,
     /// Seconds since 1970.
     pub started_at: f64,
+    /// Seconds from its start to its end, or so far.
+    pub duration: f64,
     /// `running`, or how it ended.
     pub state: String,
     /// Its exit code, once it has ended.
     pub exit_code: Option<u8>,
+    /// Why it ended so.
+    pub reasons: Vec<String>,
+    /// What its folder takes on disk.
+    pub bytes: u64,
     /// Users and workspaces that it made and that are not deleted yet.
     pub owned: u64,
 }
@@ -172,6 +180,12 @@ pub enum ProblemCode {
     NotFound,
     /// Too large or too slow.
     TooLarge,
+    /// The listener does not go by that name.
+    WrongHost,
+    /// What is asked for can only be read.
+    MethodNotAllowed,
+    /// As many pages are open as may be.
+    TooManyReaders,
     /// A bug of ours.
     Internal,
 }
@@ -181,6 +195,7 @@ impl ProblemCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
+            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders => Exit::Usage,
             Self::TargetRefused => Exit::TargetRefused,
             Self::HostCannotCarry => Exit::HostCannotCarry,
             Self::Internal => Exit::Internal,
@@ -191,12 +206,14 @@ impl ProblemCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::Invalid => 400,
-            Self::TargetRefused => 403,
+            Self::TargetRefused | Self::WrongHost => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::RunInProgress => 409,
             Self::TooLarge => 413,
             Self::HostCannotCarry => 422,
             Self::Internal => 500,
+            Self::TooManyReaders => 503,
         }
     }
 }
