@@ -75,6 +75,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+    /// Two results, or two sets of them, side by side, and which is better.
+    Compare(Box<crate::compare::Compare>),
     /// Is this host fit.
     Doctor {
         /// Also: can it carry the run of this file (TOML).

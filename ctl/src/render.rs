@@ -20,11 +20,13 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-fn rate(bytes: f64) -> String {
+/// Bytes a second as people say them.
+pub fn rate(bytes: f64) -> String {
     if bytes >= 1e6 { format!("{:.1} MB/s", bytes / 1e6) } else { format!("{:.1} KB/s", bytes / 1e3) }
 }
 
-fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+/// A value, or that there is none.
+pub fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or("-".into(), show)
 }
 

@@ -2,6 +2,7 @@
 
 mod coder;
 mod commands;
+mod compare;
 mod control;
 mod faults;
 mod figures;

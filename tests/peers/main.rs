@@ -9,6 +9,7 @@ mod prometheus;
 mod proxies;
 mod servers;
 mod ssh;
+mod view;
 
 use scale_api::report::Report;
 use scale_tests::{Daemon, assert_ended_with};

@@ -110,6 +110,11 @@ impl Store {
         self.kept(id, REPORT)
     }
 
+    /// A run's report as a page; the last run's without an id.
+    pub fn page(&self, id: Option<&str>) -> Option<Vec<u8>> {
+        self.kept(id, PAGE)
+    }
+
     /// A run's histograms; the last run's without an id.
     pub fn histograms(&self, id: Option<&str>) -> Option<Vec<u8>> {
         self.kept(id, HISTOGRAMS)
