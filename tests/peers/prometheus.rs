@@ -147,7 +147,7 @@ fn a_real_prometheus_is_asked_for_the_targets_own_figures() {
     let queries = [
         "here = 'sum(up)'",
         "two = '1 + 1'",
-        "several = 'prometheus_engine_queries or up'",
+        "several = 'scaled_run_state'",
         "nothing = 'no_such_metric_anywhere'",
         "divided = 'sum(up) * 0 / 0'",
         "wrong = 'sum(up'",
