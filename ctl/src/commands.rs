@@ -11,7 +11,7 @@ use scale_api::units::{Bytes, PerSecond, Rate, Span};
 use crate::client::Failure;
 use crate::coder::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
 use crate::export::Exports;
-use crate::files::{FILES_BYTES_MAX, hand_over, read};
+use crate::files::{FILES_BYTES_MAX, credentials, hand_over, hand_over_observe, read};
 use crate::ssh::SshFlags;
 
 /// Drives `scaled`, a paced traffic generator.
@@ -176,6 +176,7 @@ fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
     hand_over(spec.group.iter_mut(), folder)?;
+    hand_over_observe(spec.observe.as_mut(), folder, credentials().as_deref())?;
     Ok(spec)
 }
 

@@ -76,7 +76,9 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Status => {
             let status: Status = client.get("/v1/status")?;
             show(cli.json, &status, || match (&status.run, &status.last) {
-                (Some(event), _) => render::status(event),
+                (Some(event), _) => {
+                    [vec![render::status(event)], render::marks(&status.marks)].concat().join("\n")
+                }
                 (None, Some(last)) => format!("idle; last run {} {}", last.id, last.state),
                 (None, None) => "idle; no run yet".into(),
             });

@@ -2,7 +2,7 @@
 
 use scale_api::http::RunSummary;
 use scale_api::report::{
-    Event, Figure, Load, Report, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
+    Event, Figure, Load, Mark, Observed, Report, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
 };
 use scale_api::threshold::LATENCIES;
 use scale_api::units::{thousands, utc};
@@ -338,6 +338,29 @@ fn ssh(ssh: &Ssh) -> Vec<String> {
     lines
 }
 
+/// Marks, one a line.
+pub fn marks(marks: &[Mark]) -> Vec<String> {
+    let at = |at: f64| match at < 0.0 {
+        true => format!("{} before the traffic", seconds(-at)),
+        false => format!("at {}", seconds(at)),
+    };
+    marks.iter().map(|mark| format!("mark          {} {}", mark.text, at(mark.at))).collect()
+}
+
+/// The target's own figures, as numbers without a unit.
+fn observed(report: &Report) -> Vec<String> {
+    let line = |(name, of): (&String, &Observed)| {
+        format!(
+            "observe:      {name} min {:.6}, mean {:.6}, max {:.6} ({} samples)",
+            of.min,
+            of.mean,
+            of.max,
+            thousands(of.samples)
+        )
+    };
+    report.observe.iter().map(line).collect()
+}
+
 /// The report.
 pub fn report(report: &Report) -> String {
     if let Some(outcome) = report.coder.as_ref().filter(|outcome| outcome.traffic.is_none()) {
@@ -407,6 +430,11 @@ pub fn report(report: &Report) -> String {
         let why = if group.typed.is_some() { "as in Coder's own clients" } else { "--insecure-host-keys" };
         lines.push(format!("group {}: HOST KEYS WERE NOT VERIFIED ({why})", group.name));
     }
+    // What was not verified has its lines already.
+    let others = report.warnings.iter().filter(|warning| !warning.contains("NOT VERIFIED"));
+    lines.extend(others.map(|warning| format!("warning:      {warning}")));
+    lines.extend(observed(report));
+    lines.extend(marks(&report.marks));
     let thresholds = report.verdict.thresholds.iter();
     lines.extend(thresholds.map(|result| format!("threshold:    {}", threshold(result, "NOT MET"))));
     lines.push(
@@ -457,6 +485,24 @@ mod tests {
         whole.spec.group.push(group);
         let text = report(&whole);
         assert!(text.contains("HOST KEYS WERE NOT VERIFIED") && text.contains("2,000 connections"), "{text}");
+    }
+
+    #[test]
+    fn what_the_target_says_of_itself_and_what_was_marked_stand_in_the_report() {
+        let mut whole = Report::default();
+        let cpu = Observed { min: 0.25, mean: 0.5, max: 0.75, last: 0.5, samples: 1234 };
+        whole.observe.insert("coderd_cpu".into(), cpu);
+        whole.marks.push(Mark { at: 90.0, text: "deploy started".into() });
+        whole.warnings = vec!["[observe] HTTP 503, once (x)".into(), "CERTIFICATES ARE NOT VERIFIED".into()];
+        let text = report(&whole);
+        for line in [
+            "observe:      coderd_cpu min 0.250000, mean 0.500000, max 0.750000 (1,234 samples)",
+            "mark          deploy started at 90.0 s",
+            "warning:      [observe] HTTP 503, once (x)",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("CERTIFICATES ARE"), "{text}");
     }
 
     #[test]
