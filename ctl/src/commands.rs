@@ -110,8 +110,11 @@ pub enum RunsAction {
     /// Remove results.
     Rm {
         /// Ids.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all_but")]
         runs: Vec<String>,
+        /// All but the newest N that have ended; what owns something on Coder stays, too.
+        #[arg(long, value_name = "N", conflicts_with = "runs")]
+        all_but: Option<usize>,
     },
 }
 

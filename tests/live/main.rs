@@ -7,6 +7,7 @@ mod control;
 mod faults;
 mod figures;
 mod flags;
+mod kept;
 mod meaning;
 mod network;
 mod pages;

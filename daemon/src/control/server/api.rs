@@ -17,6 +17,7 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, metrics_text};
+use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
 use crate::control::{coder, doctor, resolve};
 use crate::page;
@@ -87,7 +88,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             json(&entries)
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
-        (&Method::GET, ["v1", "runs"]) => json(&state.borrow().runs()),
+        (&Method::GET, ["v1", "runs"]) => {
+            let list = state.borrow().runs();
+            json(&off_thread(list).await?)
+        }
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();

@@ -18,6 +18,7 @@ use crate::worker::{Command, Snapshot};
 
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
+use super::hlog::Logged;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
@@ -45,6 +46,7 @@ pub struct Supervisor {
     second: u64,
     before: Counters,
     series: Series,
+    logged: Logged,
     marks: Marks,
     observed: Option<Observed>,
     failures: Failures,
@@ -107,6 +109,7 @@ impl Supervisor {
             second: 0,
             before: Counters::default(),
             series: Series::default(),
+            logged: Logged::default(),
             marks: Marks::default(),
             failures: Failures::default(),
             failed: Vec::new(),
@@ -159,6 +162,27 @@ impl Supervisor {
     /// Whether every worker has ended.
     pub fn is_finished(&self) -> bool {
         self.workers.iter().all(|worker| worker.finished)
+    }
+
+    /// The run file to repeat it, secrets left out.
+    pub fn run_file(&self) -> String {
+        let spec = self.spec.filled(self.plan.seed, self.plan.cores.len() as u64);
+        let began = scale_api::units::utc(self.started_at);
+        format!(
+            "# Run {}, begun {began}. To repeat it: scalectl start -f run.toml\n{}",
+            self.id,
+            spec.to_toml()
+        )
+    }
+
+    /// When it began, in seconds since 1970.
+    pub const fn started_at(&self) -> f64 {
+        self.started_at
+    }
+
+    /// Something that its events and its report are to say.
+    pub fn warn(&mut self, why: String) {
+        self.warnings.push(why);
     }
 
     /// The last second.

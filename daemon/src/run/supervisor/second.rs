@@ -154,7 +154,9 @@ impl Supervisor {
             .flat_map(|group| alive.map(|standing| self.standing(group, standing)))
             .sum();
         let launched = self.workers.iter().all(|w| w.groups.iter().all(|g| g.phase > GroupPhase::Ramping));
-        if launched && failed > 0 && living == 0 && !self.hopeless_told {
+        // A drain closes every stream, too.
+        let ending = self.phase() >= GroupPhase::Draining;
+        if launched && !ending && failed > 0 && living == 0 && !self.hopeless_told {
             self.hopeless_told = true;
             self.warnings.push("every stream is down and may not come back: the run ends early".into());
             self.stop(false);
