@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxB
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use scale_api::coder::{FlowRequest, TrafficRequest};
 use scale_api::http::{
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::state::State;
+use crate::metrics::Format;
 
 /// The longest request body: a run with its files in hex.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -82,7 +83,7 @@ pub async fn metrics(state: Shared, listener: TcpListener) {
         tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let answer = match (request.method(), request.uri().path()) {
-                    (&Method::GET, "/metrics") => metrics_text(&state),
+                    (&Method::GET, "/metrics") => scrape(&state, format(request.headers())),
                     (&Method::GET, "/") => text("scaled: metrics are at /metrics\n", "text/plain"),
                     _ => problem(&Problem::new(ProblemCode::NotFound, "there are / and /metrics, to GET")),
                 };
@@ -103,8 +104,13 @@ fn text(content: impl Into<Bytes>, kind: &str) -> Response<Body> {
     Response::builder().header("content-type", kind).body(body).expect("a constant head")
 }
 
-fn metrics_text(state: &Shared) -> Response<Body> {
-    text(state.borrow().metrics().to_string(), "text/plain; version=0.0.4")
+/// The format of metrics that the caller likes best.
+fn format(headers: &HeaderMap) -> Format {
+    Format::of(headers.get("accept").and_then(|value| value.to_str().ok()))
+}
+
+fn scrape(state: &Shared, format: Format) -> Response<Body> {
+    text(state.borrow_mut().scrape(format), format.content_type())
 }
 
 fn json(value: &impl Serialize) -> Answer {
@@ -150,13 +156,14 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Answer {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let format = format(request.headers());
     if method != Method::GET {
         tracing::info!(uid = caller.uid, pid = caller.pid, %method, path, "asked to change");
     }
     let body = body_of(request).await?;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
-        (&Method::GET, ["metrics"]) => Ok(metrics_text(&state)),
+        (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
         (&Method::GET, ["v1", "doctor"]) => json(&super::doctor::this_host(state.borrow().cores())),
         (&Method::POST, ["v1", "doctor"]) => {

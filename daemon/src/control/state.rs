@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
+use crate::metrics::{Format, Metrics};
 use crate::run::plan::{Host, Plan};
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
@@ -40,7 +41,7 @@ pub struct State {
     scenario: Option<Rc<Course>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
-    metrics: Arc<str>,
+    metrics: Metrics,
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
@@ -62,15 +63,15 @@ impl State {
             scenario: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
-            metrics: crate::metrics::render(None).into(),
+            metrics: Metrics::default(),
             seconds: 0,
             resolving: None,
         }
     }
 
-    /// The metrics' text.
-    pub fn metrics(&self) -> Arc<str> {
-        self.metrics.clone()
+    /// What a scrape gets.
+    pub fn scrape(&mut self, format: Format) -> Vec<u8> {
+        self.metrics.scrape(format, self.run.as_ref())
     }
 
     /// Cores for workers.
@@ -192,6 +193,7 @@ impl State {
         if let Err(error) = self.store.write(&report, true) {
             tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
         }
+        self.metrics.count(report.verdict.outcome);
         tracing::info!(run = %report.run.id, exit_code = report.verdict.exit_code, "run ended");
         self.last_line = serde_json::json!({ "report": report }).to_string().into();
         let _ = self.events.send(self.last_line.clone());
@@ -252,6 +254,7 @@ impl State {
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
         self.last_line = self.line(run.event());
+        self.metrics.begin();
         self.run = Some(run);
         Ok(())
     }
@@ -267,7 +270,7 @@ impl State {
         let Some(run) = &mut self.run else { return };
         if run.poll() {
             self.seconds += 1;
-            self.metrics = crate::metrics::render(Some(run)).into();
+            self.metrics.second(run);
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
                 self.resolving = resolve_again(run, &self.targets);
             }
@@ -322,7 +325,7 @@ impl State {
     fn finish(&mut self) {
         let Some(run) = self.run.take() else { return };
         let report = run.report();
-        self.metrics = crate::metrics::render(Some(&run)).into();
+        self.metrics.end(&run);
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
         if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
             tracing::error!("cannot keep the histograms of run {}: {error}", run.id);

@@ -4,6 +4,8 @@
 mod report;
 mod second;
 
+pub use report::ByGroup;
+
 use std::sync::mpsc::Receiver;
 
 use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
@@ -11,7 +13,7 @@ use scale_api::report::{Event, Mark, SeriesRow};
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
-use crate::stream::meter::Counters;
+use crate::stream::meter::{Counters, Histograms};
 use crate::worker::{Command, Snapshot};
 
 use super::fleet::Fleet;
@@ -40,6 +42,8 @@ pub struct Supervisor {
     started_at: f64,
     second: u64,
     before: Counters,
+    /// What was measured in the last second, by group.
+    measured: Vec<Histograms>,
     series: Vec<SeriesRow>,
     marks: Vec<Mark>,
     /// How many of them events have said.
@@ -99,6 +103,7 @@ impl Supervisor {
             started_at: wall_seconds(),
             second: 0,
             before: Counters::default(),
+            measured: Vec::new(),
             series: Vec::new(),
             marks: Vec::new(),
             marks_said: 0,
@@ -154,6 +159,16 @@ impl Supervisor {
     /// The last second.
     pub const fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// What was measured in the last second, by group in the plan's order.
+    pub fn second_by_group(&self) -> &[Histograms] {
+        &self.measured
+    }
+
+    /// Its start, in seconds since 1970.
+    pub const fn started_at(&self) -> f64 {
+        self.started_at
     }
 
     /// Ends the run: in order, or with zero traffic at once.

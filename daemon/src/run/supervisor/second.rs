@@ -17,12 +17,9 @@ const STAGES_NAMED_MAX: usize = 8;
 impl Supervisor {
     pub(super) fn close_second(&mut self) {
         let sums = self.counters();
+        self.measured = self.take_measured();
         let mut second = Histograms::default();
-        for worker in &mut self.workers {
-            for histograms in &mut worker.histograms {
-                second.add(&std::mem::take(histograms));
-            }
-        }
+        self.measured.iter().for_each(|group| second.add(group));
         self.judge_saturation();
         let phase = self.phase();
         let steady = phase == GroupPhase::Steady;
@@ -88,6 +85,23 @@ impl Supervisor {
         self.marks_said = self.marks.len();
         self.before = sums;
         self.end_when_hopeless();
+    }
+
+    /// What workers measured since it was last taken, by group.
+    fn take_measured(&mut self) -> Vec<Histograms> {
+        let mut first_cell = 0;
+        let mut measured = Vec::new();
+        for group in self.plan.groups.iter() {
+            let cells = group.cells(first_cell);
+            first_cell = cells.end;
+            let mut sum = Histograms::default();
+            for worker in &mut self.workers {
+                let cells = worker.histograms.iter_mut().skip(cells.start).take(cells.len());
+                cells.for_each(|histograms| sum.add(&std::mem::take(histograms)));
+            }
+            measured.push(sum);
+        }
+        measured
     }
 
     pub(super) fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
