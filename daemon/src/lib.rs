@@ -3,6 +3,7 @@
 //! The modules in reading order; each imports only from those after it:
 //!
 //! - [`control`]: HTTP over the Unix socket; the metrics listener.
+//! - [`page`]: a report, a going run, a comparison as one HTML file.
 //! - [`metrics`]: what Prometheus reads.
 //! - [`run`]: the life of one run: plan, supervision, report.
 //! - [`worker`]: one thread on one core.
@@ -12,6 +13,7 @@
 pub mod control;
 pub mod load;
 pub mod metrics;
+pub mod page;
 pub mod run;
 pub mod settings;
 pub mod stream;

@@ -211,7 +211,7 @@ fn word() -> impl Strategy<Value = String> {
         "[0-9]{1,20}(\\.[0-9]{1,10})?(GiB|MiB|KiB|GB|MB|KB|B|h|m|s|ms|us|ns|)(/s|)",
         "([0-9]{1,6}(h|m|s|ms|us|ns)){1,4}",
         "(ws|wss|tcp|ssh)://(\\[::1\\]|[a-z\\[\\]@]{0,4}|127\\.0\\.0\\.1)(:[0-9]{0,6}|[a-z]{0,2})(/[a-z?#,]{0,5})?(,[0-9]{1,4})?",
-        "(main\\.|x\\.|a\\.b\\.|)(response|load|disconnects|tls)\\.(p99|count|rate_sent|open_ratio|rate) ?(<|<=|>|>=|==|=) ?[0-9]{1,3}(ms|%|KB/s|)",
+        "(main\\.|x\\.|a\\.b\\.|)(response|load|disconnects|tls|observe\\.cpu)\\.(p99|count|rate_sent|open_ratio|rate|max) ?(<|<=|>|>=|==|=) ?[0-9]{1,3}(ms|%|KB/s|)( over [0-9]{1,3}(s|ms|m|))?( abort( after [0-9]{1,2}s)?)?",
         "[0-9,-]{0,12}",
         ".{0,40}",
     ]

@@ -9,11 +9,13 @@
 //! - [`coder`]: what Coder's flows are asked and what they answer.
 //! - [`scenario`]: workspaces, a quiet time, groups of traffic and clean-up as one run.
 //! - [`token`]: where a deployment's token comes from.
+//! - [`page`]: where a page takes its data.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
 pub mod coder;
 pub mod heat;
 pub mod http;
+pub mod page;
 pub mod report;
 pub mod scenario;
 pub mod spec;

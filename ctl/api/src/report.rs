@@ -228,8 +228,9 @@ parts! {
     Worker { cpu: u64, streams: u64, busy_mean: f64, busy_max: f64, turn_p99: f64, turn_max: f64, }
     /// A named moment.
     Mark { at: f64, text: String, }
-    /// One second, or a span of `seconds` of them where a long run's are merged: rates and ratios are means,
-    /// counts sums, percentiles and maxima the highest among them, `streams_open` the last.
+    /// One second, or a span of `seconds` of them where a long run's are merged; `at` is its end, in seconds since the
+    /// run's start. In a span rates and `busy` are means, counts and heats sums, percentiles, maxima and `observe`
+    /// the highest among its seconds, `streams_open` is the last, and `saturated` says whether any of them was.
     SeriesRow {
         at: f64,
         seconds: u64,
@@ -267,7 +268,7 @@ parts! {
     /// Samples by [`heat::row`], from row `first` on, without empty rows at either end.
     Heat { first: u64, counts: Vec<u64>, }
     /// What a query of `[observe]` answered through the run.
-    Observed { min: f64, mean: f64, max: f64, samples: u64, }
+    Observed { min: f64, mean: f64, max: f64, last: f64, samples: u64, }
     /// One second, as it happens. `marks`: those since the last event; `thresholds`: as they stand.
     Event {
         run: String,

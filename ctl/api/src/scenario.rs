@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coder::{self, Backend, CreateWorkspaces, Deployment, Owners, RunCommand, WorkspaceTraffic};
 use crate::spec::{self, GroupSpec, Spec, ThresholdSpec};
+use crate::threshold::Preset;
 use crate::typed::{self, Form, Profile, Typed};
 use crate::units::Span;
 
@@ -48,6 +49,8 @@ pub struct Scenario {
     pub baseline: Option<Baseline>,
     /// Traffic.
     pub group: Vec<Group>,
+    /// Thresholds of the traffic by another name.
+    pub preset: Vec<Preset>,
     /// What the traffic is judged by.
     pub threshold: Vec<ThresholdSpec>,
     /// What becomes of what was made.
@@ -361,8 +364,8 @@ impl Scenario {
                 ));
             }
         }
-        if self.group.is_empty() && !self.threshold.is_empty() {
-            wrong("thresholds judge traffic, and there is no [[group]]".into());
+        if self.group.is_empty() && !(self.threshold.is_empty() && self.preset.is_empty()) {
+            wrong("thresholds and presets judge traffic, and there is no [[group]]".into());
         }
         if errors.is_empty() && !self.group.is_empty() {
             errors.extend(self.planned(made).check().err().into_iter().flatten());
@@ -397,6 +400,7 @@ impl Scenario {
             name: self.name.clone(),
             labels: self.labels.clone(),
             seed: self.seed,
+            preset: self.preset.clone(),
             threshold: self.threshold.clone(),
             environment: self.environment.clone(),
             ..Spec::default()
@@ -473,6 +477,7 @@ mod tests {
         assert!(errors("[[group]]\nkind = \"ws\"\n").contains("--target"));
         assert!(errors("[[group]]\nduration = \"forever\"\n").contains("an end"));
         assert!(errors(&format!("{made}[[threshold]]\nexpression = \"x\"\n")).contains("no [[group]]"));
+        assert!(errors(&format!("preset = [\"coder-gates\"]\n{made}")).contains("no [[group]]"));
         assert!(
             errors("[[group]]\n[[threshold]]\nexpression = \"other.response.p99 < 1s\"\n").contains("other")
         );

@@ -10,6 +10,7 @@ pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use words::connect_to;
 
+use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
 
 mod file;
@@ -60,6 +61,9 @@ pub struct Spec {
     pub first_stream: Option<u32>,
     /// What flows.
     pub group: Vec<GroupSpec>,
+    /// Thresholds by another name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preset: Vec<Preset>,
     /// What it is judged by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<ThresholdSpec>,
@@ -216,13 +220,13 @@ impl Spec {
         if streams > STREAMS_MAX {
             errors.push(format!("{streams} streams; one host runs at most {STREAMS_MAX} (--conns)"));
         }
-        for threshold in &self.threshold {
-            if let Err(error) = crate::threshold::Threshold::parse(&threshold.expression, &self.group_names())
-            {
-                errors.push(error);
-            }
-        }
+        self.check_thresholds(&mut |message| errors.push(message));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Names of the queries of `[observe]`.
+    pub fn observe_names(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     /// Names of the groups.

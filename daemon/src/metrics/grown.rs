@@ -35,16 +35,16 @@ pub struct Stage {
 const MARK_TEXT_MAX: usize = 120;
 
 impl Grown {
-    /// Adds a second: what was measured in it by group, and what is said of it. `started_at`: the
-    /// run's start in seconds since 1970.
-    pub fn take(&mut self, groups: &[Histograms], event: &Event, started_at: f64) {
+    /// Adds a second: what was measured in it, in all and by group, and what is said of it.
+    /// `started_at`: the run's start in seconds since 1970.
+    pub fn take(&mut self, all: &Histograms, groups: &[Histograms], event: &Event, started_at: f64) {
+        for (figure, buckets) in Figure::ALL.into_iter().zip(&mut self.figures) {
+            if let Some(samples) = all.figure(figure) {
+                buckets.take(samples);
+            }
+        }
         self.responses.resize_with(groups.len(), Buckets::default);
         for (histograms, response) in groups.iter().zip(&mut self.responses) {
-            for (figure, buckets) in Figure::ALL.into_iter().zip(&mut self.figures) {
-                if let Some(samples) = histograms.figure(figure) {
-                    buckets.take(samples);
-                }
-            }
             if let Some(samples) = histograms.figure(Figure::Response) {
                 response.take(samples);
             }
@@ -100,24 +100,27 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_the_sum_of_its_groups_and_seconds() {
+    fn figures_grow_by_each_second_in_all_and_by_group() {
         let mut grown = Grown::default();
-        let mut second = [Histograms::default(), Histograms::default()];
-        second[0].record(Figure::Response, 1_000_000);
-        second[1].record(Figure::Response, 2_000_000);
-        second[1].record(Figure::Connect, 3_000_000);
-        grown.take(&second, &event(1.0, "ramping", &[]), 0.0);
-        grown.take(&second[..1], &event(2.0, "ramping", &[]), 0.0);
-        let counts = |buckets: &[Buckets]| buckets.iter().map(Buckets::count).collect::<Vec<_>>();
-        assert_eq!((grown.figure(Figure::Response).count(), grown.figure(Figure::Connect).count()), (3, 1));
-        assert_eq!(counts(grown.responses()), [2]);
+        let (mut all, mut group) = (Histograms::default(), Histograms::default());
+        group.record(Figure::Response, 1_000_000);
+        all.add(&group);
+        all.record(Figure::Response, 2_000_000);
+        all.record(Figure::Connect, 3_000_000);
+        let groups = [group, Histograms::default()];
+        for second in [1.0, 2.0] {
+            grown.take(&all, &groups, &event(second, "ramping", &[]), 0.0);
+        }
+        let counts: Vec<u64> = grown.responses().iter().map(Buckets::count).collect();
+        assert_eq!((grown.figure(Figure::Response).count(), grown.figure(Figure::Connect).count()), (4, 2));
+        assert_eq!(counts, [2, 0]);
     }
 
     #[test]
     fn a_stage_has_the_time_at_which_it_was_entered() {
         let mut grown = Grown::default();
         for (elapsed, stage) in [(1.0, "ramping"), (2.0, "stage 1"), (3.0, "stage 1"), (4.0, "stage 2")] {
-            grown.take(&[], &event(elapsed, stage, &[]), 1000.0);
+            grown.take(&Histograms::default(), &[], &event(elapsed, stage, &[]), 1000.0);
             let now = &grown.stages()[0];
             assert_eq!(now.name, stage.trim_start_matches("stage "));
             assert_eq!(now.since, 1000.0 + if elapsed == 3.0 { 2.0 } else { elapsed });
@@ -128,10 +131,15 @@ mod tests {
     #[test]
     fn the_newest_mark_stays_and_its_label_is_bounded() {
         let mut grown = Grown::default();
-        grown.take(&[], &event(1.0, "ramping", &[(0.25, "one"), (0.5, "two")]), 1000.0);
-        grown.take(&[], &event(2.0, "ramping", &[]), 1000.0);
+        grown.take(
+            &Histograms::default(),
+            &[],
+            &event(1.0, "ramping", &[(0.25, "one"), (0.5, "two")]),
+            1000.0,
+        );
+        grown.take(&Histograms::default(), &[], &event(2.0, "ramping", &[]), 1000.0);
         assert_eq!((grown.marks, grown.newest.clone()), (2, Some(("two".into(), 1000.5))));
-        grown.take(&[], &event(3.0, "ramping", &[(2.5, &"é".repeat(200))]), 1000.0);
+        grown.take(&Histograms::default(), &[], &event(3.0, "ramping", &[(2.5, &"é".repeat(200))]), 1000.0);
         assert_eq!(grown.newest.unwrap().0, "é".repeat(MARK_TEXT_MAX));
     }
 }

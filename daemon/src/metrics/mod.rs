@@ -46,7 +46,7 @@ impl Metrics {
 
     /// A second of the run is over.
     pub fn second(&mut self, run: &Supervisor) {
-        self.grown.take(run.second_by_group(), run.event(), run.started_at());
+        self.grown.take(run.second(), run.second_by_group(), run.event(), run.started_at());
         (self.text, self.protobuf) = (None, None);
     }
 

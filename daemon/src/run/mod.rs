@@ -1,6 +1,6 @@
 //! The life of one run: [`plan`] what it will do, [`rows`] whom each stream talks to, [`targets`]
 //! what it may hit, [`fit`] whether this host can carry it, [`supervisor`] and [`workers`] while it goes,
-//! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`parts`],
+//! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`series`] its seconds, [`parts`],
 //! [`result`], [`versions`], [`ssh`] and [`histograms`] what it came to, [`store`] what is kept of it.
 
 pub mod fit;
@@ -11,6 +11,7 @@ pub mod plan;
 pub mod result;
 pub mod rows;
 pub mod saturation;
+pub mod series;
 pub mod ssh;
 pub mod store;
 pub mod supervisor;

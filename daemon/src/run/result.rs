@@ -6,7 +6,6 @@ use hdrhistogram::Histogram;
 use scale_api::report::{
     self, Exit, Fairness, Load, Missed, Outcome, Report, Sessions, Verdict, WorstStream,
 };
-use scale_api::threshold::Threshold;
 
 use crate::load::Group;
 use crate::stream::class::{Blame, Class};
@@ -265,10 +264,8 @@ pub struct Ending {
 }
 
 /// Judges a report whose figures are complete.
-pub fn judge(report: &mut Report, groups: &[Group], ending: &Ending) {
-    let names: Vec<&str> = groups.iter().map(|group| &*group.name).collect();
-    let thresholds: Vec<Threshold> =
-        report.spec.threshold.iter().filter_map(|t| Threshold::parse(&t.expression, &names).ok()).collect();
+pub fn judge(report: &mut Report, ending: &Ending) {
+    let thresholds = report.spec.parsed_thresholds();
     let results: Vec<_> = thresholds.iter().map(|threshold| threshold.evaluate(report)).collect();
     let replaced = |name: &str| thresholds.iter().any(|threshold| threshold.replaces() == Some(name));
     let mut reasons = Vec::new();
@@ -338,7 +335,7 @@ mod tests {
         let outcome = |lost_before_steady| {
             let load = Load { streams_requested: 5, streams_opened: 5, ..Load::default() };
             let mut report = Report { load, ..Report::default() };
-            judge(&mut report, &[], &Ending { lost_before_steady, ..Ending::default() });
+            judge(&mut report, &Ending { lost_before_steady, ..Ending::default() });
             (report.verdict.outcome, report.verdict.exit_code)
         };
         assert_eq!(outcome(true), (Outcome::Failed, 99));

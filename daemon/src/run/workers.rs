@@ -28,6 +28,24 @@ pub struct Engine {
 /// Priority of workers under `--realtime fifo`.
 const FIFO_PRIORITY: i32 = 10;
 
+/// How busy a worker has been.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Busy {
+    /// In its last second.
+    pub last: f64,
+    max: f64,
+    sum: f64,
+    seconds: u64,
+}
+
+impl Busy {
+    fn take(&mut self, busy: f64) {
+        (self.last, self.max) = (busy, self.max.max(busy));
+        self.sum += busy;
+        self.seconds += 1;
+    }
+}
+
 /// One worker, from outside.
 pub(super) struct Hand {
     pub core: usize,
@@ -41,8 +59,8 @@ pub(super) struct Hand {
     /// What its SSH connections settled on, and how many did.
     pub negotiated: Vec<(Negotiated, u64)>,
     last: Option<(Time, u64)>,
-    /// Share of each second that its thread was on its core.
-    pub busy: Vec<f64>,
+    /// Share of its seconds that its thread was on its core.
+    pub busy: Busy,
     turn_p99: f64,
     turn_max: f64,
     /// The last second that it handed over.
@@ -140,7 +158,7 @@ impl Hand {
             versions: Vec::new(),
             negotiated: Vec::new(),
             last: None,
-            busy: Vec::new(),
+            busy: Busy::default(),
             turn_p99: 0.0,
             turn_max: 0.0,
             second: 0,
@@ -170,7 +188,7 @@ impl Hand {
         }
         if let Some((at, cpu)) = self.last.replace((snapshot.at, snapshot.cpu_ns)) {
             let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
-            self.busy.push(busy.min(1.0));
+            self.busy.take(busy.min(1.0));
         }
         self.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
@@ -212,7 +230,7 @@ impl Hand {
         let sum = self.counters();
         Second {
             steady: self.groups.iter().any(|group| group.phase == GroupPhase::Steady),
-            busy: self.busy.last().copied().unwrap_or(0.0),
+            busy: self.busy.last,
             turn_p99: self.turn_p99,
             tick: tick_ns.filter(|_| !aligned).map(|ns| ns as f64 / 1e9),
             due: sum.ticks_due,
@@ -222,12 +240,11 @@ impl Hand {
 
     /// Its part of a report.
     pub fn report(&self) -> report::Worker {
-        let seconds = self.busy.len().max(1) as f64;
         report::Worker {
             cpu: self.core as u64,
             streams: self.groups.iter().map(|group| u64::from(group.requested)).sum(),
-            busy_mean: self.busy.iter().sum::<f64>() / seconds,
-            busy_max: self.busy.iter().copied().fold(0.0, f64::max),
+            busy_mean: self.busy.sum / self.busy.seconds.max(1) as f64,
+            busy_max: self.busy.max,
             turn_p99: self.turn_p99,
             turn_max: self.turn_max,
         }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use scale_api::http::{MarkRequest, SetRequest, StartRequest, StopRequest};
 use scale_api::spec::{Duration, Spec};
 use scale_api::target::Target;
-use scale_api::threshold::Threshold;
+use scale_api::threshold::{Names, Threshold};
 use scale_api::units::{Bytes, PerSecond, Rate, Span, parse_cores};
 use scale_ring::host::Facts;
 use scaled::run::plan::{Host, Plan};
@@ -43,9 +43,9 @@ pub fn check_small(text: &str) {
         assert_eq!(key(&again), key(&target), "{text:?} is printed as {target}");
         assert!(target.path.starts_with('/') && !target.host.is_empty() && target.port > 0);
     }
-    let groups = ["main", "a.b"];
-    if let Ok(threshold) = Threshold::parse(text, &groups) {
-        assert_eq!(Threshold::parse(text, &groups), Ok(threshold));
+    let names = Names { groups: &["main", "a.b"], observe: &["cpu"] };
+    if let Ok(threshold) = Threshold::parse(text, &names) {
+        assert_eq!(Threshold::parse(threshold.expression(), &names), Ok(threshold));
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, DEFAULT_TICK, Duration, File, MESSAGE_BYTES_MAX, Opcode, Reconnect, STREAMS_MAX, Span, TICK_MIN,
-    TIMES_MAX, TickOffset, Traffic,
+    Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, MESSAGE_BYTES_MAX, Opcode, Reconnect, STREAMS_MAX,
+    Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
 };
 use crate::target::Target;
 use crate::units::{PerSecond, Rate};
@@ -160,6 +160,18 @@ impl GroupSpec {
     /// Streams that the group opens in its ramp.
     pub fn streams(&self) -> u64 {
         self.conns.unwrap_or(0)
+    }
+
+    /// How long the group is steady, in ns; [`u64::MAX`]: until it is stopped.
+    pub fn steady_ns(&self) -> u64 {
+        let base = match self.duration {
+            Some(Duration::Forever) => return u64::MAX,
+            Some(Duration::For(span)) => span,
+            None if self.stage.is_empty() => DEFAULT_DURATION,
+            None => Span::default(),
+        };
+        let steps = self.stage.iter().flat_map(|stage| [stage.over, stage.hold]).flatten();
+        steps.fold(base.ns(), |sum, span| sum.saturating_add(span.ns()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN, DEFAULT_DURATION,
-    DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, Traffic,
+    DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, ThresholdSpec, Traffic,
 };
 use crate::target::Target;
 use crate::units::{Bytes, PerSecond};
@@ -44,6 +44,8 @@ impl Spec {
     pub fn filled(&self, seed: u64, workers: u64) -> Self {
         let mut spec = self.clone();
         spec.seed = Some(seed);
+        spec.threshold =
+            self.thresholds().into_iter().map(|expression| ThresholdSpec { expression }).collect();
         for group in &mut spec.group {
             if group.traffic != Traffic::Receive {
                 group.tick_interval.get_or_insert(DEFAULT_TICK);

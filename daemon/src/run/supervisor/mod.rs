@@ -9,7 +9,7 @@ pub use report::ByGroup;
 use std::sync::mpsc::Receiver;
 
 use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
-use scale_api::report::{Event, Mark, SeriesRow};
+use scale_api::report::{Event, Mark};
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
@@ -20,6 +20,7 @@ use super::fleet::Fleet;
 use super::parts::OpenAtEnd;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
+use super::series::Series;
 use super::targets::Targets;
 use super::workers::{self, Engine, Hand};
 
@@ -42,9 +43,9 @@ pub struct Supervisor {
     started_at: f64,
     second: u64,
     before: Counters,
-    /// What was measured in the last second, by group.
-    measured: Vec<Histograms>,
-    series: Vec<SeriesRow>,
+    /// What was measured in the last second: in all, and by group.
+    measured: (Histograms, Vec<Histograms>),
+    series: Series,
     marks: Vec<Mark>,
     /// How many of them events have said.
     marks_said: usize,
@@ -103,8 +104,8 @@ impl Supervisor {
             started_at: wall_seconds(),
             second: 0,
             before: Counters::default(),
-            measured: Vec::new(),
-            series: Vec::new(),
+            measured: Default::default(),
+            series: Series::default(),
             marks: Vec::new(),
             marks_said: 0,
             aborted: None,
@@ -144,8 +145,10 @@ impl Supervisor {
         let reached = self.workers.iter().filter(|w| !w.finished).map(|w| w.second).min();
         let reached = reached.unwrap_or(self.second + u64::from(!self.workers.is_empty()));
         if reached > self.second {
+            // More than one where this thread was held up.
+            let seconds = reached - self.second;
             self.second = reached;
-            self.close_second();
+            self.close_second(seconds);
             return true;
         }
         false
@@ -161,9 +164,14 @@ impl Supervisor {
         &self.event
     }
 
+    /// What was measured in the last second.
+    pub const fn second(&self) -> &Histograms {
+        &self.measured.0
+    }
+
     /// What was measured in the last second, by group in the plan's order.
     pub fn second_by_group(&self) -> &[Histograms] {
-        &self.measured
+        &self.measured.1
     }
 
     /// Its start, in seconds since 1970.
@@ -282,7 +290,7 @@ impl Supervisor {
 
     /// Share of the last second that each worker's thread was on its core, by core.
     pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.workers.iter().map(|worker| (worker.core, worker.busy.last().copied().unwrap_or(0.0)))
+        self.workers.iter().map(|worker| (worker.core, worker.busy.last))
     }
 
     /// Ring counters of all workers: CQ overflows, buffers exhausted.

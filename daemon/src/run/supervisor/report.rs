@@ -64,6 +64,11 @@ impl Supervisor {
 
     /// The report so far, or at the end: the same figures either way.
     pub fn report(&self) -> Report {
+        Report { series: self.series.rows().to_vec(), ..self.report_without_series() }
+    }
+
+    /// All of [`Self::report`] but its rows, which stand in `series.jsonl` while the run goes.
+    pub fn report_without_series(&self) -> Report {
         let groups = &self.plan.groups;
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
@@ -115,7 +120,6 @@ impl Supervisor {
             warnings: self.warnings.clone(),
             server_versions,
             server_changes,
-            series: self.series.clone(),
             host: self.host.clone(),
             ssh: ssh::add_up(groups, &self.spec.group, &negotiated),
             coder: self.coder(),
@@ -126,7 +130,7 @@ impl Supervisor {
             saturated_long: long,
             lost_before_steady: self.hopeless_told && steady <= 0.0,
         };
-        result::judge(&mut report, groups, &ending);
+        result::judge(&mut report, &ending);
         report
     }
 

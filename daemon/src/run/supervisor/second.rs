@@ -15,11 +15,10 @@ use super::Supervisor;
 const STAGES_NAMED_MAX: usize = 8;
 
 impl Supervisor {
-    pub(super) fn close_second(&mut self) {
+    /// Closes the last `seconds`.
+    pub(super) fn close_second(&mut self, seconds: u64) {
         let sums = self.counters();
-        self.measured = self.take_measured();
-        let mut second = Histograms::default();
-        self.measured.iter().for_each(|group| second.add(group));
+        self.take_measured();
         self.judge_saturation();
         let phase = self.phase();
         let steady = phase == GroupPhase::Steady;
@@ -36,6 +35,7 @@ impl Supervisor {
             }
         }
         self.rss_peak = self.rss_peak.max(host::rss_bytes());
+        let second = &self.measured.0;
         let quantile = |figure: Figure, quantile: f64| {
             second.figure(figure).map(|h| h.value_at_quantile(quantile) as f64 / 1e6)
         };
@@ -43,17 +43,18 @@ impl Supervisor {
         let per_tick = |sent: u64, payload: u64| if sent > 0 { payload as f64 / sent as f64 } else { 0.0 };
         let (due, sent) = (sums.ticks_due - before.ticks_due, sums.ticks_sent - before.ticks_sent);
         let payload = sums.payload_sent - before.payload_sent;
+        let per_second = |bytes: f64| bytes / seconds as f64;
         let missed = |c: &Counters| c.missed_generator + c.missed_backpressure + c.missed_disconnected;
         let (failures, disconnects) =
             (sums.failures.since(&before.failures), sums.disconnects.since(&before.disconnects));
         let row = SeriesRow {
             at: self.second as f64,
-            seconds: 1,
+            seconds,
             stage: self.stages_now(),
             streams_open: (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).sum(),
-            rate_offered: per_tick(sent, payload) * due as f64,
-            rate_sent: payload as f64,
-            rate_received: (sums.payload_received - before.payload_received) as f64,
+            rate_offered: per_second(per_tick(sent, payload) * due as f64),
+            rate_sent: per_second(payload as f64),
+            rate_received: per_second((sums.payload_received - before.payload_received) as f64),
             messages_sent: sums.messages_sent - before.messages_sent,
             messages_echoed: sums.messages_echoed - before.messages_echoed,
             ticks_due: due,
@@ -73,9 +74,9 @@ impl Supervisor {
             response_p90: quantile(Figure::Response, 0.9),
             response_p99: quantile(Figure::Response, 0.99),
             response_max: quantile(Figure::Response, 1.0),
-            response_heat: histograms::heat(&second, Figure::Response),
-            lateness_heat: histograms::heat(&second, Figure::Lateness),
-            busy_max: self.workers.iter().filter_map(|w| w.busy.last().copied()).fold(0.0, f64::max),
+            response_heat: histograms::heat(second, Figure::Response),
+            lateness_heat: histograms::heat(second, Figure::Lateness),
+            busy_max: self.busy_now().map(|(_, busy)| busy).fold(0.0, f64::max),
             busy: self.busy_now().map(|(_, busy)| busy).collect(),
             saturated: self.saturation.is_now(),
             observe: Default::default(),
@@ -87,10 +88,9 @@ impl Supervisor {
         self.end_when_hopeless();
     }
 
-    /// What workers measured since it was last taken, by group.
-    fn take_measured(&mut self) -> Vec<Histograms> {
-        let mut first_cell = 0;
-        let mut measured = Vec::new();
+    /// Takes what workers measured since the last time.
+    fn take_measured(&mut self) {
+        let (mut first_cell, mut all, mut groups) = (0, Histograms::default(), Vec::new());
         for group in self.plan.groups.iter() {
             let cells = group.cells(first_cell);
             first_cell = cells.end;
@@ -99,9 +99,10 @@ impl Supervisor {
                 let cells = worker.histograms.iter_mut().skip(cells.start).take(cells.len());
                 cells.for_each(|histograms| sum.add(&std::mem::take(histograms)));
             }
-            measured.push(sum);
+            all.add(&sum);
+            groups.push(sum);
         }
-        measured
+        self.measured = (all, groups);
     }
 
     pub(super) fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {

@@ -1,0 +1,91 @@
+//! A report without what would make its page large: see [`super::data`].
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use scale_api::coder;
+use scale_api::http::DoctorEntry;
+use scale_api::report::{
+    Fairness, Generator, Latency, Load, Mark, Observed, Part, Report, Run, ServerChange, ServerVersion, Ssh,
+    Total, Verdict,
+};
+use scale_api::spec::Spec;
+
+use super::columns::Columns;
+
+/// Things of a Coder flow that are listed one by one; report.json has the others.
+const THINGS_MAX: usize = 200;
+
+/// A report, its series by column.
+#[derive(Serialize)]
+pub struct Compact<'a> {
+    schema: u32,
+    run: &'a Run,
+    spec: &'a Spec,
+    verdict: &'a Verdict,
+    load: &'a Load,
+    total: &'a Total,
+    latency: &'a Latency,
+    groups: &'a [Part],
+    targets: &'a [Part],
+    stages: &'a [Part],
+    fairness: &'a Fairness,
+    generator: &'a Generator,
+    marks: &'a [Mark],
+    observe: &'a BTreeMap<String, Observed>,
+    warnings: &'a [String],
+    percentiles: &'a BTreeMap<String, Vec<[f64; 2]>>,
+    server_versions: &'a [ServerVersion],
+    server_changes: &'a [ServerChange],
+    series: Columns<'a>,
+    host: &'a [DoctorEntry],
+    ssh: &'a Option<Ssh>,
+    coder: Option<coder::Outcome>,
+}
+
+/// The parts of `report`, so that a new one cannot go unnoticed.
+pub fn of(report: &Report) -> Compact<'_> {
+    let Report { schema, run, spec, verdict, load, total, latency, groups, targets, stages, .. } = report;
+    let Report { fairness, generator, marks, observe, warnings, percentiles, .. } = report;
+    let Report { server_versions, server_changes, series, host, ssh, coder, .. } = report;
+    let (series, coder) = (Columns(series), coder.as_ref().map(short));
+    Compact {
+        schema: *schema,
+        run,
+        spec,
+        verdict,
+        load,
+        total,
+        latency,
+        groups,
+        targets,
+        stages,
+        fairness,
+        generator,
+        marks,
+        observe,
+        warnings,
+        percentiles,
+        server_versions,
+        server_changes,
+        series,
+        host,
+        ssh,
+        coder,
+    }
+}
+
+/// What came of a flow, with the first of each list.
+fn short(outcome: &coder::Outcome) -> coder::Outcome {
+    let mut outcome = outcome.clone();
+    outcome.things = Vec::new();
+    outcome.failed_things.truncate(THINGS_MAX);
+    if let Some(cleaned) = &mut outcome.cleanup {
+        cleaned.left_things.truncate(THINGS_MAX);
+    }
+    if let Some(traffic) = &mut outcome.traffic {
+        traffic.skipped_workspaces.truncate(THINGS_MAX);
+    }
+    outcome
+}
