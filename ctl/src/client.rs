@@ -95,11 +95,18 @@ impl Client {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut headers);
         response.parse(&head).map_err(|_| Failure::internal("what answers on the socket is no scaled"))?;
-        let chunked = response.headers.iter().any(|header| {
-            header.name.eq_ignore_ascii_case("transfer-encoding")
-                && header.value.eq_ignore_ascii_case(b"chunked")
-        });
-        Ok((response.code.unwrap_or(0), Body { reader, chunked, left: 0 }))
+        let header =
+            |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        let length =
+            header("content-length").and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
+        let extent = match length {
+            _ if header("transfer-encoding").is_some_and(|it| it.value.eq_ignore_ascii_case(b"chunked")) => {
+                Extent::Chunks(0)
+            }
+            Some(bytes) => Extent::Bytes(bytes),
+            None => Extent::Connection,
+        };
+        Ok((response.code.unwrap_or(0), Body { reader, extent }))
     }
 
     fn checked(&self, method: &str, path: &str, body: &[u8], within: Duration) -> Result<Body, Failure> {
@@ -121,6 +128,18 @@ impl Client {
     /// The daemon's problem, or that it cannot be reached.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         Self::parse(self.checked("GET", path, b"", ANSWER_TIME_MAX)?)
+    }
+
+    /// GETs what is no JSON: a page.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        let mut text = String::new();
+        self.checked("GET", path, b"", ANSWER_TIME_MAX)?
+            .read_to_string(&mut text)
+            .map_err(|_| Failure::lost())?;
+        Ok(text)
     }
 
     /// Sends JSON and reads JSON.
@@ -167,39 +186,54 @@ impl Client {
     }
 }
 
-/// An answer's body: to the end of the connection, or in chunks.
+/// How far a body goes.
+enum Extent {
+    /// In chunks; so many bytes of this one are left.
+    Chunks(usize),
+    /// So many more bytes.
+    Bytes(usize),
+    /// To the end of the connection.
+    Connection,
+}
+
+/// An answer's body. One that breaks off is an error.
 pub struct Body {
     reader: BufReader<UnixStream>,
-    chunked: bool,
-    left: usize,
+    extent: Extent,
+}
+
+impl Body {
+    /// The size of the next chunk, behind the end of the one before.
+    fn next_chunk(&mut self) -> std::io::Result<usize> {
+        let mut line = String::new();
+        while line.trim().is_empty() {
+            line.clear();
+            if self.reader.read_line(&mut line)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let size = line.trim().split(';').next().unwrap_or("");
+        usize::from_str_radix(size, 16).map_err(|_| ErrorKind::InvalidData.into())
+    }
 }
 
 impl Read for Body {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        if !self.chunked {
+        if let Extent::Chunks(0) = self.extent {
+            match self.next_chunk()? {
+                0 => self.extent = Extent::Bytes(0),
+                bytes => self.extent = Extent::Chunks(bytes),
+            }
+        }
+        let (Extent::Chunks(left) | Extent::Bytes(left)) = &mut self.extent else {
             return self.reader.read(into);
-        }
-        if self.left == 0 {
-            let mut line = String::new();
-            // The end of the chunk before, then the next one's size.
-            while line.trim().is_empty() {
-                line.clear();
-                if self.reader.read_line(&mut line)? == 0 {
-                    return Err(ErrorKind::UnexpectedEof.into());
-                }
-            }
-            let size = line.trim().split(';').next().unwrap_or("");
-            self.left = usize::from_str_radix(size, 16).map_err(|_| ErrorKind::InvalidData)?;
-            if self.left == 0 {
-                return Ok(0);
-            }
-        }
-        let most = into.len().min(self.left);
+        };
+        let most = into.len().min(*left);
         let count = self.reader.read(&mut into[..most])?;
-        if count == 0 {
+        if count == 0 && most > 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        self.left -= count;
+        *left -= count;
         Ok(count)
     }
 }

@@ -69,8 +69,11 @@ pub enum Command {
     },
     /// The result of a run.
     Report {
-        /// Its id; default: the last.
+        /// Its id; default: the last. `current`: the one that is going, so far.
         run: Option<String>,
+        /// Also write it as one HTML file that opens offline; - is stdout, and then nothing else is printed.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Is this host fit.
     Doctor {

@@ -1,9 +1,10 @@
 //! What `scalectl` knows and the daemon does not: the caller's files, and who the caller is.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use scale_api::spec::{File, GroupSpec, fill};
 use scale_api::target::Target;
@@ -29,6 +30,57 @@ pub fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
         return Err(wrong(format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))));
     }
     Ok(content)
+}
+
+/// What a flag calls stdout.
+pub const STDOUT: &str = "-";
+
+/// Writes a file with the caller's own rights, whole or not at all: its content takes the name's place when it is complete.
+/// A link's file is written, not the link; `-` is stdout.
+///
+/// # Errors
+/// It cannot be written, or the name is of something that is no file.
+pub fn write(path: &Path, word: &str, content: &[u8]) -> Result<(), Failure> {
+    if path.as_os_str() == STDOUT {
+        crate::print(content);
+        return Ok(());
+    }
+    let wrong = |why: String| Failure::usage(format!("{word}: cannot write {}: {why}", path.display()));
+    let old = match fs::metadata(path) {
+        Ok(old) if !old.is_file() => {
+            return Err(wrong("it is there and no file; give another name, or - for stdout".into()));
+        }
+        Ok(old) => Some(old),
+        Err(_) if path.is_symlink() => {
+            return Err(wrong("it is a link to nothing; remove it, or name its file".into()));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let to = if old.is_some() {
+        fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?
+    } else {
+        path.into()
+    };
+    let new = beside(&to);
+    let written = fs::File::create_new(&new).and_then(|mut file| {
+        file.write_all(content)?;
+        if let Some(old) = &old {
+            file.set_permissions(old.permissions())?;
+        }
+        fs::rename(&new, &to)
+    });
+    written.map_err(|error| {
+        // Where it could not even be made, there is nothing to remove.
+        let _ = fs::remove_file(&new);
+        wrong(error.to_string())
+    })
+}
+
+/// A name in the same folder that nobody else takes.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.new", std::process::id()))
 }
 
 /// Completes groups with what only the caller has: the files that they name, from `folder`, and the
@@ -151,6 +203,43 @@ mod tests {
         group.known_hosts = None;
         let failure = hand_over(std::iter::once(&mut group), &folder).expect_err("no key of that name");
         assert!(failure.message.contains("--ssh-identity") && failure.message.contains("keys/ann"));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_left_as_it_was() {
+        let folder = folder("write", &[("old.html", "old"), ("folder/inner", "")]);
+        let content = |name: &str| std::fs::read_to_string(folder.join(name)).expect("it is there");
+        std::os::unix::fs::symlink("old.html", folder.join("link.html")).expect("linked");
+        std::os::unix::fs::symlink("gone/x.html", folder.join("broken.html")).expect("linked");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(folder.join("old.html"), private).expect("ours");
+        write(&folder.join("new.html"), "--html", b"new").expect("written");
+        write(&folder.join("link.html"), "--html", b"newer").expect("written through the link");
+        assert_eq!((content("new.html"), content("old.html")), ("new".into(), "newer".into()));
+        let link = std::fs::symlink_metadata(folder.join("link.html")).expect("it is there");
+        let mode = std::fs::metadata(folder.join("old.html")).expect("it is there").mode() & 0o777;
+        assert_eq!((link.is_symlink(), mode), (true, 0o600));
+        for (name, why) in [
+            ("folder", "no file; give another name"),
+            ("broken.html", "a link to nothing"),
+            ("missing/x.html", "No such file or directory"),
+            ("new.html/x.html", "Not a directory"),
+        ] {
+            let failure = write(&folder.join(name), "--html", b"x").expect_err(name);
+            assert!(
+                failure.message.starts_with("--html: cannot write ") && failure.message.contains(why),
+                "{name}: {}",
+                failure.message
+            );
+        }
+        let failure = write(Path::new("/dev/null"), "--html", b"x").expect_err("a device");
+        assert!(failure.message.contains("no file"), "{}", failure.message);
+        let left: Vec<_> = std::fs::read_dir(&folder)
+            .expect("it is there")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(left.len(), 5, "nothing half written is left: {left:?}");
         std::fs::remove_dir_all(folder).expect("removed");
     }
 

@@ -9,6 +9,7 @@ mod ssh;
 
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -122,11 +123,8 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             };
             show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
         }
-        Command::Report { run } => {
-            let report: Report =
-                client.get(&format!("/v1/runs/{}/report", run.as_deref().unwrap_or("last")))?;
-            show(cli.json, &report, || render::report(&report));
-            return Ok(report.verdict.exit_code);
+        Command::Report { run, html } => {
+            return report(cli, &client, run.as_deref().unwrap_or("last"), html.as_deref());
         }
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
@@ -165,6 +163,24 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+/// Shows a run's report, and writes it as a page where that is asked for.
+fn report(cli: &Cli, client: &Client, run: &str, html: Option<&Path>) -> Result<u8, Failure> {
+    let report: Report = client.get(&format!("/v1/runs/{run}/report"))?;
+    let on_stdout = html.is_some_and(|file| file.as_os_str() == files::STDOUT);
+    if on_stdout && cli.json {
+        return Err(Failure::usage("--json and --html - would both go to stdout; give --html a file"));
+    }
+    if let Some(file) = html {
+        // By its id: what `last` is may have changed meanwhile.
+        let page = client.text(&format!("/v1/runs/{}/report.html", report.run.id))?;
+        files::write(file, "--html", page.as_bytes())?;
+    }
+    if !on_stdout {
+        show(cli.json, &report, || render::report(&report));
+    }
+    Ok(report.verdict.exit_code)
 }
 
 fn simple(cli: &Cli, client: &Client, verb: &str, said: &str) -> Result<(), Failure> {

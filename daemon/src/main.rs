@@ -92,8 +92,8 @@ async fn serve(
     // Port 0 is any free one: said is the one that it became.
     let scraped = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
     let said = scraped.map_or("metrics off".to_owned(), |address| {
-        let reach = if address.ip().is_loopback() { " (only this host can scrape it)" } else { "" };
-        format!("metrics on http://{address}/metrics{reach}")
+        let reach = if address.ip().is_loopback() { " (for this host alone)" } else { "" };
+        format!("metrics on http://{address}/metrics, live page on http://{address}/{reach}")
     });
     let fifo = if settings.realtime == Realtime::Fifo { ", real-time" } else { "" };
     tracing::info!(
@@ -104,7 +104,7 @@ async fn serve(
     let state = Rc::new(RefCell::new(State::new(settings, targets, store, engine)));
     tokio::task::spawn_local(server::control(state.clone(), control));
     if let Some(listener) = metrics {
-        tokio::task::spawn_local(server::metrics(state.clone(), listener));
+        tokio::task::spawn_local(server::read_only(state.clone(), listener));
     }
     tokio::task::spawn_local(scaled::control::coder::scenario::owed::pay(state.clone()));
     // Absent outside systemd, and then nothing to tell.

@@ -8,6 +8,7 @@ mod figures;
 mod flags;
 mod meaning;
 mod network;
+mod pages;
 mod refusals;
 mod ssh;
 mod stand_in;

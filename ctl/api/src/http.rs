@@ -170,6 +170,12 @@ pub enum ProblemCode {
     NotFound,
     /// Too large or too slow.
     TooLarge,
+    /// The listener does not go by that name.
+    WrongHost,
+    /// What is asked for can only be read.
+    MethodNotAllowed,
+    /// As many pages are open as may be.
+    TooManyReaders,
     /// A bug of ours.
     Internal,
 }
@@ -179,6 +185,7 @@ impl ProblemCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
+            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders => Exit::Usage,
             Self::TargetRefused => Exit::TargetRefused,
             Self::HostCannotCarry => Exit::HostCannotCarry,
             Self::Internal => Exit::Internal,
@@ -189,12 +196,14 @@ impl ProblemCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::Invalid => 400,
-            Self::TargetRefused => 403,
+            Self::TargetRefused | Self::WrongHost => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::RunInProgress => 409,
             Self::TooLarge => 413,
             Self::HostCannotCarry => 422,
             Self::Internal => 500,
+            Self::TooManyReaders => 503,
         }
     }
 }

@@ -1,12 +1,15 @@
 //! HTTP over the Unix socket, and the metrics listener: decode, answer, log who changed what.
 //!
-//! - [`server`]: sockets and requests. [`doctor`]: is this host fit.
+//! - [`server`]: sockets and requests. [`live`]: what open pages are told. [`source`]: reports on their way out.
+//! - [`doctor`]: is this host fit.
 //! - [`resolve`]: names and plans, on threads of their own.
 //! - [`coder`]: Coder's flows: looked at, begun, followed.
 //! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
 
 pub mod coder;
 pub mod doctor;
+pub mod live;
 pub mod resolve;
 pub mod server;
+pub mod source;
 pub mod state;

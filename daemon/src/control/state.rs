@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Report};
 use scale_api::spec::Spec;
@@ -14,7 +15,10 @@ use tokio::sync::broadcast;
 
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
+use super::live::Live;
+use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
+use crate::page;
 use crate::run::plan::{Host, Plan};
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
@@ -41,17 +45,23 @@ pub struct State {
     scenario: Option<Rc<Course>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
+    live: Live,
     metrics: Metrics,
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
 }
 
-/// A going run's lines: what was last said, and what is to come.
-pub type Lines = (Arc<str>, broadcast::Receiver<Arc<str>>);
+/// What a follower of a run gets.
+pub enum Followed {
+    /// It is going: what was last said, and what is to come.
+    Going(Arc<str>, broadcast::Receiver<Arc<str>>),
+    /// It has ended, and this is all.
+    Ended(Source),
+}
 
 impl State {
-    /// A daemon without a run.
+    /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
         Self {
             settings,
@@ -63,6 +73,7 @@ impl State {
             scenario: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
+            live: Live::start(),
             metrics: Metrics::default(),
             seconds: 0,
             resolving: None,
@@ -119,6 +130,7 @@ impl State {
         flow.set_host(super::doctor::this_host(&self.settings.cores));
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
         self.last_line = self.line(flow.event());
+        self.live.begin();
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -129,6 +141,7 @@ impl State {
         course.set_host(super::doctor::this_host(&self.settings.cores));
         tracing::info!(run = %course.id, "scenario began");
         self.last_line = line(&course.event());
+        self.live.begin();
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -193,10 +206,15 @@ impl State {
         if let Err(error) = self.store.write(&report, true) {
             tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
         }
+        // On this thread, as the report before it: a daemon that is told to end leaves both.
+        if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
+            tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
+        }
         self.metrics.count(report.verdict.outcome);
         tracing::info!(run = %report.run.id, exit_code = report.verdict.exit_code, "run ended");
-        self.last_line = serde_json::json!({ "report": report }).to_string().into();
+        self.last_line = source::line(&report).expect("a report has no keys that are not strings").into();
         let _ = self.events.send(self.last_line.clone());
+        self.live.end(report);
     }
 
     /// What a plan is to be made for.
@@ -254,6 +272,7 @@ impl State {
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
         self.last_line = self.line(run.event());
+        self.live.begin();
         self.metrics.begin();
         self.run = Some(run);
         Ok(())
@@ -296,6 +315,8 @@ impl State {
         if let Some(event) = self.event_now() {
             self.last_line = line(&event);
             let _ = self.events.send(self.last_line.clone());
+            let report = if self.live.is_report_due() { self.report_now() } else { None };
+            self.live.second(self.last_line.clone(), report);
         }
         self.keep_checkpoint();
     }
@@ -354,13 +375,13 @@ impl State {
         self.run.is_some() || self.flow.is_some() || self.scenario.is_some()
     }
 
-    /// The lines of a run: of the going one, or the one line of an ended one's report.
+    /// A run, to be followed.
     ///
     /// # Errors
-    /// No such run.
-    pub fn lines(&self, id: &str) -> Result<Lines, Problem> {
+    /// None is going, where that is asked for.
+    pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
-            return Ok((self.last_line.clone(), self.events.subscribe()));
+            return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {
             return Err(Problem::new(
@@ -368,30 +389,24 @@ impl State {
                 "no run is going; `scalectl report` shows the last one",
             ));
         }
-        let report: Report = serde_json::from_slice(&self.report(id)?)
-            .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
-        // A channel without a sender: the line is the last one.
-        let (_, receiver) = broadcast::channel(1);
-        Ok((serde_json::json!({ "report": report }).to_string().into(), receiver))
+        Ok(Followed::Ended(self.source(id)))
     }
 
-    /// A report: of the going run so far, or as kept.
+    /// One more open page: what it is to be shown first, and what comes then.
     ///
     /// # Errors
-    /// No such run.
-    pub fn report(&self, id: &str) -> Result<Vec<u8>, Problem> {
+    /// There are too many.
+    pub fn watch_live(&mut self) -> Result<(broadcast::Receiver<Bytes>, Source), Problem> {
+        Ok((self.live.read()?, self.source("current")))
+    }
+
+    /// A report: of the going run so far, or as kept. `last` is the last kept, `current` the one that is going, if any.
+    pub fn source(&self, id: &str) -> Source {
         if let Some(report) = self.report_now().filter(|report| report.run.id == id || id == "current") {
-            return serde_json::to_vec(&report)
-                .map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()));
+            return Source::Going(Box::new(report));
         }
-        let wanted = if id == "last" || id == "current" { None } else { Some(id) };
-        self.store.report(wanted).ok_or_else(|| {
-            let detail = match wanted {
-                None => "no run is kept here yet; `scalectl start` makes one".to_owned(),
-                Some(id) => format!("no run `{id}` is kept here; see `scalectl runs`"),
-            };
-            Problem::new(ProblemCode::NotFound, detail)
-        })
+        let wanted = (id != "last" && id != "current").then(|| id.to_owned());
+        Source::Kept(self.store.clone(), wanted)
     }
 
     /// The histograms behind a report's latencies: of the going run so far, or as kept.

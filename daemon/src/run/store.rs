@@ -21,6 +21,7 @@ pub struct Store {
 
 const REPORT: &str = "report.json";
 const CHECKPOINT: &str = "checkpoint.json";
+const PAGE: &str = "report.html";
 const HISTOGRAMS: &str = "histograms.json";
 
 impl Store {
@@ -77,6 +78,17 @@ impl Store {
             let _ = fs::remove_file(folder.join(CHECKPOINT));
         }
         Ok(())
+    }
+
+    /// Keeps a run's report as a page beside the report itself.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write_page(&self, id: &str, html: &[u8]) -> io::Result<()> {
+        let to = self.root.join(id).join(PAGE);
+        let new = to.with_extension("new");
+        fs::write(&new, html)?;
+        fs::rename(new, to)
     }
 
     /// Keeps a run's histograms beside its report.

@@ -1,39 +1,30 @@
-//! Sockets and requests. Everything here runs on the control thread.
+//! The control API over the Unix socket: decode, answer, log who changed what.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
-use std::rc::Rc;
-use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use futures_util::stream::unfold;
+use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response};
 use scale_api::coder::{FlowRequest, TrafficRequest};
 use scale_api::http::{
     DoctorRequest, MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest,
 };
 use scale_api::scenario::ScenarioRequest;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::state::State;
-use crate::metrics::Format;
+use super::{
+    ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, scrape, scrape_format,
+};
+use crate::control::state::Followed;
+use crate::control::{coder, doctor, resolve};
+use crate::page;
 
 /// The longest request body: a run with its files in hex.
 const BODY_BYTES_MAX: usize = 64 << 20;
-/// The longest time for a request's head and for its body.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
-/// Connections served at once on a listener.
-const CONNECTIONS_MAX: usize = 256;
-
-type Shared = Rc<RefCell<State>>;
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-type Answer = Result<Response<Body>, Problem>;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -44,93 +35,16 @@ struct Caller {
 
 /// Serves the control socket until the task is dropped.
 pub async fn control(state: Shared, listener: UnixListener) {
-    let served = Rc::new(());
+    let connections = Connections::default();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        if Rc::strong_count(&served) > CONNECTIONS_MAX {
-            continue; // dropped: whoever holds so many connections can try again
-        }
         let (pid, uid, _) = scale_ring::host::peer_credentials(&stream).unwrap_or((0, u32::MAX, 0));
-        let (state, held) = (state.clone(), served.clone());
-        tokio::task::spawn_local(async move {
-            let service = service_fn(|request| answer(state.clone(), request, Caller { pid, uid }));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIME_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            // A caller that goes away is no error of ours.
-            let _ = connection.await;
-            drop(held);
-        });
+        let state = state.clone();
+        connections.serve(stream, move |request| route(state.clone(), request, Caller { pid, uid }));
     }
-}
-
-/// Serves `/metrics` over TCP; nothing there changes anything.
-pub async fn metrics(state: Shared, listener: TcpListener) {
-    let served = Rc::new(());
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        if Rc::strong_count(&served) > CONNECTIONS_MAX {
-            continue;
-        }
-        let (state, held) = (state.clone(), served.clone());
-        tokio::task::spawn_local(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let answer = match (request.method(), request.uri().path()) {
-                    (&Method::GET, "/metrics") => scrape(&state, format(request.headers())),
-                    (&Method::GET, "/") => text("scaled: metrics are at /metrics\n", "text/plain"),
-                    _ => problem(&Problem::new(ProblemCode::NotFound, "there are / and /metrics, to GET")),
-                };
-                std::future::ready(Ok::<_, Infallible>(answer))
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIME_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            let _ = connection.await;
-            drop(held);
-        });
-    }
-}
-
-fn text(content: impl Into<Bytes>, kind: &str) -> Response<Body> {
-    let body = Full::new(content.into()).boxed_unsync();
-    Response::builder().header("content-type", kind).body(body).expect("a constant head")
-}
-
-/// The format of metrics that the caller likes best.
-fn format(headers: &HeaderMap) -> Format {
-    Format::of(headers.get("accept").and_then(|value| value.to_str().ok()))
-}
-
-fn scrape(state: &Shared, format: Format) -> Response<Body> {
-    text(state.borrow_mut().scrape(format), format.content_type())
-}
-
-fn json(value: &impl Serialize) -> Answer {
-    let bytes = serde_json::to_vec(value).map_err(|e| Problem::new(ProblemCode::Internal, e.to_string()))?;
-    Ok(text(bytes, "application/json"))
-}
-
-fn problem(problem: &Problem) -> Response<Body> {
-    let bytes = serde_json::to_vec(problem).expect("plain fields");
-    let mut response = text(bytes, "application/problem+json");
-    *response.status_mut() = hyper::StatusCode::from_u16(problem.status).expect("a constant status");
-    response
-}
-
-async fn answer(
-    state: Shared,
-    request: Request<Incoming>,
-    caller: Caller,
-) -> Result<Response<Body>, Infallible> {
-    Ok(route(state, request, caller).await.unwrap_or_else(|why| problem(&why)))
 }
 
 /// The whole body. It is read whatever the path says: an answer before the caller has finished
@@ -155,8 +69,8 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Answer {
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let format = format(request.headers());
+    let format = scrape_format(request.headers());
+    let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
     if method != Method::GET {
         tracing::info!(uid = caller.uid, pid = caller.pid, %method, path, "asked to change");
     }
@@ -165,13 +79,13 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
     match (&method, parts.as_slice()) {
         (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
-        (&Method::GET, ["v1", "doctor"]) => json(&super::doctor::this_host(state.borrow().cores())),
+        (&Method::GET, ["v1", "doctor"]) => json(&doctor::this_host(state.borrow().cores())),
         (&Method::POST, ["v1", "doctor"]) => {
             let DoctorRequest { mut spec } = read(&body)?;
             spec.name_groups();
             let (host, targets) = state.borrow().prepare(true)?;
-            let mut entries = super::doctor::this_host(state.borrow().cores());
-            let (_, plan) = super::resolve::plan(spec, host, targets).await?;
+            let mut entries = doctor::this_host(state.borrow().cores());
+            let (_, plan) = resolve::plan(spec, host, targets).await?;
             entries.extend(plan.fit);
             json(&entries)
         }
@@ -181,28 +95,34 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();
             let (host, targets) = state.borrow().prepare(dry_run)?;
-            let (spec, plan) = super::resolve::plan(spec, host, targets).await?;
+            let (spec, plan) = resolve::plan(spec, host, targets).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {
             let flow: FlowRequest = read(&body)?;
-            json(&super::coder::begin(&state, flow).await?)
+            json(&coder::begin(&state, flow).await?)
         }
         (&Method::POST, ["v1", "coder", "scenario"]) => {
             let scenario: ScenarioRequest = read(&body)?;
-            json(&super::coder::scenario::begin(&state, scenario).await?)
+            json(&coder::scenario::begin(&state, scenario).await?)
         }
         (&Method::POST, ["v1", "coder", "traffic"]) => {
             let traffic: TrafficRequest = read(&body)?;
-            json(&super::coder::traffic::begin(&state, traffic).await?)
+            json(&coder::traffic::begin(&state, traffic).await?)
         }
+        (&Method::GET, ["v1", "page"]) => shell(query.as_deref().unwrap_or_default()),
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
-            state.borrow().report(id).map(|bytes| text(bytes, "application/json"))
+            let source = state.borrow().source(id);
+            Ok(content(source.json().await?, "application/json"))
+        }
+        (&Method::GET, ["v1", "runs", id, "report.html"]) => {
+            let source = state.borrow().source(id);
+            Ok(html(source.page().await?))
         }
         (&Method::GET, ["v1", "runs", id, "histograms"]) => {
-            state.borrow().histograms(id).map(|bytes| text(bytes, "application/json"))
+            state.borrow().histograms(id).map(|bytes| content(bytes, "application/json"))
         }
-        (&Method::GET, ["v1", "runs", id, "events"]) => events(&state, id),
+        (&Method::GET, ["v1", "runs", id, "events"]) => events(&state, id).await,
         (&Method::DELETE, ["v1", "runs", id]) => {
             state.borrow().remove(id)?;
             json(&serde_json::json!({ "id": id }))
@@ -297,47 +217,42 @@ fn going(
     json(&serde_json::json!({ "id": run.id }))
 }
 
+/// The page without a report, for a caller that has the data: `kind=report|compare|live`.
+fn shell(query: &str) -> Answer {
+    let kind = query.split('&').find_map(|pair| pair.strip_prefix("kind=")).unwrap_or_default();
+    page::shell(kind).map(html).ok_or_else(|| {
+        Problem::new(ProblemCode::Invalid, "say which page: ?kind=report, ?kind=compare or ?kind=live")
+    })
+}
+
 /// One JSON object a line, each second; the last is the report.
-fn events(state: &Shared, id: &str) -> Answer {
-    let (first, receiver) = state.borrow().lines(id)?;
-    let start = (Some(first), Some(receiver));
-    let stream = futures_unfold(start, |(first, receiver)| async move {
+async fn events(state: &Shared, id: &str) -> Answer {
+    let followed = state.borrow().follow(id)?;
+    let (first, receiver) = match followed {
+        Followed::Going(line, receiver) => (line, Some(receiver)),
+        Followed::Ended(source) => (source.line().await?.into(), None),
+    };
+    let lines = unfold((Some(first), receiver), |(first, receiver)| async move {
         if let Some(line) = first {
-            return Some((line, (None, receiver)));
+            return Some((line_frame(&line), (None, receiver)));
         }
         let mut receiver = receiver?;
         loop {
             match receiver.recv().await {
                 Ok(line) => {
                     let last = line.starts_with("{\"report\"");
-                    return Some((line, (None, (!last).then_some(receiver))));
+                    return Some((line_frame(&line), (None, (!last).then_some(receiver))));
                 }
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
         }
     });
-    let body = StreamBody::new(stream).boxed_unsync();
-    Ok(Response::builder()
-        .header("content-type", "application/x-ndjson")
-        .body(body)
-        .expect("a constant head"))
+    let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
 }
 
-/// A stream of frames from a state and a step.
-fn futures_unfold<S, F, Fut>(
-    start: S,
-    step: F,
-) -> impl futures_core::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send
-where
-    S: Send + 'static,
-    F: Fn(S) -> Fut + Send + 'static,
-    Fut: Future<Output = Option<(std::sync::Arc<str>, S)>> + Send + 'static,
-{
-    futures_util::stream::unfold((start, step), |(state, step)| async move {
-        let (line, state) = step(state).await?;
-        let mut bytes = line.as_bytes().to_vec();
-        bytes.push(b'\n');
-        Some((Ok(Frame::data(Bytes::from(bytes))), (state, step)))
-    })
+fn line_frame(line: &str) -> Result<Frame<Bytes>, Infallible> {
+    Ok(Frame::data([line, "\n"].concat().into()))
 }
