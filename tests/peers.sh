@@ -14,6 +14,8 @@ validate=1.37.0
 asyncssh=2.24.1
 ws=8
 ssh2=1
+playwright=1.65.1
+axe=4.14.1
 venv=.venv/peers
 node=tests/.peers
 missing=0
@@ -31,7 +33,7 @@ last_line() { tail -n 1 <<<"$1"; }
 debian_packages() {
   local wanted=() entry
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
-    prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 \
+    prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 chromium:chromium \
     ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd tcpserver:ucspi-tcp; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
@@ -81,18 +83,18 @@ for wanted in sys.argv[1:]:
 }
 
 node_packages() {
-  local folder=$node/node_modules
-  [[ -f $folder/ws/package.json && -f $folder/ssh2/package.json ]] && return 0
+  local packages=("ws@$ws" "ssh2@$ssh2" "playwright-core@$playwright" "axe-core@$axe") said entry there=1
+  for entry in "${packages[@]}"; do [[ -f $node/node_modules/${entry%@*}/package.json ]] || there=0; done
+  ((there)) && return 0
   if ! have npm; then
-    lacks "ws and ssh2 for Node.js" "there is no npm to install them"
+    lacks "packages for Node.js" "there is no npm to install them"
     return 0
   fi
-  echo "installing ws@$ws and ssh2@$ssh2 into $node"
-  local said
+  echo "installing ${packages[*]} into $node"
   mkdir -p "$node"
   # What is optional is C++ that would have to be compiled.
-  said=$(npm install --prefix "$node" --omit=optional --no-audit --no-fund --loglevel=error "ws@$ws" "ssh2@$ssh2" 2>&1) ||
-    lacks "ws and ssh2 for Node.js" "npm: $(last_line "$said")"
+  said=$(npm install --prefix "$node" --omit=optional --no-audit --no-fund --loglevel=error "${packages[@]}" 2>&1) ||
+    lacks "${packages[*]} for Node.js" "npm: $(last_line "$said")"
 }
 
 debian_packages

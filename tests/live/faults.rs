@@ -66,6 +66,7 @@ fn streams_that_the_server_drops_are_disconnects_and_their_ticks_are_missed() {
     assert!(load.disconnects.keys().all(|class| class == "closed" || class == "reset"), "{load:?}");
     assert_eq!(load.disconnects.values().sum::<u64>(), 5);
     assert_eq!((load.streams_opened, load.streams_open_at_end, load.reconnects), (50, 45, 0));
+    assert!(report.warnings.is_empty(), "its end is no early one: {:?}", report.warnings);
     assert!(load.ticks_missed.disconnected > 0 && load.delivered_ratio < Some(0.99));
     assert!(total.payload_bytes_open >= 5 * 4096 && total.messages_echoed + 5 <= total.messages_sent);
     assert_eq!(total.payload_bytes_sent - total.payload_bytes_received, total.payload_bytes_open);

@@ -106,6 +106,8 @@ pub struct Status {
     pub version: String,
     /// The run that is going.
     pub run: Option<crate::report::Event>,
+    /// Its newest marks.
+    pub marks: Vec<crate::report::Mark>,
     /// The last run that ended.
     pub last: Option<RunSummary>,
 }

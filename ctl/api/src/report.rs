@@ -267,7 +267,7 @@ parts! {
     }
     /// Samples by [`heat::row`], from row `first` on, without empty rows at either end.
     Heat { first: u64, counts: Vec<u64>, }
-    /// What a query of `[observe]` answered through the run.
+    /// What a query of `[observe]` answered in steady state; `last`: its last value there.
     Observed { min: f64, mean: f64, max: f64, last: f64, samples: u64, }
     /// One second, as it happens. `marks`: those since the last event; `thresholds`: as they stand.
     Event {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::coder::{self, Backend, CreateWorkspaces, Deployment, Owners, RunCommand, WorkspaceTraffic};
-use crate::spec::{self, GroupSpec, Spec, ThresholdSpec};
+use crate::spec::{self, GroupSpec, Observe, Spec, ThresholdSpec};
 use crate::threshold::Preset;
 use crate::typed::{self, Form, Profile, Typed};
 use crate::units::Span;
@@ -53,6 +53,9 @@ pub struct Scenario {
     pub preset: Vec<Preset>,
     /// What the traffic is judged by.
     pub threshold: Vec<ThresholdSpec>,
+    /// Figures of the target's own, while the traffic goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observe: Option<Observe>,
     /// What becomes of what was made.
     pub cleanup: Option<CleanUp>,
     /// What the operator states of the deployment.
@@ -367,6 +370,9 @@ impl Scenario {
         if self.group.is_empty() && !(self.threshold.is_empty() && self.preset.is_empty()) {
             wrong("thresholds and presets judge traffic, and there is no [[group]]".into());
         }
+        if self.group.is_empty() && self.observe.is_some() {
+            wrong("[observe] goes with traffic, and there is no [[group]]".into());
+        }
         if errors.is_empty() && !self.group.is_empty() {
             errors.extend(self.planned(made).check().err().into_iter().flatten());
         }
@@ -402,6 +408,7 @@ impl Scenario {
             seed: self.seed,
             preset: self.preset.clone(),
             threshold: self.threshold.clone(),
+            observe: self.observe.clone(),
             environment: self.environment.clone(),
             ..Spec::default()
         }
@@ -477,6 +484,8 @@ mod tests {
         assert!(errors("[[group]]\nkind = \"ws\"\n").contains("--target"));
         assert!(errors("[[group]]\nduration = \"forever\"\n").contains("an end"));
         assert!(errors(&format!("{made}[[threshold]]\nexpression = \"x\"\n")).contains("no [[group]]"));
+        assert!(errors(&format!("{made}[observe]\n")).contains("no [[group]]"));
+        assert!(errors("[[group]]\n[observe]\nprometheus = \"a\"\n").contains("write http://"));
         assert!(errors(&format!("preset = [\"coder-gates\"]\n{made}")).contains("no [[group]]"));
         assert!(
             errors("[[group]]\n[[threshold]]\nexpression = \"other.response.p99 < 1s\"\n").contains("other")

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
+pub use observe::Observe;
 pub use words::connect_to;
 
 use crate::threshold::Preset;
@@ -15,6 +16,7 @@ use crate::units::{Bytes, Span};
 
 mod file;
 mod group;
+pub mod observe;
 pub mod ssh;
 mod words;
 
@@ -67,6 +69,9 @@ pub struct Spec {
     /// What it is judged by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<ThresholdSpec>,
+    /// Figures of the target's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observe: Option<Observe>,
     /// What the operator states of the target.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
@@ -198,6 +203,7 @@ impl Spec {
             errors.push(format!("{} groups; a run has at most {GROUPS_MAX}", self.group.len()));
         }
         self.check_words(&mut |message| errors.push(message));
+        self.check_observe(&mut |message| errors.push(message));
         let mut names = BTreeSet::new();
         for group in &self.group {
             let label = |name: &str| {
@@ -224,11 +230,6 @@ impl Spec {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Names of the queries of `[observe]`.
-    pub fn observe_names(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
     /// Names of the groups.
     pub fn group_names(&self) -> Vec<&str> {
         self.group.iter().map(|group| group.name.as_str()).collect()
@@ -237,6 +238,7 @@ impl Spec {
     /// Fit for a report: nothing of header files, keys and URL queries is left.
     pub fn redacted(&self) -> Self {
         let mut spec = self.clone();
+        spec.observe.iter_mut().flat_map(Observe::files_mut).for_each(|(_, file)| file.redact());
         for group in &mut spec.group {
             for (_, file) in group.files_mut() {
                 file.redact();

@@ -156,23 +156,28 @@ pub(crate) fn base(config: &Config) -> Result<Url, ConfigError> {
     Ok(url)
 }
 
-pub(crate) fn connection(config: &Config, base: &Url) -> Result<reqwest::Client, ConfigError> {
-    let builder = reqwest::Client::builder()
+/// A client of HTTP/1.1 that goes where it is told and nowhere else: no redirects, no proxies. `tls`: for `https`;
+/// without it nobody is trusted.
+pub fn http(tls: Option<&Arc<rustls::ClientConfig>>) -> reqwest::ClientBuilder {
+    builder(tls, &[b"http/1.1"]).http1_only()
+}
+
+fn builder(tls: Option<&Arc<rustls::ClientConfig>>, protocols: &[&[u8]]) -> reqwest::ClientBuilder {
+    let mut tls = tls.map_or_else(trust_nobody, |tls| rustls::ClientConfig::clone(tls));
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    reqwest::Client::builder()
         .user_agent(concat!("scaled/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy();
-    let mut tls = match &config.tls {
-        Some(tls) => rustls::ClientConfig::clone(tls),
-        None => trust_nobody(),
+        .no_proxy()
+        .tls_backend_preconfigured(tls)
+}
+
+pub(crate) fn connection(config: &Config, base: &Url) -> Result<reqwest::Client, ConfigError> {
+    let tls = config.tls.as_ref();
+    let mut builder = match config.connections {
+        Connections::PerUser | Connections::Pooled => http(tls),
+        Connections::PooledHttp2 => builder(tls, &[b"h2", b"http/1.1"]),
     };
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if config.connections == Connections::PooledHttp2 {
-        tls.alpn_protocols.insert(0, b"h2".to_vec());
-    }
-    let mut builder = builder.tls_backend_preconfigured(tls);
-    if config.connections != Connections::PooledHttp2 {
-        builder = builder.http1_only();
-    }
     if let (Some(host), false) = (base.host_str(), config.addresses.is_empty()) {
         builder = builder.resolve_to_addrs(host, &config.addresses);
     }

@@ -22,10 +22,13 @@ function figure(path, value, show) {
 
 /**
  * A table. `head`: names of its columns; a column is of numbers where its name begins with `#`. `rows`: cells,
- * the first of which names the row. One without rows is none.
+ * the first of which names the row. One without rows is none; a column that says nothing is left out.
  */
-function table(caption, head, rows, note) {
-  if (rows.length === 0) return null;
+function table(caption, names, everything, note) {
+  if (everything.length === 0) return null;
+  const says = names.map((_, at) => at === 0 || everything.some((cells) => cells[at] !== "" && cells[at] !== null && cells[at] !== undefined));
+  const rows = everything.map((cells) => cells.filter((_, at) => says[at]));
+  const head = names.filter((_, at) => says[at]);
   const numeric = head.map((name) => name.startsWith("#"));
   const cell = (content, at) =>
     at === 0
@@ -71,11 +74,3 @@ function section(id, title, ...content) {
   return h("section", { id, "aria-labelledby": name }, h("h2", { id: name }, title), there);
 }
 
-/** Puts `next` in the place of what has its id, unless it says the same; what was open or focused stays so. */
-function replace(old, next) {
-  const open = new Set([...old.querySelectorAll("details[open][id]")].map((details) => details.id));
-  const focused = old.contains(document.activeElement) ? document.activeElement.id : null;
-  old.replaceWith(next);
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus();
-}

@@ -48,6 +48,11 @@ function roughly(value) {
   return `${fixed(value * 100, 0)} %`;
 }
 
+/** A figure beside an axis: `100 ms`, `20 MB/s`, `0`. */
+function onAxis(show) {
+  return (value) => (value === 0 ? "0" : show(value).replace(/\.0+(?= )/, ""));
+}
+
 /** Any figure: six decimals at most, none that say nothing. */
 function plain(value) {
   return Number.isInteger(value) ? thousands(value) : String(Number(value.toPrecision(6)));
@@ -78,6 +83,11 @@ function clock(value) {
 /** Unix time, in UTC. */
 function moment(value) {
   return value > 0 ? `${new Date(value * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC` : NONE;
+}
+
+/** The same with a capital at its front. */
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** `value` by `show`, or what stands for none. */

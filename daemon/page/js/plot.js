@@ -4,6 +4,10 @@
 const NAME_WIDTH = 60;
 const NAME_LENGTH_MAX = 28;
 const STEPS_A_PAGE = 10;
+/** A run of so many seconds is looked at by the hour. */
+const LONG_S = 7200;
+/** Rows in which names of marks stand, so that near ones do not cover each other. */
+const MARK_ROWS = 4;
 
 /** Colours of the style sheet, as they are now; they change with the theme and on paper. */
 let inks = new Map();
@@ -22,7 +26,7 @@ function faint(name, alpha) {
 const charts = new Map();
 
 /** What the charts over time share: stages, marks, and the part of time that is looked at. */
-const timeline = { stages: [], marks: [], saturated: [], at: [], zoom: null };
+const timeline = { stages: [], marks: [], saturated: [], all: { min: 0, max: 1 }, zoom: null };
 
 class Chart {
   constructor(key) {
@@ -68,17 +72,22 @@ class Chart {
   }
 
   renew() {
-    const zoom = this.built.overTime ? timeline.zoom : null;
-    this.drawing.setData(this.data, zoom === null);
-    if (zoom) this.drawing.setScale("x", zoom);
+    this.drawing.setData(this.data, !this.built.overTime);
+    this.look();
+  }
+
+  /** Looks at the part of time that all charts look at. */
+  look() {
+    if (this.built.overTime) this.drawing.setScale("x", timeline.zoom ?? timeline.all);
   }
 
   draw() {
     this.drawing?.destroy();
-    this.keys.replaceChildren(h("li", { class: "where" }), ...this.built.series.filter((line) => line.label).map((line) =>
-      h("li", {}, h("i", { class: `swatch ${line.color}${line.dash ? " dashed" : ""}` }), line.label, " ", h("b", {}))));
+    const keys = this.built.series.filter((line) => line.label).map((line) =>
+      h("li", {}, h("i", { class: `swatch ${line.color}${line.dash ? " dashed" : ""}` }), line.label, " ", h("b", {})));
+    this.keys.replaceChildren(...keys, h("li", { class: "where" }));
     this.drawing = new uPlot(this.options(), this.data, this.plot);
-    if (this.built.overTime && timeline.zoom) this.drawing.setScale("x", timeline.zoom);
+    this.look();
   }
 
   get size() {
@@ -93,11 +102,12 @@ class Chart {
     }
   }
 
+  /** What depends on the data asks for what is shown just then: the drawing outlives it. */
   options() {
     const { built } = this;
     return {
       ...this.size,
-      padding: [10, 12, 0, 0],
+      padding: [10, 22, 0, 0],
       legend: { show: false },
       cursor: {
         sync: built.overTime ? { key: "time", scales: ["x", null], setSeries: false, filters: { pub: isMove } } : undefined,
@@ -106,16 +116,16 @@ class Chart {
         points: { size: 7, width: 1.5 },
       },
       scales: {
-        x: { time: false, distr: built.overTime ? 1 : 3, ...(built.overTime ? {} : { range: built.xRange }) },
-        y: { distr: built.log ? 3 : 1, range: built.range ?? ((_, min, max) => rangeOf(built, min, max)) },
+        x: { time: false, distr: built.overTime ? 1 : 3, ...(built.overTime ? {} : { range: () => this.built.xRange() }) },
+        y: { distr: built.log ? 3 : 1, range: (_, min, max) => this.built.range?.() ?? rangeOf(this.built, min, max) },
       },
-      axes: [axis(built.xFormat ?? clock, built.xSplits), axis(built.axisFormat ?? built.format, null, true)],
+      axes: [axis(built.xFormat ?? axisClock, built.xSplits ? () => this.built.xSplits() : null), axis(onAxis(built.axisFormat ?? built.format), built.log ? logSplits : null, true)],
       series: [{}, ...built.series.map((line) => lineOf(line))],
       bands: (built.bands ?? []).map(([upper, lower, color, alpha]) => ({ series: [upper, lower], fill: () => faint(color, alpha) })),
       hooks: {
         drawClear: built.overTime ? [shadeStages] : [],
-        drawAxes: built.paint ? [(u) => built.paint(u)] : [],
-        draw: built.overTime ? [drawMarks] : [],
+        drawAxes: built.paint ? [(u) => this.built.paint(u)] : [],
+        draw: built.overTime ? [(u) => drawMarks(u, !built.paint)] : [],
         setCursor: [(u) => this.tell(u.cursor.left >= 0 ? u.cursor.idx : null)],
         setSelect: built.overTime ? [zoomTo] : [],
         ready: [(u) => u.over.addEventListener("dblclick", () => zoom(null))],
@@ -129,10 +139,10 @@ class Chart {
     const live = index === null && built.now ? built.x.length - 1 : index;
     const items = this.keys.children;
     const there = live !== null && live !== undefined && live >= 0;
-    if (items.length > 0) items[0].textContent = index === null || index === undefined ? "" : (built.xFormat ?? clock)(built.x[index]);
+    if (items.length > 0) items[items.length - 1].textContent = index === null || index === undefined ? "" : `at ${(built.xFormat ?? clock)(built.x[index])}`;
     const values = built.series.filter((line) => line.label).map((line, at) => {
-      const text = there ? optional(line.values[live], built.format) : "";
-      const place = items[at + 1]?.querySelector("b");
+      const text = there ? optional((line.said ?? line.values)[live], built.format) : "";
+      const place = items[at]?.querySelector("b");
       if (place && place.textContent !== text) place.textContent = text;
       return `${line.label} ${text}`;
     });
@@ -192,9 +202,39 @@ function isMove(type) {
 
 function rangeOf(built, min, max) {
   if (min === null || min === undefined) return built.log ? [1e-4, 1] : [0, built.max ?? 1];
-  if (built.log) return uPlot.rangeLog(min, Math.max(max, min * 2), 10, false);
+  if (built.log) return [niceBelow(min), niceAbove(Math.max(max, niceBelow(min) * 4))];
   const top = built.max ? Math.max(built.max, max) : max * 1.08;
   return [0, top > 0 ? top : 1];
+}
+
+/** Moments beside an axis: of a long run without seconds. */
+function axisClock(value) {
+  return timeline.all.max - timeline.all.min >= LONG_S && value % 60 === 0 ? `${span(value)}` : clock(value);
+}
+
+/** The nearest of 1, 2, 5 × 10^n at or below a value. */
+function niceBelow(value) {
+  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return power * [5, 2, 1].find((step) => value >= step * power * (1 - 1e-9));
+}
+
+/** And at or above it. */
+function niceAbove(value) {
+  const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return power * [1, 2, 5, 10].find((step) => value <= step * power * (1 + 1e-9));
+}
+
+/** Where a log axis has lines: at 1, 2, 5 of each decade where there are few, else at 1. */
+function logSplits(u, _, min, max) {
+  const steps = Math.log10(max / min) < 2.2 ? [1, 2, 5] : [1];
+  const splits = [];
+  for (let power = Math.floor(Math.log10(min)); power <= Math.log10(max); power++) {
+    for (const step of steps) {
+      const at = Number(`${step}e${power}`);
+      if (at >= min * 0.999 && at <= max * 1.001) splits.push(at);
+    }
+  }
+  return splits;
 }
 
 function axis(format, splits, vertical) {
@@ -209,7 +249,7 @@ function axis(format, splits, vertical) {
     size: vertical ? (_, values) => 14 + 6.4 * Math.max(4, ...(values ?? []).map((text) => text?.length ?? 0)) : 30,
     space: vertical ? 34 : 70,
     values: (_, at) => at.map((value) => (value === null || value === undefined ? "" : format(value))),
-    ...(splits ? { splits } : {}),
+    ...(splits ? { splits, filter: (_, at) => at } : {}),
     ...(vertical ? {} : { incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400] }),
   };
 }
@@ -248,8 +288,7 @@ function zoomTo(u) {
 function zoom(part) {
   timeline.zoom = part;
   document.documentElement.toggleAttribute("data-zoomed", part !== null);
-  const all = { min: timeline.at[0], max: timeline.at.at(-1) };
-  for (const chart of charts.values()) if (chart.built?.overTime && chart.drawing) chart.drawing.setScale("x", part ?? all);
+  for (const chart of charts.values()) if (chart.drawing) chart.look();
 }
 
 /** Behind the lines: what is no stage is grey, stages take turns. */
@@ -268,7 +307,7 @@ function shadeStages(u) {
 }
 
 /** Over the lines: names of stages, marks, and where the generator was the limit. */
-function drawMarks(u) {
+function drawMarks(u, named) {
   const { ctx, bbox } = u;
   const ratio = uPlot.pxRatio;
   ctx.save();
@@ -277,8 +316,9 @@ function drawMarks(u) {
   ctx.clip();
   ctx.font = `${10 * ratio}px system-ui, sans-serif`;
   ctx.textBaseline = "top";
+  ctx.textAlign = "left";
   ctx.fillStyle = ink("muted");
-  for (const stage of timeline.stages) {
+  for (const stage of named ? timeline.stages : []) {
     const left = Math.max(bbox.left, u.valToPos(stage.from, "x", true));
     const room = Math.min(bbox.left + bbox.width, u.valToPos(stage.to, "x", true)) - left;
     if (room > NAME_WIDTH * ratio) ctx.fillText(shortened(stage.name), left + 4 * ratio, bbox.top + 3 * ratio, room - 8 * ratio);
@@ -286,6 +326,7 @@ function drawMarks(u) {
   ctx.strokeStyle = ctx.fillStyle = ink("mark");
   ctx.lineWidth = ratio;
   ctx.setLineDash([4 * ratio, 3 * ratio]);
+  const ends = new Array(MARK_ROWS).fill(0);
   for (const mark of timeline.marks) {
     const left = Math.round(u.valToPos(mark.at, "x", true)) + 0.5;
     ctx.beginPath();
@@ -293,9 +334,12 @@ function drawMarks(u) {
     ctx.lineTo(left, bbox.top + bbox.height);
     ctx.stroke();
     const text = shortened(mark.text);
-    const beyond = left + ctx.measureText(text).width + 4 * ratio > bbox.left + bbox.width;
-    ctx.textAlign = beyond ? "right" : "left";
-    ctx.fillText(text, left + (beyond ? -4 : 4) * ratio, bbox.top + 16 * ratio);
+    const width = ctx.measureText(text).width + 8 * ratio;
+    const from = left + width > bbox.left + bbox.width ? left - width : left;
+    const row = ends.findIndex((end) => end <= from);
+    if (row < 0) continue; // too many at one place: the section on marks has them all
+    ends[row] = from + width;
+    ctx.fillText(text, from + 4 * ratio, bbox.top + (16 + 12 * row) * ratio);
   }
   ctx.setLineDash([]);
   ctx.fillStyle = ink("bad");

@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 
 use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
-use scale_api::report::{Event, Exit, Report};
+use scale_api::report::{Event, Exit, Mark, Report};
 use scale_api::spec::Spec;
 use scale_ring::Features;
 use scale_ring::host::{self, Facts};
@@ -16,10 +16,12 @@ use tokio::sync::broadcast;
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
 use super::live::Live;
+use super::observe::Watch;
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
-use crate::run::plan::{Host, Plan};
+use crate::run::failures::What;
+use crate::run::plan::{Host, Observe, Plan};
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::Targets;
@@ -28,6 +30,8 @@ use crate::settings::{Realtime, Settings};
 
 /// Names are resolved again this often, for reconnects.
 const RESOLVE_EVERY_S: u64 = 30;
+/// Marks that a status has: the newest.
+const STATUS_MARKS_MAX: usize = 10;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -40,6 +44,8 @@ pub struct State {
     pub store: Store,
     engine: Engine,
     run: Option<Supervisor>,
+    /// Asks for the target's own figures while it goes.
+    watch: Option<Watch>,
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
@@ -69,6 +75,7 @@ impl State {
             store,
             engine,
             run: None,
+            watch: None,
             flow: None,
             scenario: None,
             events: broadcast::channel(EVENTS_KEPT).0,
@@ -187,6 +194,42 @@ impl State {
         }
     }
 
+    /// Puts a named moment on the time line of what is going, if it is run `id`: of its load while there is any, else
+    /// of its scenario or flow. The run's id.
+    ///
+    /// # Errors
+    /// No such run is going; the text is no line, or there are too many.
+    pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+        let is_it = |own: &str| id == "current" || own == id;
+        let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
+            run.mark(text)?;
+            run.id.clone()
+        } else if let Some(course) = self.scenario.as_ref().filter(|course| is_it(&course.id)) {
+            course.mark(text)?;
+            course.id.clone()
+        } else if let Some(flow) = self.flow(id) {
+            flow.mark(text)?;
+            flow.id.clone()
+        } else {
+            return Err(not_going(id));
+        };
+        tracing::info!(run = %id, text, "mark");
+        Ok(id)
+    }
+
+    /// The newest marks of what is going.
+    fn marks_now(&self) -> Vec<Mark> {
+        let of_run =
+            self.run.as_ref().map(Supervisor::marks).or_else(|| self.flow.as_ref().map(Going::marks));
+        let of_run = of_run.map(|marks| marks.list().to_vec()).unwrap_or_default();
+        let mut marks = match &self.scenario {
+            Some(course) => course.marks(of_run),
+            None => of_run,
+        };
+        marks.drain(..marks.len().saturating_sub(STATUS_MARKS_MAX));
+        marks
+    }
+
     /// What is said of what is going.
     fn event_now(&self) -> Option<Event> {
         let step = self.run.as_ref().map(Supervisor::event);
@@ -211,7 +254,14 @@ impl State {
             tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
         }
         self.metrics.count(report.verdict.outcome);
-        tracing::info!(run = %report.run.id, exit_code = report.verdict.exit_code, "run ended");
+        let verdict = &report.verdict;
+        tracing::info!(
+            run = %report.run.id,
+            outcome = format!("{:?}", verdict.outcome).to_lowercase(),
+            exit_code = verdict.exit_code,
+            reasons = verdict.reasons.join("; "),
+            "run ended"
+        );
         self.last_line = source::line(&report).expect("a report has no keys that are not strings").into();
         let _ = self.events.send(self.last_line.clone());
         self.live.end(report);
@@ -269,12 +319,16 @@ impl State {
     /// A thread or a ring cannot be had.
     pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
         let doctor = super::doctor::this_host(&self.settings.cores);
+        let place = |observe: &Observe| plan.addresses[observe.addresses as usize].clone();
+        let watch = plan.observe.as_ref().map(|observe| Watch::start(observe, place(observe))).transpose()?;
+        let streams = plan.streams_max;
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
+        tracing::info!(run = %run.id, name = run.event().name, streams, "run began");
         self.last_line = self.line(run.event());
         self.live.begin();
         self.metrics.begin();
-        self.run = Some(run);
+        (self.run, self.watch) = (Some(run), watch);
         Ok(())
     }
 
@@ -287,8 +341,10 @@ impl State {
 
     fn tick_run(&mut self) {
         let Some(run) = &mut self.run else { return };
+        self.watch.iter().flat_map(Watch::samples).for_each(|sample| run.observe(sample));
         if run.poll() {
             self.seconds += 1;
+            say_failed(run);
             self.metrics.second(run);
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
                 self.resolving = resolve_again(run, &self.targets);
@@ -300,6 +356,9 @@ impl State {
             self.resolving = None;
             if fresh != *run.plan().addresses {
                 run.readdress(fresh.into());
+                if let (Some(watch), Some(observe)) = (&self.watch, &run.plan().observe) {
+                    watch.readdress(run.plan().addresses[observe.addresses as usize].clone());
+                }
             }
         }
         if run.is_finished() {
@@ -309,14 +368,14 @@ impl State {
 
     /// Says and keeps how far everything is.
     fn close_second(&mut self) {
-        if let Some(course) = &self.scenario {
-            course.said();
-        }
         if let Some(event) = self.event_now() {
             self.last_line = line(&event);
             let _ = self.events.send(self.last_line.clone());
             let report = if self.live.is_report_due() { self.report_now() } else { None };
             self.live.second(self.last_line.clone(), report);
+        }
+        if let Some(course) = &self.scenario {
+            course.said();
         }
         self.keep_checkpoint();
     }
@@ -351,7 +410,7 @@ impl State {
         if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
             tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
         }
-        self.resolving = None;
+        (self.resolving, self.watch) = (None, None);
         self.conclude(report);
     }
 
@@ -465,7 +524,12 @@ impl State {
 
     /// What the daemon is doing.
     pub fn status(&self) -> Status {
-        Status { version: env!("CARGO_PKG_VERSION").into(), run: self.event_now(), last: self.store.last() }
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            run: self.event_now(),
+            marks: self.marks_now(),
+            last: self.store.last(),
+        }
     }
 
     /// The engine for `settings`.
@@ -476,6 +540,28 @@ impl State {
         let without = std::env::var("SCALED_RING_WITHOUT").unwrap_or_default();
         let features = Features::ALL.without(&without)?;
         Ok(Engine { realtime: settings.realtime == Realtime::Fifo, features })
+    }
+}
+
+/// Why nothing can be said to run `id`.
+pub(super) fn not_going(id: &str) -> Problem {
+    let detail = match id {
+        "current" => "no run is going".to_owned(),
+        id => format!("run `{id}` is not going; see `scalectl runs`"),
+    };
+    Problem::new(ProblemCode::NotFound, detail)
+}
+
+/// Says which streams failed in the last second: one line a class, whatever their number.
+fn say_failed(run: &Supervisor) {
+    for failed in run.failed() {
+        let what = match failed.what {
+            What::Attempt => "streams not opened",
+            What::Stream => "streams lost",
+        };
+        let (class, count, group, example) =
+            (failed.class.name(), failed.count, &*failed.group, &failed.target);
+        tracing::info!(target: "streams", run = %run.id, class, count, group, example, "{what}");
     }
 }
 

@@ -7,6 +7,7 @@ use super::encode::Encode;
 use super::grown::Grown;
 use super::table::{self, HISTOGRAMS, Kind, Metric};
 use crate::run::fleet::{ByWorkspace, Workspace};
+use crate::run::marks::Marks;
 use crate::run::supervisor::{ByGroup, Supervisor};
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
@@ -31,6 +32,8 @@ pub struct Seen<'a> {
     pub event: &'a Event,
     /// Its start, in seconds since 1970.
     pub started_at: f64,
+    /// Its named moments.
+    pub marks: &'a Marks,
     /// In the plan's order.
     pub groups: Vec<ByGroup>,
     /// Completion queue overflows, and receives without a buffer.
@@ -45,6 +48,7 @@ impl<'a> Seen<'a> {
         Self {
             event: run.event(),
             started_at: run.started_at(),
+            marks: run.marks(),
             groups: run.by_group(),
             ring: run.ring_counters(),
             workspaces: run.by_workspace(),
@@ -57,7 +61,7 @@ pub fn run(out: &mut impl Encode, run: Option<&Seen<'_>>, grown: &Grown) {
     let mut sum = Counters::default();
     run.iter().flat_map(|run| &run.groups).for_each(|group| sum.add(&group.counters));
     state(out, run);
-    time_line(out, grown);
+    time_line(out, run, grown);
     judged(out, run.map(|run| run.event));
     let groups = run.map_or(&[][..], |run| &run.groups);
     streams(out, groups);
@@ -94,17 +98,18 @@ fn state(out: &mut impl Encode, run: Option<&Seen<'_>>) {
     out.single(&table::SATURATED, f64::from(saturated));
 }
 
-fn time_line(out: &mut impl Encode, grown: &Grown) {
+fn time_line(out: &mut impl Encode, run: Option<&Seen<'_>>, grown: &Grown) {
     out.begin(&table::STAGE_STARTED);
     for stage in grown.stages() {
         out.value(&[&stage.group, &stage.name], stage.since);
     }
-    out.single(&table::MARKS, grown.marks as f64);
+    out.single(&table::MARKS, run.map_or(0.0, |run| run.marks.count() as f64));
     out.begin(&table::MARK_INFO);
-    if let Some((text, _)) = &grown.newest {
+    if let Some(text) = run.and_then(|run| run.marks.newest_label()) {
         out.value(&[text], 1.0);
     }
-    out.single(&table::MARK_AT, grown.newest.as_ref().map_or(0.0, |&(_, at)| at));
+    let at = run.and_then(|run| Some(run.started_at + run.marks.list().last()?.at));
+    out.single(&table::MARK_AT, at.unwrap_or(0.0));
 }
 
 fn judged(out: &mut impl Encode, event: Option<&Event>) {

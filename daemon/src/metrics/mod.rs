@@ -46,7 +46,8 @@ impl Metrics {
 
     /// A second of the run is over.
     pub fn second(&mut self, run: &Supervisor) {
-        self.grown.take(run.second(), run.second_by_group(), run.event(), run.started_at());
+        self.grown.take(run.second(), run.second_by_group());
+        self.grown.enter(&run.stages(), run.started_at() + run.event().elapsed);
         (self.text, self.protobuf) = (None, None);
     }
 

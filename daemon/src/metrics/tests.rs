@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use scale_api::report::{Event, Mark, SeriesRow, ThresholdResult, Worker};
+use scale_api::report::{Event, SeriesRow, ThresholdResult, Worker};
 
 use super::buckets::Buckets;
 use super::*;
+use crate::run::marks::Marks;
 use crate::run::supervisor::ByGroup;
 use crate::stream::class::Class;
 use crate::stream::meter::{Counters, Figure, Histograms};
@@ -22,7 +23,6 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
         state: "steady".into(),
         elapsed: 12.0,
         remaining: Some(48.0),
-        stages: names.iter().map(|name| (name.clone(), "stage 1".to_owned())).collect(),
         now: SeriesRow {
             busy: vec![0.5, 0.25],
             observe: [("coderd_cpu".to_owned(), 0.75)].into(),
@@ -38,7 +38,6 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
             },
             ThresholdResult { expression: "connect.p99 < 2s over 30s".into(), ..ThresholdResult::default() },
         ],
-        marks: vec![Mark { at: 11.5, text: "deploy \\ started".into() }],
         ..Event::default()
     };
     let figures = names.iter().enumerate().map(|(n, name)| {
@@ -54,16 +53,26 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
     (event.clone(), figures.collect(), vec![histograms; groups])
 }
 
-fn seen<'a>(event: &'a Event, groups: &[ByGroup]) -> Seen<'a> {
-    Seen { event, started_at: 1.8e9, groups: groups.to_vec(), ring: (1, 2), workspaces: None }
+fn seen<'a>(event: &'a Event, groups: &[ByGroup], marks: &'a Marks) -> Seen<'a> {
+    Seen { event, started_at: 1.8e9, marks, groups: groups.to_vec(), ring: (1, 2), workspaces: None }
+}
+
+/// A mark, and what has grown with the second.
+fn with_it(groups: &[ByGroup], histograms: &[Histograms]) -> (Marks, Grown) {
+    let (mut marks, mut grown) = (Marks::default(), Grown::default());
+    marks.add(11.5, "deploy \\ started").unwrap();
+    grown.take(&histograms[0], histograms);
+    let stages: Vec<_> = groups.iter().map(|group| (group.name.clone(), "steady", 1)).collect();
+    grown.enter(&stages, 1.8e9 + 12.0);
+    (marks, grown)
 }
 
 /// A scrape's text of a run with so many groups.
 fn text_of(groups: usize) -> String {
     let (event, figures, histograms) = second(groups);
-    let mut grown = Grown::default();
-    grown.take(&histograms[0], &histograms, &event, 1.8e9);
-    let text = written(Text::default(), |out| figures::run(out, Some(&seen(&event, &figures)), &grown));
+    let (marks, grown) = with_it(&figures, &histograms);
+    let seen = seen(&event, &figures, &marks);
+    let text = written(Text::default(), |out| figures::run(out, Some(&seen), &grown));
     String::from_utf8(text).unwrap()
 }
 
@@ -170,9 +179,9 @@ fn exporter() -> Exporter {
 
 #[test]
 fn counters_and_gauges_are_what_an_exporter_of_others_writes() {
-    let (event, figures, _) = second(3);
-    let mut grown = Grown::default();
-    grown.take(&Histograms::default(), &[], &event, 1.8e9);
+    let (event, figures, histograms) = second(3);
+    let (marks, grown) = with_it(&figures, &histograms);
+    let seen = seen(&event, &figures, &marks);
     let is_plain = |name: &str| {
         let metric = TABLE.iter().find(|metric| metric.name == name);
         metric.is_some_and(|metric| matches!(metric.kind, Kind::Counter | Kind::Gauge))
@@ -186,9 +195,8 @@ fn counters_and_gauges_are_what_an_exporter_of_others_writes() {
         let lines = text.lines().filter(|line| is_plain(&name(line)) && shown.contains(&name(line)));
         lines.map(str::to_owned).collect()
     };
-    let ours =
-        lines(written(Text::default(), |out| figures::run(out, Some(&seen(&event, &figures)), &grown)));
-    let theirs = lines(written(exporter(), |out| figures::run(out, Some(&seen(&event, &figures)), &grown)));
+    let ours = lines(written(Text::default(), |out| figures::run(out, Some(&seen), &grown)));
+    let theirs = lines(written(exporter(), |out| figures::run(out, Some(&seen), &grown)));
     assert!(ours.len() > 300);
     let (only_ours, only_theirs) = (ours.difference(&theirs), theirs.difference(&ours));
     assert_eq!((only_ours.collect::<Vec<_>>(), only_theirs.collect::<Vec<_>>()), (vec![], vec![]));

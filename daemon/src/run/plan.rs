@@ -2,6 +2,7 @@
 //! workers can trust every field.
 
 mod endpoints;
+mod observe;
 mod ssh;
 mod tables;
 
@@ -22,6 +23,7 @@ use crate::worker::share::Addresses;
 
 use super::fit;
 use super::targets::Targets;
+pub use observe::Observe;
 use tables::Tables;
 pub(super) use tables::base_pace;
 
@@ -48,6 +50,8 @@ pub struct Plan {
     pub streams_max: u64,
     /// Workers hand over each stream's own figures every second.
     pub stream_by_stream: bool,
+    /// Who is asked for the target's own figures.
+    pub observe: Option<Observe>,
     /// The plan in figures.
     pub summary: PlanSummary,
     /// What it needs beside what the host has.
@@ -97,6 +101,7 @@ impl Plan {
         for group in &spec.group {
             groups.push(tables.group(group, spec, host, seed, targets, resolve)?);
         }
+        let observe = tables.observe(spec.observe.as_ref(), targets, resolve)?;
         let cells: usize = groups.iter().map(|group| group.cells(0).end).sum();
         if cells > Meter::CELLS_MAX {
             return Err(invalid(format!(
@@ -118,6 +123,7 @@ impl Plan {
             receive_buffer_bytes: (largest + 64).next_power_of_two().clamp(4096, 32 << 10),
             streams_max,
             stream_by_stream: false,
+            observe,
             summary: PlanSummary { warnings: tables.warnings, ..PlanSummary::default() },
             groups: groups.into(),
             fit: Vec::new(),
@@ -174,6 +180,7 @@ impl Plan {
                 ssh.channels_per_connection
             )
         }));
+        summary.lines.extend(self.observe.as_ref().map(Observe::line));
         summary.streams_per_core = (0..workers)
             .map(|worker| {
                 self.groups.iter().map(|g| u64::from(Group::share(g.conns_max(), worker, workers))).sum()

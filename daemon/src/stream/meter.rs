@@ -161,6 +161,11 @@ impl ByClass {
         self.0.iter().sum()
     }
 
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(to, from)| *to += from);
+    }
+
     /// What has come since `before`, which is of the same counts earlier.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
@@ -184,12 +189,8 @@ impl Counters {
             messages_sent messages_echoed messages_unanswered payload_sent payload_received payload_open
             wire_sent wire_received verify_failures unexpected_bytes connects reconnects replaced sessions_same
             sessions_intact sessions_cut sessions_new sessions_unknown typed_lost replayed churned);
-        for (to, from) in self.failures.0.iter_mut().zip(other.failures.0) {
-            *to += from;
-        }
-        for (to, from) in self.disconnects.0.iter_mut().zip(other.disconnects.0) {
-            *to += from;
-        }
+        self.failures.add(&other.failures);
+        self.disconnects.add(&other.disconnects);
     }
 }
 

@@ -85,6 +85,20 @@ pub enum GroupPhase {
     Done,
 }
 
+impl GroupPhase {
+    /// As events and metrics say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ramping => "ramping",
+            Self::WarmUp => "warm-up",
+            Self::Steady => "steady",
+            Self::Draining => "draining",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A group's gauges.
 #[derive(Debug, Clone, Default)]
 pub struct GroupGauges {

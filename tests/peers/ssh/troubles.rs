@@ -128,9 +128,11 @@ fn a_window_that_stays_shut_is_back_pressure() {
         let time = ["--warm-up", "0s", "--duration", "2s", "--drain", "1s"];
         let (code, report) = as_user(&site, &server, &[&load[..], &time].concat());
         let (load, total) = (&report.load, &report.total);
-        assert_eq!(code, 99, "{:?}", report.verdict);
+        assert_ended_with(99, (code, &report));
         assert!(load.connect_failures.is_empty() && load.disconnects.is_empty(), "{load:?}");
-        assert!(load.ticks_missed.backpressure >= 5 * 14, "{load:?}");
+        // On a busy host some of them are missed by the generator instead.
+        let missed = load.ticks_missed.backpressure + load.ticks_missed.generator;
+        assert!(load.ticks_missed.backpressure > 0 && missed >= 5 * 14, "{load:?}");
         assert_eq!((total.payload_bytes_received, load.verify_failures), (5 * window, 0), "{load:?}");
     }
 }

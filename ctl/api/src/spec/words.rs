@@ -1,5 +1,6 @@
 //! What a run says beside its load: names, words of the upgrade, sockets; and its defaults.
 
+use super::observe::DEFAULT_INTERVAL;
 use super::{
     DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN, DEFAULT_DURATION,
     DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, ThresholdSpec, Traffic,
@@ -44,6 +45,9 @@ impl Spec {
     pub fn filled(&self, seed: u64, workers: u64) -> Self {
         let mut spec = self.clone();
         spec.seed = Some(seed);
+        if let Some(observe) = &mut spec.observe {
+            observe.interval.get_or_insert(DEFAULT_INTERVAL);
+        }
         spec.threshold =
             self.thresholds().into_iter().map(|expression| ThresholdSpec { expression }).collect();
         for group in &mut spec.group {

@@ -22,7 +22,7 @@ pub const LATENCIES: [&str; 12] = [
 ];
 const TIMES: &[&str] = &["count", "min", "mean", "p50", "p90", "p99", "p999", "p9999", "max"];
 /// The figure whose names the run file makes.
-const OBSERVE: &str = "observe";
+const OBSERVE: &str = crate::spec::observe::FIGURE;
 /// The figure of the generator itself.
 const GENERATOR: &str = "generator";
 

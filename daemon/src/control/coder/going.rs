@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use scale_api::coder::{self as wire, Outcome};
-use scale_api::http::DoctorEntry;
+use scale_api::http::{DoctorEntry, Problem};
 use scale_api::report::{self, Event, Exit, Report, Verdict};
 use scale_coder::client::Client;
 use scale_coder::ledger::Ledger;
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::look::{Ready, Todo};
 use super::outcome::{self, by_name};
 use super::work::{self, Phase, Shared, Stops};
+use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
 
 /// Seconds over which the rate is taken.
@@ -43,6 +44,7 @@ pub struct Going {
     done: VecDeque<u64>,
     phase: Phase,
     warnings: Vec<String>,
+    marks: Marks,
     event: Event,
     host: Vec<DoctorEntry>,
     folder: PathBuf,
@@ -94,6 +96,7 @@ impl Going {
             done: VecDeque::new(),
             phase,
             warnings,
+            marks: Marks::default(),
             event: Event::default(),
             host: Vec::new(),
             folder,
@@ -134,7 +137,21 @@ impl Going {
             return false;
         }
         self.event = self.make_event(elapsed.floor());
+        self.marks.said();
         true
+    }
+
+    /// Puts a named moment on the time line.
+    ///
+    /// # Errors
+    /// It is no line of text, or there are too many already.
+    pub fn mark(&mut self, text: &str) -> Result<(), Problem> {
+        self.marks.add(self.elapsed(), text)
+    }
+
+    /// The named moments so far.
+    pub const fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// Whether it has ended.
@@ -191,6 +208,7 @@ impl Going {
             remaining,
             now: report::SeriesRow { at: second, stage: phase.name().into(), ..Default::default() },
             warnings,
+            marks: self.marks.fresh().to_vec(),
             coder: Some(progress),
             ..Event::default()
         }
@@ -225,6 +243,7 @@ impl Going {
                 ..report::Run::default()
             },
             verdict,
+            marks: self.marks.list().to_vec(),
             host: self.host.clone(),
             coder: Some(outcome),
             ..Report::default()

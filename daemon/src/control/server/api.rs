@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{
     ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, scrape, scrape_format,
 };
-use crate::control::state::Followed;
+use crate::control::state::{Followed, not_going};
 use crate::control::{coder, doctor, resolve};
 use crate::page;
 
@@ -169,10 +169,8 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         }),
         (&Method::POST, ["v1", "runs", id, "marks"]) => {
             let mark: MarkRequest = read(&body)?;
-            if mark.text.is_empty() || mark.text.len() > 1000 {
-                return Err(Problem::new(ProblemCode::Invalid, "a mark has 1 to 1000 bytes of text"));
-            }
-            going(&state, id, |run| run.mark(&mark.text))
+            let id = state.borrow_mut().mark(id, &mark.text)?;
+            json(&serde_json::json!({ "id": id }))
         }
         _ => Err(Problem::new(
             ProblemCode::NotFound,
@@ -206,12 +204,7 @@ fn going(
         return Err(Problem::new(ProblemCode::Invalid, detail));
     }
     let Some(run) = state.run().filter(|run| id == "current" || run.id == id) else {
-        let detail = if id == "current" {
-            "no run is going".to_owned()
-        } else {
-            format!("run `{id}` is not going; see `scalectl runs`")
-        };
-        return Err(Problem::new(ProblemCode::NotFound, detail));
+        return Err(not_going(id));
     };
     act(run)?;
     json(&serde_json::json!({ "id": run.id }))

@@ -136,10 +136,13 @@ impl Tables {
                         "the host of {target} is another one for each stream; say where all of them are: --connect-to HOST:PORT"
                     )));
                 }
-                None => self.resolved((&target.host, target.port), streams, whom, resolve)?,
+                None => {
+                    let place = (target.host.as_str(), target.port);
+                    self.resolved(place, streams, whom.targets, whom.sources, resolve)?
+                }
                 Some(to) => {
                     let (host, port) = spec::connect_to(to).expect("checked by the spec");
-                    self.resolved((&host, port), streams, whom, resolve)?
+                    self.resolved((&host, port), streams, whom.targets, whom.sources, resolve)?
                 }
             };
             let tls = if target.scheme == Scheme::Wss {
@@ -197,20 +200,22 @@ impl Tables {
         let mut hosts = BTreeMap::new();
         for ((target, host), streams) in streams {
             let port = targets[usize::from(target)].port;
-            let addresses = self.resolved((&host, port), streams, whom, &mut *resolve)?;
+            let addresses =
+                self.resolved((&host, port), streams, whom.targets, whom.sources, &mut *resolve)?;
             hosts.insert((target, host), addresses);
         }
         Ok(hosts)
     }
 
-    fn resolved(
+    /// A row of addresses that may be hit. `sources`: where streams come from; none: anywhere.
+    pub(super) fn resolved(
         &mut self,
         (host, port): (&str, u16),
         streams: u64,
-        whom: &Whom<'_>,
+        targets: &Targets,
+        sources: &[IpAddr],
         resolve: Resolve<'_>,
     ) -> Result<u32, Problem> {
-        let (targets, sources) = (whom.targets, whom.sources);
         let mut addresses = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => resolve(host, port).map_err(|error| {
@@ -324,13 +329,7 @@ fn header_lines(group: &GroupSpec) -> Result<String, Problem> {
     let mut lines = String::new();
     let from_file = file.unwrap_or_default().lines().filter(|line| !line.trim().is_empty());
     for line in group.header.iter().map(String::as_str).chain(from_file) {
-        // A line of a header file may be a secret: it is not repeated.
-        let wrong = || invalid("a header is not `Name: value` without control characters");
-        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
-        let (name, value) = (name.trim(), value.trim());
-        if !scale_proto::http::header_is_valid(name, value) {
-            return Err(wrong());
-        }
+        let (name, value) = header(line)?;
         let ours = ["host", "upgrade", "connection", "content-length", "transfer-encoding"];
         if ours.contains(&name.to_ascii_lowercase().as_str())
             || name.to_ascii_lowercase().starts_with("sec-websocket-")
@@ -342,6 +341,14 @@ fn header_lines(group: &GroupSpec) -> Result<String, Problem> {
         lines += &format!("{name}: {value}\r\n");
     }
     Ok(lines)
+}
+
+/// Name and value of a header's line.
+pub(super) fn header(line: &str) -> Result<(&str, &str), Problem> {
+    let pair = line.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
+    let valid = pair.filter(|(name, value)| scale_proto::http::header_is_valid(name, value));
+    // A line of a header file may be a secret: it is not repeated.
+    valid.ok_or_else(|| invalid("a header is not `Name: value` without control characters"))
 }
 
 /// Indices by weight, spread evenly (smooth weighted round-robin).

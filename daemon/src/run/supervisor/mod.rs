@@ -6,17 +6,22 @@ mod second;
 
 pub use report::ByGroup;
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use scale_api::http::{DoctorEntry, Problem, ProblemCode, SetRequest};
-use scale_api::report::{Event, Mark};
+use scale_api::report::Event;
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
 use crate::stream::meter::{Counters, Histograms};
+use crate::worker::share::GroupPhase;
 use crate::worker::{Command, Snapshot};
 
+use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
+use super::marks::Marks;
+use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
@@ -26,8 +31,6 @@ use super::workers::{self, Engine, Hand};
 
 /// From the start's answer to the run's start: workers set up their rings meanwhile.
 const LEAD_NS: u64 = 50_000_000;
-/// Marks of a run; more are refused.
-pub const MARKS_MAX: usize = 1000;
 
 /// A going run.
 pub struct Supervisor {
@@ -46,9 +49,11 @@ pub struct Supervisor {
     /// What was measured in the last second: in all, and by group.
     measured: (Histograms, Vec<Histograms>),
     series: Series,
-    marks: Vec<Mark>,
-    /// How many of them events have said.
-    marks_said: usize,
+    marks: Marks,
+    observed: Option<Observed>,
+    failures: Failures,
+    /// Streams that failed in the last second.
+    failed: Vec<Failed>,
     event: Event,
     aborted: Option<String>,
     saturation: Saturation,
@@ -97,6 +102,7 @@ impl Supervisor {
             warnings: plan.summary.warnings.clone(),
             plan,
             wanted: spec.clone(),
+            observed: spec.observe.as_ref().map(Observed::new),
             spec,
             receiver,
             workers,
@@ -106,8 +112,9 @@ impl Supervisor {
             before: Counters::default(),
             measured: Default::default(),
             series: Series::default(),
-            marks: Vec::new(),
-            marks_said: 0,
+            marks: Marks::default(),
+            failures: Failures::default(),
+            failed: Vec::new(),
             aborted: None,
             saturation: Saturation::default(),
             open_at_end: OpenAtEnd::new(),
@@ -208,15 +215,31 @@ impl Supervisor {
     /// Puts a named moment on the time line.
     ///
     /// # Errors
-    /// There are [`MARKS_MAX`] already.
+    /// It is no line of text, or there are too many already.
     pub fn mark(&mut self, text: &str) -> Result<(), Problem> {
-        if self.marks.len() >= MARKS_MAX {
-            let detail = format!("the run has {MARKS_MAX} marks, which is the most it can have");
-            return Err(Problem::new(ProblemCode::Invalid, detail));
+        self.marks.add(self.elapsed(), text)
+    }
+
+    /// The named moments so far.
+    pub const fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Takes what a query of `[observe]` answered just now.
+    pub fn observe(&mut self, sample: Sample) {
+        let (at, counts) = (self.elapsed(), self.phase() == GroupPhase::Steady && !self.paused);
+        if let Some(observed) = &mut self.observed {
+            observed.take(at, counts, sample);
         }
-        let at = host::monotonic_now().since(self.started).as_secs_f64();
-        self.marks.push(Mark { at, text: text.to_owned() });
-        Ok(())
+    }
+
+    /// Streams that failed in the last second, by class.
+    pub fn failed(&self) -> &[Failed] {
+        &self.failed
+    }
+
+    fn elapsed(&self) -> f64 {
+        host::monotonic_now().since(self.started).as_secs_f64()
     }
 
     /// The index of a group, or of the only one.
@@ -277,6 +300,17 @@ impl Supervisor {
     pub fn readdress(&mut self, addresses: crate::worker::share::Addresses) {
         self.plan.addresses = addresses.clone();
         self.send(&Command::Addresses(addresses));
+    }
+
+    /// Of each group its name, where its streams are in its course, and the stage that counts (from 1; 0: none).
+    pub fn stages(&self) -> Vec<(Arc<str>, &'static str, usize)> {
+        let names = self.plan.groups.iter().map(|group| group.name.clone());
+        let stage = |(index, name): (usize, Arc<str>)| match self.place(index) {
+            Some((GroupPhase::Steady, stage)) => (name, GroupPhase::Steady.name(), stage),
+            Some((phase, _)) => (name, phase.name(), 0),
+            None => (name, GroupPhase::Waiting.name(), 0),
+        };
+        names.enumerate().map(stage).collect()
     }
 
     /// The plan.

@@ -8,6 +8,7 @@ use scale_ring::host;
 
 use crate::run::fleet::{ByWorkspace, Seen};
 use crate::run::histograms::{self, Serialised};
+use crate::run::observe::Observed;
 use crate::run::result::{self, Ending, Sum};
 use crate::run::workers::Hand;
 use crate::run::{parts, ssh, versions};
@@ -116,8 +117,9 @@ impl Supervisor {
                 rss_per_stream: (self.rss_steady > self.rss_before && parts.streams.requested > 0)
                     .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
             },
-            marks: self.marks.clone(),
-            warnings: self.warnings.clone(),
+            marks: self.marks.list().to_vec(),
+            observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
+            warnings: self.all_warnings(),
             server_versions,
             server_changes,
             host: self.host.clone(),
@@ -132,6 +134,12 @@ impl Supervisor {
         };
         result::judge(&mut report, &ending);
         report
+    }
+
+    /// What was said aloud, and what is to be said of the target's own figures.
+    fn all_warnings(&self) -> Vec<String> {
+        let of_observe = if self.is_finished() { Observed::last_warnings } else { Observed::warnings };
+        [self.warnings.clone(), self.observed.as_ref().map(of_observe).unwrap_or_default()].concat()
     }
 
     /// The histograms behind the report's latencies, by group.

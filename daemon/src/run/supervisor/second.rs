@@ -3,6 +3,7 @@
 use scale_api::report::{Event, SeriesRow};
 use scale_ring::{Time, host};
 
+use crate::run::observe::Observed;
 use crate::run::{fleet, histograms, result};
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
@@ -79,11 +80,16 @@ impl Supervisor {
             busy_max: self.busy_now().map(|(_, busy)| busy).fold(0.0, f64::max),
             busy: self.busy_now().map(|(_, busy)| busy).collect(),
             saturated: self.saturation.is_now(),
-            observe: Default::default(),
+            observe: self.observed.as_ref().map(|it| it.row(self.second as f64)).unwrap_or_default(),
         };
         self.series.push(row.clone());
         self.event = self.make_event(row, &sums);
-        self.marks_said = self.marks.len();
+        self.marks.said();
+        self.failed.clear();
+        if failures.sum() + disconnects.sum() > 0 {
+            let workers: Vec<_> = self.workers.iter().map(|worker| &worker.cells[..]).collect();
+            self.failed = self.failures.take(&self.plan.groups, &workers);
+        }
         self.before = sums;
         self.end_when_hopeless();
     }
@@ -117,6 +123,7 @@ impl Supervisor {
         if self.saturation.is_now() {
             warnings.push("the generator is the limit: response times include its own lateness".into());
         }
+        warnings.extend(self.observed.iter().flat_map(Observed::warnings));
         // As long as one group's end is not known, the run's is not.
         let ends = self.workers.iter().flat_map(|worker| &worker.groups).map(|group| group.end);
         let end = ends.collect::<Option<Vec<Time>>>().and_then(|ends| ends.into_iter().max());
@@ -139,7 +146,7 @@ impl Supervisor {
             saturated: self.saturation.is_now(),
             warnings,
             thresholds: Vec::new(),
-            marks: self.marks[self.marks_said..].to_vec(),
+            marks: self.marks.fresh().to_vec(),
             coder: None,
         }
     }
@@ -160,7 +167,9 @@ impl Supervisor {
             .flat_map(|group| alive.map(|standing| self.standing(group, standing)))
             .sum();
         let launched = self.workers.iter().all(|w| w.groups.iter().all(|g| g.phase > GroupPhase::Ramping));
-        if launched && failed > 0 && living == 0 && !self.hopeless_told {
+        // A drain closes every stream, too.
+        let ending = self.phase() >= GroupPhase::Draining;
+        if launched && !ending && failed > 0 && living == 0 && !self.hopeless_told {
             self.hopeless_told = true;
             self.warnings.push("every stream is down and may not come back: the run ends early".into());
             self.stop(false);
@@ -197,8 +206,8 @@ impl Supervisor {
     pub(super) fn stage_name(&self, group: usize) -> String {
         match self.place(group) {
             Some((GroupPhase::Steady, stage)) => format!("stage {stage}"),
-            Some((phase, _)) => format!("{phase:?}").to_lowercase(),
-            None => "waiting".into(),
+            Some((phase, _)) => phase.name().into(),
+            None => GroupPhase::Waiting.name().into(),
         }
     }
 
@@ -226,11 +235,8 @@ impl Supervisor {
     pub(super) fn state(&self) -> &'static str {
         match self.phase() {
             _ if self.paused => "paused",
-            GroupPhase::Waiting | GroupPhase::Ramping => "ramping",
-            GroupPhase::WarmUp => "warm-up",
-            GroupPhase::Steady => "steady",
-            GroupPhase::Draining => "draining",
-            GroupPhase::Done => "done",
+            GroupPhase::Waiting => GroupPhase::Ramping.name(),
+            phase => phase.name(),
         }
     }
 }

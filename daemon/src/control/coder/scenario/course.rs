@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use scale_api::coder::{Outcome, Step};
-use scale_api::http::DoctorEntry;
-use scale_api::report::{self, Event, Exit, Outcome as How, Report, SeriesRow, Verdict};
+use scale_api::http::{DoctorEntry, Problem};
+use scale_api::report::{self, Event, Exit, Mark, Outcome as How, Report, SeriesRow, Verdict};
 use scale_coder::stop::{Stop, Stopper};
 use scale_ring::{Time, host};
 use tokio::sync::Notify;
 
 use super::probe::Samples;
 use crate::control::coder::outcome;
+use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
 
 /// The step that makes workspaces.
@@ -47,6 +48,10 @@ pub struct Course {
     /// By the daemon's own end: what is owed stays owed.
     is_shut_down: Cell<bool>,
     is_over: Cell<bool>,
+    /// Those that were made while no load went.
+    marks: RefCell<Marks>,
+    /// When the traffic's run began, which is where its series begins.
+    traffic_at: Cell<Option<f64>>,
 }
 
 /// What has come of it so far.
@@ -87,6 +92,8 @@ impl Course {
             is_cut_off: Cell::new(false),
             is_shut_down: Cell::new(false),
             is_over: Cell::new(false),
+            marks: RefCell::default(),
+            traffic_at: Cell::new(None),
         }
     }
 
@@ -95,6 +102,8 @@ impl Course {
         let mut course = Self::new(before.run.id.clone(), before.run.name.clone(), ledger, Vec::new());
         course.passed = course.started_at - before.run.started_at;
         course.started_at = before.run.started_at;
+        let steps = before.coder.iter().flat_map(|coder| &coder.steps);
+        course.traffic_at = Cell::new(steps.filter(|step| step.name == TRAFFIC).map(|step| step.at).next());
         course.kept.get_mut().before = Some(before);
         course
     }
@@ -218,8 +227,33 @@ impl Course {
         self.elapsed().floor() > self.kept.borrow().second
     }
 
+    /// The traffic's run begins.
+    pub fn traffic_begins(&self) {
+        self.traffic_at.set(Some(self.elapsed()));
+    }
+
+    /// Puts a named moment on the time line while no load goes.
+    ///
+    /// # Errors
+    /// It is no line of text, or there are too many already.
+    pub fn mark(&self, text: &str) -> Result<(), Problem> {
+        self.marks.borrow_mut().add(self.elapsed(), text)
+    }
+
+    /// Its own marks and those of its load, by time. They are on the clock of the series, where there is one: the
+    /// traffic's, so that what was marked before it is negative.
+    pub fn marks(&self, of_run: Vec<Mark>) -> Vec<Mark> {
+        let zero = self.traffic_at.get().unwrap_or(0.0);
+        let own = self.marks.borrow();
+        let own = own.list().iter().map(|mark| Mark { at: mark.at - zero, text: mark.text.clone() });
+        let mut marks: Vec<Mark> = own.chain(of_run).collect();
+        marks.sort_by(|a, b| a.at.total_cmp(&b.at));
+        marks
+    }
+
     /// Something was said.
     pub fn said(&self) {
+        self.marks.borrow_mut().said();
         self.kept.borrow_mut().second = self.elapsed().floor();
     }
 
@@ -233,6 +267,7 @@ impl Course {
             elapsed: self.elapsed().floor(),
             now: SeriesRow { at: self.elapsed().floor(), stage: state.clone(), ..SeriesRow::default() },
             warnings: kept.warnings.clone(),
+            marks: self.marks.borrow().fresh().to_vec(),
             state,
             ..Event::default()
         }
@@ -241,7 +276,10 @@ impl Course {
     /// A step's event as the scenario's: by its name and its clock.
     pub fn dress(&self, event: &Event) -> Event {
         let at = self.kept.borrow().steps.last().map_or(0.0, |step| step.at);
-        Event { name: self.name.clone(), elapsed: event.elapsed + at.floor(), ..event.clone() }
+        let mut event =
+            Event { name: self.name.clone(), elapsed: event.elapsed + at.floor(), ..event.clone() };
+        event.marks.extend_from_slice(self.marks.borrow().fresh());
+        event
     }
 
     /// The report so far, with what the step that is going says, or at the end.
@@ -264,6 +302,7 @@ impl Course {
             ..report.run
         };
         report.host.clone_from(&kept.host);
+        report.marks = self.marks(report.marks);
         report.verdict = self.verdict(&kept, traffic.map(|traffic| traffic.verdict.clone()));
         let before = kept.before.as_ref().and_then(|before| before.coder.clone());
         let mut coder = before.unwrap_or_default();

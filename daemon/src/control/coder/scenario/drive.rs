@@ -128,6 +128,7 @@ impl Drive {
         }
         let mut state = self.state.borrow_mut();
         state.launch(self.course.id.clone(), spec, plan)?;
+        self.course.traffic_begins();
         if let Some(run) = state.run() {
             run.set_fleet(found.fleet);
         }
