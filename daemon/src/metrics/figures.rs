@@ -3,6 +3,7 @@
 use scale_api::report::{Event, Outcome};
 use scale_ring::host;
 
+use super::buckets::Buckets;
 use super::encode::Encode;
 use super::grown::Grown;
 use super::table::{self, HISTOGRAMS, Kind, Metric};
@@ -178,8 +179,9 @@ fn by_group(out: &mut impl Encode, groups: &[ByGroup], grown: &Grown) {
     out.begin(&table::GROUP_SENT);
     groups.iter().for_each(|group| out.value(&[&group.name], group.counters.ticks_sent as f64));
     out.begin(&table::GROUP_RESPONSE);
-    for (group, response) in groups.iter().zip(grown.responses()) {
-        out.histogram(&[&group.name], response, true);
+    let none = Buckets::default();
+    for (index, group) in groups.iter().enumerate() {
+        out.histogram(&[&group.name], grown.responses().get(index).unwrap_or(&none), true);
     }
 }
 

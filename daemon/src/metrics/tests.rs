@@ -213,3 +213,23 @@ fn the_figures_of_a_second_stay_until_the_next_and_the_daemons_own_do_not() {
         |text: &str, n: u32| text.contains(&format!("scaled_runs_total{{outcome=\"failed\"}} {n}\n"));
     assert!(failed(&before, 1) && failed(&after, 2));
 }
+
+#[test]
+fn a_run_that_has_begun_has_its_groups_at_zero() {
+    let event = Event { run: "1".into(), state: "ramping".into(), ..Event::default() };
+    let groups = [ByGroup { name: "main".into(), ..ByGroup::default() }];
+    let marks = Marks::default();
+    let seen = seen(&event, &groups, &marks);
+    let text = written(Text::default(), |out| figures::run(out, Some(&seen), &Grown::default()));
+    let text = String::from_utf8(text).unwrap();
+    for line in [
+        "scaled_streams{group=\"main\",state=\"open\"} 0",
+        "scaled_connects_total{group=\"main\",result=\"refused\"} 0",
+        "scaled_disconnects_total{group=\"main\",class=\"reset\"} 0",
+        "scaled_group_ticks_due_total{group=\"main\"} 0",
+        "scaled_group_response_time_seconds_count{group=\"main\"} 0",
+        "scaled_mark_timestamp_seconds 0",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+}
