@@ -15,6 +15,7 @@ asyncssh=2.24.1
 ws=8
 ssh2=1
 playwright=1.65.1
+hdr=3
 axe=4.14.1
 venv=.venv/peers
 node=tests/.peers
@@ -34,7 +35,8 @@ debian_packages() {
   local wanted=() entry
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
     prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 chromium:chromium \
-    ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd tcpserver:ucspi-tcp; do
+    ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd \
+    tmux:tmux tcpserver:ucspi-tcp; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
@@ -83,7 +85,7 @@ for wanted in sys.argv[1:]:
 }
 
 node_packages() {
-  local packages=("ws@$ws" "ssh2@$ssh2" "playwright-core@$playwright" "axe-core@$axe") said entry there=1
+  local packages=("ws@$ws" "ssh2@$ssh2" "playwright-core@$playwright" "axe-core@$axe" "hdr-histogram-js@$hdr") said entry there=1
   for entry in "${packages[@]}"; do [[ -f $node/node_modules/${entry%@*}/package.json ]] || there=0; done
   ((there)) && return 0
   if ! have npm; then

@@ -75,6 +75,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+    /// Two results, or two sets of them, side by side, and which is better.
+    Compare(Box<crate::compare::Compare>),
     /// Is this host fit.
     Doctor {
         /// Also: can it carry the run of this file (TOML).
@@ -108,8 +110,11 @@ pub enum RunsAction {
     /// Remove results.
     Rm {
         /// Ids.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all_but")]
         runs: Vec<String>,
+        /// All but the newest N that have ended; what owns something on Coder stays, too.
+        #[arg(long, value_name = "N", conflicts_with = "runs")]
+        all_but: Option<usize>,
     },
 }
 

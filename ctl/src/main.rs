@@ -3,26 +3,27 @@
 mod client;
 mod coder;
 mod commands;
+mod compare;
 mod files;
+mod follow;
 mod render;
 mod ssh;
+mod view;
 
-use std::io::{BufRead, ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{CommandFactory, Parser};
 use client::{Client, Failure};
 use commands::{Cli, Command, RunsAction, Start};
+use follow::follow;
 use scale_api::http::{
     DoctorEntry, DoctorRequest, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status,
     StopRequest, Targets,
 };
-use scale_api::report::{Event, Exit, Report};
-use scale_api::units;
+use scale_api::report::{Exit, Report};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -109,23 +110,23 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let id = answer["id"].as_str().unwrap_or(id).to_owned();
             return follow(cli, &client, &id, true);
         }
-        Command::Runs { action: Some(RunsAction::Rm { runs }) } => {
+        Command::Runs { action: Some(RunsAction::Rm { runs, all_but: None }) } => {
             return remove(cli, &client, runs);
+        }
+        Command::Runs { action: Some(RunsAction::Rm { all_but: Some(newest), .. }) } => {
+            let mut runs: Vec<RunSummary> = client.get("/v1/runs")?;
+            runs.retain(|run| run.exit_code.is_some() && run.owned == 0);
+            runs.truncate(runs.len().saturating_sub(*newest));
+            return remove(cli, &client, &runs.into_iter().map(|run| run.id).collect::<Vec<_>>());
         }
         Command::Runs { action: None } => {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
-            let line = |run: &RunSummary| {
-                let owned = match run.owned {
-                    0 => String::new(),
-                    owned => format!(" (owns {} on Coder; `scalectl cleanup`)", units::thousands(owned)),
-                };
-                format!("{:<16} {:<10} {}{owned}", run.id, run.state, run.name.as_deref().unwrap_or(""))
-            };
-            show(cli.json, &runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"));
+            show(cli.json, &runs, || render::runs(&runs));
         }
         Command::Report { run, html } => {
             return report(cli, &client, run.as_deref().unwrap_or("last"), html.as_deref());
         }
+        Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
                 None => client.get("/v1/doctor")?,
@@ -260,70 +261,4 @@ fn announce<'a>(
         return ControlFlow::Break(0);
     }
     ControlFlow::Continue(id)
-}
-
-/// Follows a run to its end, and shows the report.
-fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failure> {
-    let report = follow_to_report(cli, client, id, quiet)?;
-    show(cli.json, &report, || render::report(&report));
-    Ok(report.verdict.exit_code)
-}
-
-/// Follows a run to its end. A first Ctrl-C ends it in order, a second at once.
-fn follow_to_report(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<Report, Failure> {
-    let interrupts = Arc::new(AtomicUsize::new(0));
-    let (watching, counter, run) = (client.clone(), interrupts.clone(), id.to_owned());
-    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT])
-        .map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            let _: Result<Value, Failure> = if counter.fetch_add(1, Ordering::SeqCst) == 0 {
-                eprintln!("scalectl: ending the run in order; Ctrl-C again ends it at once");
-                watching.send("POST", &format!("/v1/runs/{run}/abort"), &json!({}))
-            } else {
-                watching.send("POST", &format!("/v1/runs/{run}/stop"), &StopRequest { now: true })
-            };
-        }
-    });
-    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !quiet {
-        leave_on_q(id);
-    }
-    let mut is_redrawn = false;
-    for line in client.lines(&format!("/v1/runs/{id}/events"))?.lines() {
-        let line = line.map_err(|_| Failure::lost())?;
-        if let Some(report) = line.strip_prefix("{\"report\":").and_then(|rest| rest.strip_suffix('}')) {
-            let report: Report = serde_json::from_str(report).map_err(|error| Failure {
-                message: format!("the report is of another version: {error}"),
-                exit: Exit::Internal,
-            })?;
-            if is_redrawn {
-                print(b"\n");
-            }
-            return Ok(report);
-        }
-        if cli.json {
-            say(&line);
-        } else if !quiet && let Ok(event) = serde_json::from_str::<Event>(&line) {
-            is_redrawn = event.coder.is_some() && std::io::stdout().is_terminal();
-            match render::event(&event) {
-                // Cut off at the terminal's edge instead of wrapped, so that it is one line to be redrawn.
-                line if is_redrawn => print(format!("\r\x1b[?7l{line}\x1b[K\x1b[?7h").as_bytes()),
-                line => say(&line),
-            }
-        }
-    }
-    Err(Failure::lost())
-}
-
-/// On a terminal, `q` and Enter leave the run and end this program.
-fn leave_on_q(id: &str) {
-    let id = id.to_owned();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            if line.trim() == "q" {
-                eprintln!("scalectl: left run {id} going; `scalectl watch` follows it again");
-                std::process::exit(0);
-            }
-        }
-    });
 }

@@ -1,8 +1,9 @@
 //! What people read: a line a second, and the report.
 
+use scale_api::http::RunSummary;
 use scale_api::report::{Event, Figure, Load, Report, SeriesRow, ServerChange, Ssh, SshPath};
 use scale_api::threshold::LATENCIES;
-use scale_api::units::thousands;
+use scale_api::units::{thousands, utc};
 
 /// Changes of the server's version that are named.
 const STEPS_SHOWN_MAX: usize = 3;
@@ -19,11 +20,13 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-fn rate(bytes: f64) -> String {
+/// Bytes a second as people say them.
+pub fn rate(bytes: f64) -> String {
     if bytes >= 1e6 { format!("{:.1} MB/s", bytes / 1e6) } else { format!("{:.1} KB/s", bytes / 1e3) }
 }
 
-fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+/// A value, or that there is none.
+pub fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or("-".into(), show)
 }
 
@@ -67,6 +70,46 @@ pub fn event(event: &Event) -> String {
         line += &format!("\n       ! {warning}");
     }
     line
+}
+
+/// Kept runs, and the one that is going, as a table.
+pub fn runs(runs: &[RunSummary]) -> String {
+    let line = |run: &RunSummary| {
+        let owned = match run.owned {
+            0 => String::new(),
+            owned => format!(" (owns {} on Coder; `scalectl cleanup`)", thousands(owned)),
+        };
+        let code = run.exit_code.map_or("-".into(), |code| code.to_string());
+        let name = run.name.as_deref().unwrap_or("");
+        let (began, lasted, size) = (utc(run.started_at), whole_seconds(run.duration), size(run.bytes));
+        format!("{:<16} {began} {lasted:>10} {:<10} {code:>4} {size:>9}  {name}{owned}", run.id, run.state)
+    };
+    let head = ["run", "began", "lasted", "verdict", "code", "size"];
+    let [run, began, lasted, verdict, code, size] = head;
+    let head = format!("{run:<16} {began:<20} {lasted:>10} {verdict:<10} {code:>4} {size:>9}  name");
+    std::iter::once(head).chain(runs.iter().map(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// A time of minutes or hours.
+fn whole_seconds(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m{:02}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
+    }
+}
+
+/// A size on disk.
+fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    if bytes >= 1e9 {
+        format!("{:.1} GB", bytes / 1e9)
+    } else if bytes >= 1e6 {
+        format!("{:.1} MB", bytes / 1e6)
+    } else {
+        format!("{:.1} KB", bytes / 1e3)
+    }
 }
 
 /// A going run on one screen.
@@ -440,6 +483,30 @@ mod tests {
         assert_eq!(reconnects(&load, Some(&took), &[]).unwrap(), "  1 reconnect (p50 1.2 s, max 3.4 s)");
         load.reconnects = 0;
         assert_eq!(reconnects(&load, None, &[]), None);
+    }
+
+    #[test]
+    fn runs_are_a_table_whose_columns_stand_below_their_names() {
+        let run = RunSummary {
+            id: "r1767225599-0".into(),
+            name: Some("nightly".into()),
+            started_at: 1_767_225_599.5,
+            duration: 3675.2,
+            state: "incomplete".into(),
+            exit_code: Some(6),
+            bytes: 1_234_567,
+            owned: 2,
+            ..RunSummary::default()
+        };
+        let going = RunSummary { exit_code: None, owned: 0, name: None, duration: 65.0, ..run.clone() };
+        let table = runs(&[run, going]);
+        let lines: Vec<&str> = table.lines().collect();
+        let wanted = "r1767225599-0    2025-12-31T23:59:59Z  1h01m15s incomplete    6    1.2 MB  nightly (owns 2 on Coder; `scalectl cleanup`)";
+        assert_eq!(lines[1], wanted);
+        assert!(lines[2].contains(" 1m05s incomplete    - "), "{}", lines[2]);
+        for (column, value) in [("began", "2025"), ("verdict", "incomplete"), ("name", "nightly")] {
+            assert_eq!(lines[0].find(column), lines[1].find(value), "{column}");
+        }
     }
 
     #[test]

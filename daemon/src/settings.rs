@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use scale_api::units::Bytes;
 use serde::Deserialize;
 
 /// Flags.
@@ -53,6 +54,22 @@ struct FileForm {
     cores: Option<String>,
     state: Option<PathBuf>,
     realtime: Option<Realtime>,
+    runs_kept_max: Option<usize>,
+    runs_bytes_max: Option<Bytes>,
+}
+
+/// How much is kept of runs: beyond it the oldest go.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// Runs.
+    pub runs_max: usize,
+    /// Bytes of all of them together.
+    pub bytes_max: u64,
+}
+
+impl Keep {
+    /// Where the file says nothing.
+    pub const DEFAULT: Self = Self { runs_max: 200, bytes_max: 2_000_000_000 };
 }
 
 /// Everything decided.
@@ -68,6 +85,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// Scheduling of workers.
     pub realtime: Realtime,
+    /// How much is kept of runs.
+    pub keep: Keep,
     /// The list of what may be hit.
     pub targets: PathBuf,
 }
@@ -123,6 +142,10 @@ impl Settings {
         };
         let targets = flags.config.parent().unwrap_or(Path::new("/etc/scaled")).join("targets.toml");
         let realtime = flags.realtime.or(file.realtime).unwrap_or_default();
-        Ok(Self { socket, metrics, cores, state, realtime, targets })
+        let keep = Keep {
+            runs_max: file.runs_kept_max.unwrap_or(Keep::DEFAULT.runs_max),
+            bytes_max: file.runs_bytes_max.map_or(Keep::DEFAULT.bytes_max, |bytes| bytes.0),
+        };
+        Ok(Self { socket, metrics, cores, state, realtime, keep, targets })
     }
 }

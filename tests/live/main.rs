@@ -2,10 +2,12 @@
 
 mod coder;
 mod commands;
+mod compare;
 mod control;
 mod faults;
 mod figures;
 mod flags;
+mod kept;
 mod meaning;
 mod network;
 mod pages;

@@ -235,6 +235,8 @@ fn the_listener_is_read_only_and_for_this_host_alone() {
     }
     let (head, body) = ask(&daemon, "HEAD", "/", &here);
     assert!(head.contains("content-type: text/html") && body.is_empty(), "{head}");
+    let (head, body) = ask(&daemon, "HEAD", "/live", &here);
+    assert!(head.contains("content-type: text/event-stream") && body.is_empty(), "{head}");
     let (_, page) = ask(&daemon, "GET", "/", &here);
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"), "{page}");
 }
@@ -346,8 +348,12 @@ fn a_report_is_one_html_file_of_a_run_that_goes_or_has_ended() {
     // The same on stdout, alone, and as the run itself kept it.
     let (ended, stdout, _) = html(&daemon, &["--html", "-"]);
     assert!(ended == Some(code) && stdout == page);
-    let kept = std::fs::read_to_string(daemon.state().join(&going).join("report.html"));
-    assert!(kept.expect("the run kept it") == page);
+    let kept = daemon.state().join(&going).join("report.html");
+    assert!(std::fs::read_to_string(&kept).expect("the run kept it") == page);
+    // Of a run that has kept none, such as an older version's, it is made.
+    std::fs::remove_file(&kept).expect("it is ours");
+    let (ended, made, _) = html(&daemon, &[&going, "--html", "-"]);
+    assert_eq!((ended, &data(&made)["verdict"]), (Some(code), &data(&page)["verdict"]));
     let output = daemon.scalectl(&["--json", "report", "--html", &name]);
     let json: Report = serde_json::from_slice(&output.stdout).expect("JSON, and the file beside it");
     assert_eq!(json, report);

@@ -2,11 +2,13 @@
 //! them; where one is missing its tests say so, and fail under CI.
 
 mod clients;
+mod hlog;
 mod page;
 mod prometheus;
 mod proxies;
 mod servers;
 mod ssh;
+mod view;
 
 use scale_api::report::Report;
 use scale_tests::{Daemon, assert_ended_with};

@@ -104,7 +104,6 @@ fn run() -> Result<u8, String> {
             "--name",
             "demo",
         ])
-        .stdin(Stdio::null())
         .status()
         .map_err(|error| format!("cannot run scalectl: {error}"))?;
     drop((daemon, sink));

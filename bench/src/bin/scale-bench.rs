@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use scale_bench::compare::programs::{Programs, Result};
 use scale_bench::compare::scenarios::{self, Effort};
-use scale_bench::compare::ssh;
 use scale_bench::compare::table::{self, Row};
+use scale_bench::compare::{ssh, viewing};
 
 /// Runs the benchmarks and prints their table.
 #[derive(Parser)]
@@ -34,7 +34,7 @@ struct Arguments {
 
 type Scenario = fn(&Programs, Effort) -> Result<Vec<Row>>;
 
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("5000", |programs, effort| scenarios::plain(programs, effort, 5000, 100)),
     ("20000", |programs, effort| scenarios::plain(programs, effort, 20_000, 400)),
     // Half the rate, for hosts whose floor does not hold the whole.
@@ -46,6 +46,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("terminals", scenarios::terminals),
     ("sealing", scenarios::sealing),
     ("ssh", ssh::ssh),
+    ("viewing", viewing::viewing),
     ("stamps", scenarios::stamped),
     ("40000", scenarios::many),
     ("memory", scenarios::memory),

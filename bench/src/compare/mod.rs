@@ -1,7 +1,7 @@
 //! `bench/run`: the generator beside the floor and other engines, run in turns.
 //!
 //! - [`programs`]: starts a sink and a generator, and reads the generator's figures.
-//! - [`scenarios`], [`ssh`]: what is compared. [`table`]: the rows.
+//! - [`scenarios`], [`ssh`], [`viewing`]: what is compared. [`table`]: the rows.
 //! - [`handshake`], [`records`]: what TLS costs alone, by rustls and by us.
 //! - [`stamps`]: what the generator says of a message beside what the sink saw.
 
@@ -12,6 +12,7 @@ pub mod scenarios;
 pub mod ssh;
 pub mod stamps;
 pub mod table;
+pub mod viewing;
 
 /// The middle of some figures; 0 of none.
 pub fn median(mut figures: Vec<f64>) -> f64 {

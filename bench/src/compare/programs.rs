@@ -87,18 +87,41 @@ pub struct Sample {
     pub report: Option<Box<Report>>,
 }
 
+impl Sample {
+    /// What a report says.
+    pub fn of(report: Report) -> Self {
+        let lateness = report.latency.lateness.clone().unwrap_or_default();
+        Self {
+            cpu_us_per_message: report.generator.cpu_us_per_message.unwrap_or(0.0),
+            lateness_p50: lateness.p50,
+            lateness_p99: lateness.p99,
+            delivered_ratio: report.load.delivered_ratio.unwrap_or(0.0),
+            rss_peak: report.generator.rss_peak as f64,
+            report: Some(Box::new(report)),
+            ..Self::default()
+        }
+    }
+}
+
 /// A program that ends with this.
 struct Guard(Child);
 
 impl Guard {
     /// Its threads' CPU so far.
     fn cpu_seconds(&self) -> f64 {
+        self.cpu_seconds_of("")
+    }
+
+    /// CPU so far of its threads whose names begin with `name`.
+    fn cpu_seconds_of(&self, name: &str) -> f64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).into_iter().flatten().flatten();
-        let ns = |task: std::fs::DirEntry| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+        let read = |task: &std::fs::DirEntry, file: &str| {
+            std::fs::read_to_string(task.path().join(file)).unwrap_or_default()
         };
-        tasks.map(ns).sum::<u64>() as f64 / 1e9
+        let ns = |task: std::fs::DirEntry| {
+            read(&task, "schedstat").split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+        };
+        tasks.filter(|task| read(task, "comm").starts_with(name)).map(ns).sum::<u64>() as f64 / 1e9
     }
 }
 
@@ -241,11 +264,11 @@ impl Programs {
         })
     }
 
-    /// One run of `scaled`.
+    /// A daemon beside a sink, with nothing going yet. `metrics`: where it listens for scrapes, or `off`.
     ///
     /// # Errors
-    /// Where a program fails, or the run has no report.
-    pub fn scaled(&self, load: &Load) -> Result<Sample> {
+    /// Where a program fails.
+    pub fn daemon(&self, load: &Load, metrics: &str) -> Result<Daemon> {
         let (cores, sink_cores) = self.split(load.threads);
         let traffic = if load.terminal { "terminal" } else { "echo" };
         let (sink, address) =
@@ -255,27 +278,78 @@ impl Programs {
         std::fs::write(&run, load.run_file(&address, &self.ca())).map_err(|error| error.to_string())?;
         let mut command = Command::new(Self::path("scaled")?);
         command.args(["--config", &path("scaled.toml"), "--socket", &socket, "--state", &path("runs")]);
-        command.args(["--metrics", "off", "--cores", &cores]).stdout(Stdio::null());
+        command.args(["--metrics", metrics, "--cores", &cores]).stdout(Stdio::null());
         command.args(["--realtime", if load.realtime { "fifo" } else { "off" }]);
-        let (_daemon, _) = start(&mut command, "ready")?;
-        let mut command = Command::new(Self::path("scalectl")?);
-        command.args(["--socket", &socket, "--json", "start", "--file", &run]).stdin(Stdio::null());
-        let output = command.output().map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let report: Report = serde_json::from_str(text.lines().last().unwrap_or_default())
-            .map_err(|_| format!("scalectl: {}", String::from_utf8_lossy(&output.stderr)))?;
-        let lateness = report.latency.lateness.clone().unwrap_or_default();
+        let (process, line) = start(&mut command, "ready")?;
+        let scraped = line.split_once("metrics on http://").and_then(|(_, rest)| rest.split_once("/metrics"));
+        let scraped = scraped.map(|(address, _)| address.to_owned());
+        Ok(Daemon { process, sink, socket, run, scraped, spare_core: self.cores.last().copied() })
+    }
+
+    /// One run of `scaled`.
+    ///
+    /// # Errors
+    /// Where a program fails, or the run has no report.
+    pub fn scaled(&self, load: &Load) -> Result<Sample> {
+        let daemon = self.daemon(load, "off")?;
+        let report = daemon.report(&["start", "--file", &daemon.run])?;
         let cpu_seconds = report.generator.cpu_seconds_user + report.generator.cpu_seconds_system;
-        Ok(Sample {
-            cpu_us_per_message: report.generator.cpu_us_per_message.unwrap_or(0.0),
-            lateness_p50: lateness.p50,
-            lateness_p99: lateness.p99,
-            delivered_ratio: report.load.delivered_ratio.unwrap_or(0.0),
-            rss_peak: report.generator.rss_peak as f64,
-            sink_by_generator: sink.cpu_seconds() / cpu_seconds,
-            report: Some(Box::new(report)),
-            ..Sample::default()
-        })
+        Ok(Sample { sink_by_generator: daemon.sink.cpu_seconds() / cpu_seconds, ..Sample::of(report) })
+    }
+}
+
+/// A daemon, the sink that it drives, and where both are reached.
+pub struct Daemon {
+    process: Guard,
+    sink: Guard,
+    /// Its control socket.
+    pub socket: String,
+    /// The file of its run.
+    pub run: String,
+    /// Where it is scraped, if it is.
+    pub scraped: Option<String>,
+    /// Where whoever watches it is to run: the sink's core.
+    pub spare_core: Option<usize>,
+}
+
+impl Daemon {
+    /// Runs `scalectl` to its end: what it printed.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn scalectl(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = Command::new(Programs::path("scalectl")?);
+        command.args(["--socket", &self.socket, "--json"]).args(arguments).stdin(Stdio::null());
+        command.output().map_err(|error| error.to_string())
+    }
+
+    /// Runs `scalectl` to its end, where it prints a report.
+    ///
+    /// # Errors
+    /// It printed none.
+    pub fn report(&self, arguments: &[&str]) -> Result<Report> {
+        let output = self.scalectl(arguments)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(text.lines().last().unwrap_or_default())
+            .map_err(|_| format!("scalectl: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// CPU seconds of its workers so far, and of everything else in it.
+    ///
+    /// # Errors
+    /// It has gone.
+    pub fn cpu_seconds(&self) -> Result<(f64, f64)> {
+        /// The kernel's unit for users.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let path = format!("/proc/{}/stat", self.process.0.id());
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        // Behind the name, which may have any character: fields 14 and 15 of proc(5). Threads that have ended count.
+        let fields: Vec<&str> =
+            text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+        let workers = self.process.cpu_seconds_of("worker-");
+        Ok((workers, (ticks(11) + ticks(12)) / TICKS_PER_SECOND - workers))
     }
 }
 

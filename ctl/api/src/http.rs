@@ -120,12 +120,20 @@ pub struct RunSummary {
     pub id: String,
     /// What it is called.
     pub name: Option<String>,
+    /// Of its report.
+    pub labels: std::collections::BTreeMap<String, String>,
     /// Seconds since 1970.
     pub started_at: f64,
+    /// Seconds from its start to its end, or so far.
+    pub duration: f64,
     /// `running`, or how it ended.
     pub state: String,
     /// Its exit code, once it has ended.
     pub exit_code: Option<u8>,
+    /// Why it ended so.
+    pub reasons: Vec<String>,
+    /// What its folder takes on disk.
+    pub bytes: u64,
     /// Users and workspaces that it made and that are not deleted yet.
     pub owned: u64,
 }

@@ -10,6 +10,7 @@ pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
 pub use words::connect_to;
+pub use written::LEFT_OUT;
 
 use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
@@ -19,6 +20,7 @@ mod group;
 pub mod observe;
 pub mod ssh;
 mod words;
+mod written;
 
 /// Streams of a run, over all groups.
 pub const STREAMS_MAX: u64 = 1_000_000;
@@ -244,8 +246,12 @@ impl Spec {
                 file.redact();
             }
             for target in &mut group.target {
-                if let Some((url, _)) = target.split_once('?') {
-                    *target = format!("{url}?…");
+                if let Some((url, query)) = target.split_once('?') {
+                    let is_weight =
+                        |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                    let weight = query.rsplit_once(',').map(|(_, weight)| weight).filter(is_weight);
+                    let weight = weight.map_or(String::new(), |weight| format!(",{weight}"));
+                    *target = format!("{url}?{LEFT_OUT}{weight}");
                 }
             }
         }
@@ -350,11 +356,12 @@ pub(crate) mod tests {
     fn it_travels_as_json_with_file_contents_and_is_redacted_for_reports() {
         let mut group = group();
         group.header_file = Some(File::read("h", *b"X-Token: canary"));
-        group.target = vec!["ws://a/?key=canary".into()];
+        group.target = vec!["ws://a/?key=canary".into(), "ws://b/?key=canary,3".into()];
         let spec = Spec { group: vec![group], ..Spec::default() };
         let json = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
         let shown = serde_json::to_string(&spec.redacted()).unwrap();
         assert!(!shown.contains("canary") && !shown.contains("63616e617279"));
+        assert_eq!(spec.redacted().group[0].target, ["ws://a/?…", "ws://b/?…,3"]);
     }
 }

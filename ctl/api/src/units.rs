@@ -256,6 +256,23 @@ pub fn parse_cores(text: &str) -> Result<Vec<usize>, UnitError> {
     Ok(cores)
 }
 
+/// Seconds since 1970 as `2026-01-02T03:04:05Z` (RFC 3339).
+pub fn utc(unix: f64) -> String {
+    let seconds = unix.max(0.0) as u64;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Days to a date of the Gregorian calendar, counted from 1 March of year 0, when leap days end a year.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let of_era_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_era_years + of_era_years / 4 - of_era_years / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + of_era_years + u64::from(month <= 2);
+    let (hours, minutes) = (of_day / 3600, of_day / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}Z", of_day % 60)
+}
+
 /// 20000 as 20,000.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -306,6 +323,20 @@ mod tests {
                 && "4096".parse::<Bytes>().is_err()
         );
         assert_eq!(Bytes::parse_bare("4096"), Ok(Bytes(4096)));
+    }
+
+    #[test]
+    fn dates_are_of_the_calendar() {
+        for (unix, text) in [
+            (0.0, "1970-01-01T00:00:00Z"),
+            (951_782_400.0, "2000-02-29T00:00:00Z"),
+            (1_709_251_199.999, "2024-02-29T23:59:59Z"),
+            (1_709_251_200.0, "2024-03-01T00:00:00Z"),
+            (4_107_542_400.0, "2100-03-01T00:00:00Z"),
+            (-1.0, "1970-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(unix), text);
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn begin_and_follow(
         crate::show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
-    let report = crate::follow_to_report(cli, client, &id, is_quiet && !cli.json)?;
+    let report = crate::follow::to_report(cli, client, &id, is_quiet && !cli.json)?;
     write_outputs(cli, &how.handling.output, &report)?;
     Ok(report.verdict.exit_code)
 }

@@ -6,6 +6,7 @@
 
 use scale_api::coder::{Outcome, Ran};
 use scale_api::report::Report;
+use scale_api::units;
 use serde_json::{Map, Value, json};
 
 /// Our report with the original's keys in it, where it has a result of each thing.
@@ -91,23 +92,8 @@ fn go_duration(seconds: f64) -> String {
 /// Unix time as `2026-01-02T03:04:05.678Z` (RFC 3339).
 fn rfc_3339(unix: f64) -> String {
     let ms = milliseconds(unix);
-    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Days to a date of the Gregorian calendar, counted from 1 March of year 0, when leap days end a year.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let of_era_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * of_era_years + of_era_years / 4 - of_era_years / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + of_era_years + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        of_day / 3_600_000,
-        of_day / 60_000 % 60,
-        of_day / 1000 % 60,
-        of_day % 1000
-    )
+    let seconds = units::utc((ms / 1000) as f64);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), ms % 1000)
 }
 
 #[cfg(test)]

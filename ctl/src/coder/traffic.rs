@@ -255,7 +255,7 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
     match crate::announce(cli, &begun, flags.handling.dry_run, flags.handling.detach, is_quiet) {
         ControlFlow::Break(code) => Ok(code),
         ControlFlow::Continue(id) => {
-            let report = crate::follow_to_report(cli, client, id, is_quiet && !cli.json)?;
+            let report = crate::follow::to_report(cli, client, id, is_quiet && !cli.json)?;
             super::write_outputs(cli, &flags.handling.output, &report)?;
             Ok(report.verdict.exit_code)
         }

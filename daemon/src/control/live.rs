@@ -22,6 +22,8 @@ use tokio::sync::{broadcast, mpsc};
 use super::source::{self, Source};
 use crate::page;
 
+/// What readers get: server-sent events (WHATWG HTML, 9.2).
+pub const CONTENT_TYPE: &str = "text/event-stream";
 /// Open pages at once.
 pub const READERS_MAX: usize = 16;
 /// Frames that a slow reader may lag behind before it loses some.

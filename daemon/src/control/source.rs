@@ -55,12 +55,19 @@ impl Source {
         off_thread(|| line(&self.report()?)).await?
     }
 
-    /// As one HTML file.
+    /// As one HTML file: the one that the run has kept, if it has.
     ///
     /// # Errors
     /// No such run.
-    pub async fn page(self) -> Result<String, Problem> {
-        off_thread(|| self.report().map(|report| page::report(&report))).await?
+    pub async fn page(self) -> Result<Vec<u8>, Problem> {
+        off_thread(|| {
+            let kept = match &self {
+                Self::Going(_) => None,
+                Self::Kept(store, id) => store.page(id.as_deref()),
+            };
+            kept.map_or_else(|| Ok(page::report(&self.report()?).into_bytes()), Ok)
+        })
+        .await?
     }
 }
 

@@ -1,9 +1,12 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod keep;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
@@ -22,6 +25,7 @@ use crate::metrics::{Format, Metrics};
 use crate::page;
 use crate::run::failures::What;
 use crate::run::plan::{Host, Observe, Plan};
+use crate::run::recorder::Recorder;
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::Targets;
@@ -49,6 +53,9 @@ pub struct State {
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
+    /// Keeps what goes, second by second.
+    recorder: Option<Recorder>,
+    pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
     live: Live,
@@ -69,7 +76,7 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
-        Self {
+        let mut state = Self {
             settings,
             targets,
             store,
@@ -78,13 +85,18 @@ impl State {
             watch: None,
             flow: None,
             scenario: None,
+            recorder: None,
+            pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
             seconds: 0,
             resolving: None,
-        }
+        };
+        state.keep_pages();
+        state.prune();
+        state
     }
 
     /// What a scrape gets.
@@ -138,6 +150,7 @@ impl State {
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
+        self.record(&flow.id);
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -149,6 +162,7 @@ impl State {
         tracing::info!(run = %course.id, "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
+        self.record(&course.id);
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -171,18 +185,16 @@ impl State {
 
     /// The report of what is going, so far.
     fn report_now(&self) -> Option<Report> {
+        self.report_with(Supervisor::report)
+    }
+
+    /// The same, its load as `of_load` reports it.
+    fn report_with(&self, of_load: fn(&Supervisor) -> Report) -> Option<Report> {
         let step = self.flow.as_ref().map(Going::report);
-        let step = step.or_else(|| self.run.as_ref().map(Supervisor::report));
+        let step = step.or_else(|| self.run.as_ref().map(of_load));
         match &self.scenario {
             Some(course) => Some(course.report(step)),
             None => step,
-        }
-    }
-
-    fn keep_checkpoint(&self) {
-        let Some(report) = self.report_now() else { return };
-        if let Err(error) = self.store.write(&report, false) {
-            tracing::warn!("cannot keep the run's checkpoint: {error}");
         }
     }
 
@@ -241,13 +253,17 @@ impl State {
     }
 
     /// A run is over: its report is kept and said, or is a step's of the scenario.
-    fn conclude(&mut self, report: Report) {
+    fn conclude(&mut self, mut report: Report) {
         if let Some(course) = &self.scenario {
             course.hand_over(report);
             return;
         }
-        if let Err(error) = self.store.write(&report, true) {
-            tracing::error!("cannot keep the report of run {}: {error}", report.run.id);
+        report.warnings.extend(self.recorder.take().map(Recorder::end).unwrap_or_default());
+        if let Err(error) = self.store.write(&report) {
+            let folder = self.store.folder(&report.run.id);
+            let why = format!("the report is not kept: {}: {error}; save what was printed", folder.display());
+            tracing::error!("{why}");
+            report.warnings.push(why);
         }
         // On this thread, as the report before it: a daemon that is told to end leaves both.
         if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
@@ -265,6 +281,7 @@ impl State {
         self.last_line = source::line(&report).expect("a report has no keys that are not strings").into();
         let _ = self.events.send(self.last_line.clone());
         self.live.end(report);
+        self.prune();
     }
 
     /// What a plan is to be made for.
@@ -328,7 +345,12 @@ impl State {
         self.last_line = self.line(run.event());
         self.live.begin();
         self.metrics.begin();
+        self.record(&run.id);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.load(run.run_file(), run.started_at());
+        }
         (self.run, self.watch) = (Some(run), watch);
+        self.keep_checkpoint();
         Ok(())
     }
 
@@ -377,6 +399,7 @@ impl State {
         if let Some(course) = &self.scenario {
             course.said();
         }
+        self.keep_second();
         self.keep_checkpoint();
     }
 
@@ -403,7 +426,10 @@ impl State {
     }
 
     fn finish(&mut self) {
-        let Some(run) = self.run.take() else { return };
+        let Some(mut run) = self.run.take() else { return };
+        if let (Some(recorder), Some(interval)) = (&mut self.recorder, run.interval()) {
+            recorder.interval(interval);
+        }
         let report = run.report();
         self.metrics.end(&run);
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
@@ -497,29 +523,32 @@ impl State {
         Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
     }
 
-    /// Every run, oldest first.
-    pub fn runs(&self) -> Vec<RunSummary> {
-        let mut runs = self.store.list();
-        let going = self.event_now();
-        // One that goes on after a restart has a report already.
-        runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
-        runs.extend(going.map(|event| RunSummary {
-            id: event.run.clone(),
-            name: event.name.clone(),
-            started_at: wall_seconds() - event.elapsed,
-            state: "running".into(),
-            exit_code: None,
-            owned: 0,
-        }));
-        match self.store.owned() {
-            Ok(owned) => {
-                for run in &mut runs {
-                    run.owned = owned.get(&run.id).copied().unwrap_or(0);
+    /// What lists every run, oldest first, on a thread that may stand still.
+    pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
+        let (store, going) = (self.store.clone(), self.event_now());
+        move || {
+            let mut runs = store.list();
+            // One that goes on after a restart has a report already.
+            runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
+            runs.extend(going.map(|event| RunSummary {
+                bytes: store.bytes(&event.run),
+                id: event.run,
+                name: event.name,
+                started_at: wall_seconds() - event.elapsed,
+                duration: event.elapsed,
+                state: "running".into(),
+                ..RunSummary::default()
+            }));
+            match store.owned() {
+                Ok(owned) => {
+                    for run in &mut runs {
+                        run.owned = owned.get(&run.id).copied().unwrap_or(0);
+                    }
                 }
+                Err(why) => tracing::warn!("{why}"),
             }
-            Err(why) => tracing::warn!("{why}"),
+            runs
         }
-        runs
     }
 
     /// What the daemon is doing.

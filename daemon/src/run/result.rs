@@ -60,7 +60,8 @@ impl Sum {
             self.bytes_due += counters.ticks_due as f64 * tick_bytes;
             self.histograms.add(&cell.histograms);
         } else {
-            self.histograms.add(&cell.histograms.only_opening());
+            let opening = Figure::ALL.into_iter().filter(|figure| figure.is_of_the_whole_run());
+            self.histograms.add_of(&cell.histograms, opening);
         }
     }
 

@@ -225,12 +225,12 @@ mod tests {
             ticks_due: count + 1,
             disconnects: noise % 3,
             disconnects_by_class: [("reset".to_owned(), noise % 3)].into(),
-            response_p99: (noise % 5 > 0).then_some(time),
+            response_p99: (!noise.is_multiple_of(5)).then_some(time),
             response_max: Some(time * 2.0),
             response_heat: Heat::new(&[count, 0, noise % 7]),
             busy_max: time,
             busy: vec![time, 0.5],
-            saturated: noise % 1000 == 0,
+            saturated: noise.is_multiple_of(1000),
             observe: [("cpu".to_owned(), time)].into(),
             ..SeriesRow::default()
         }

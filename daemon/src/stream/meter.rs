@@ -60,6 +60,11 @@ impl Figure {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// Whether it counts for the whole run, as opening a stream does, and not for steady state alone.
+    pub const fn is_of_the_whole_run(self) -> bool {
+        !matches!(self, Self::Lateness | Self::Service | Self::Response)
+    }
+
     /// As report and thresholds say it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -221,22 +226,17 @@ impl Histograms {
 
     /// Adds another cell's samples.
     pub fn add(&mut self, other: &Self) {
-        for (to, from) in self.0.iter_mut().zip(&other.0) {
-            if let Some(from) = from {
-                let to = to.get_or_insert_with(|| Box::new(Self::empty()));
-                to.add(from.as_ref()).expect("all histograms have the same bounds");
-            }
-        }
+        self.add_of(other, Figure::ALL);
     }
 
-    /// The figures of opening alone, first or again, which count for the whole run.
-    #[must_use]
-    pub fn only_opening(&self) -> Self {
-        let mut opening = self.clone();
-        for figure in [Figure::Lateness, Figure::Service, Figure::Response] {
-            opening.0[figure as usize] = None;
+    /// Adds another cell's samples of some figures.
+    pub fn add_of(&mut self, other: &Self, figures: impl IntoIterator<Item = Figure>) {
+        for figure in figures {
+            if let Some(from) = other.figure(figure) {
+                let to = self.0[figure as usize].get_or_insert_with(|| Box::new(Self::empty()));
+                to.add(from).expect("all histograms have the same bounds");
+            }
         }
-        opening
     }
 
     /// Whether no figure has a sample.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, MESSAGE_BYTES_MAX, Opcode, Reconnect, STREAMS_MAX,
-    Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
+    Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, LEFT_OUT, MESSAGE_BYTES_MAX, Opcode, Reconnect,
+    STREAMS_MAX, Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
 };
 use crate::target::Target;
 use crate::units::{PerSecond, Rate};
@@ -190,6 +190,10 @@ impl GroupSpec {
         for target in &self.target {
             if let Err(message) = Target::parse(target) {
                 error(message);
+            } else if target.contains(LEFT_OUT) {
+                error(format!(
+                    "target `{target}`: its query was left out when the run was kept; write it there"
+                ));
             }
         }
         match self.conns {

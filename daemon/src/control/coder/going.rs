@@ -110,6 +110,11 @@ impl Going {
         self.host = host;
     }
 
+    /// Something that its events are to say.
+    pub fn warn(&mut self, why: String) {
+        self.warnings.push(why);
+    }
+
     fn elapsed(&self) -> f64 {
         host::monotonic_now().since(self.started).as_secs_f64()
     }

@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{
     ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, scrape, scrape_format,
 };
+use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
 use crate::control::{coder, doctor, resolve};
 use crate::page;
@@ -90,7 +91,10 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             json(&entries)
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
-        (&Method::GET, ["v1", "runs"]) => json(&state.borrow().runs()),
+        (&Method::GET, ["v1", "runs"]) => {
+            let list = state.borrow().runs();
+            json(&off_thread(list).await?)
+        }
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();

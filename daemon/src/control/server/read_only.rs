@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response};
 use scale_api::http::{Problem, ProblemCode};
 use tokio::net::TcpListener;
 
-use super::{ACCEPT_AGAIN, Answer, Body, Connections, Shared, html, problem, scrape, scrape_format};
+use super::{ACCEPT_AGAIN, Answer, Body, Connections, Shared, content, html, problem, scrape, scrape_format};
 use crate::control::live;
 use crate::page;
 
@@ -73,6 +73,7 @@ async fn route(state: Shared, request: &Request<Incoming>, is_loopback: bool) ->
         (&Method::GET | &Method::HEAD, "/") => Ok(live_page()),
         (&Method::GET | &Method::HEAD, "/metrics") => Ok(scrape(&state, scrape_format(request.headers()))),
         (&Method::GET, "/live") => live(&state).await,
+        (&Method::HEAD, "/live") => Ok(content("", live::CONTENT_TYPE)),
         _ => Err(Problem::new(
             ProblemCode::MethodNotAllowed,
             "this listener only answers GET; scalectl changes things, over the control socket",
@@ -116,12 +117,12 @@ fn live_page() -> Response<Body> {
     response
 }
 
-/// Server-sent events (WHATWG HTML, 9.2): `report` and `second`.
+/// One more page: it is told what goes on until it goes away.
 async fn live(state: &Shared) -> Answer {
     let (frames, source) = state.borrow_mut().watch_live()?;
     let first = live::first(source).await?;
     let mut response = Response::new(StreamBody::new(live::follow(first, frames)).boxed_unsync());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(live::CONTENT_TYPE));
     Ok(response)
 }
 

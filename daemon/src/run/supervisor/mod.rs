@@ -20,6 +20,7 @@ use crate::worker::{Command, Snapshot};
 
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
+use super::hlog::Logged;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
@@ -49,6 +50,7 @@ pub struct Supervisor {
     /// What was measured in the last second: in all, and by group.
     measured: (Histograms, Vec<Histograms>),
     series: Series,
+    logged: Logged,
     marks: Marks,
     observed: Option<Observed>,
     failures: Failures,
@@ -112,6 +114,7 @@ impl Supervisor {
             before: Counters::default(),
             measured: Default::default(),
             series: Series::default(),
+            logged: Logged::default(),
             marks: Marks::default(),
             failures: Failures::default(),
             failed: Vec::new(),
@@ -166,6 +169,27 @@ impl Supervisor {
         self.workers.iter().all(|worker| worker.finished)
     }
 
+    /// The run file to repeat it, secrets left out.
+    pub fn run_file(&self) -> String {
+        let spec = self.spec.filled(self.plan.seed, self.plan.cores.len() as u64);
+        let began = scale_api::units::utc(self.started_at);
+        format!(
+            "# Run {}, begun {began}. To repeat it: scalectl start -f run.toml\n{}",
+            self.id,
+            spec.to_toml()
+        )
+    }
+
+    /// When it began, in seconds since 1970.
+    pub const fn started_at(&self) -> f64 {
+        self.started_at
+    }
+
+    /// Something that its events and its report are to say.
+    pub fn warn(&mut self, why: String) {
+        self.warnings.push(why);
+    }
+
     /// The last second.
     pub const fn event(&self) -> &Event {
         &self.event
@@ -179,11 +203,6 @@ impl Supervisor {
     /// What was measured in the last second, by group in the plan's order.
     pub fn second_by_group(&self) -> &[Histograms] {
         &self.measured.1
-    }
-
-    /// Its start, in seconds since 1970.
-    pub const fn started_at(&self) -> f64 {
-        self.started_at
     }
 
     /// Ends the run: in order, or with zero traffic at once.

@@ -8,13 +8,14 @@ use scale_ring::host;
 
 use crate::run::fleet::{ByWorkspace, Seen};
 use crate::run::histograms::{self, Serialised};
+use crate::run::hlog::{self, Interval};
 use crate::run::observe::Observed;
 use crate::run::result::{self, Ending, Sum};
 use crate::run::workers::Hand;
 use crate::run::{parts, ssh, versions};
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
-use crate::stream::meter::Counters;
+use crate::stream::meter::{Counters, Figure, Histograms};
 use crate::worker::share::StreamResult;
 
 use super::{Supervisor, wall_seconds};
@@ -159,6 +160,30 @@ impl Supervisor {
             groups.insert(group.name.to_string(), histograms::serialise(&sum.histograms));
         }
         groups
+    }
+
+    /// The next interval of the run's histogram logs, once it is complete or the run is over: what [`hlog::FIGURES`] of
+    /// the report have gained since the last.
+    pub fn interval(&mut self) -> Option<Interval> {
+        if !self.logged.is_due(self.second) && !self.is_finished() {
+            return None;
+        }
+        let mut groups = Vec::new();
+        let mut first_cell = 0;
+        for group in self.plan.groups.iter() {
+            let cells = group.cells(first_cell);
+            first_cell = cells.end;
+            let mut sum = Histograms::default();
+            for worker in &self.workers {
+                for (offset, cell) in worker.cells.iter().skip(cells.start).take(cells.len()).enumerate() {
+                    let is_steady = offset / group.targets.len() > 0;
+                    let counts = |figure: &Figure| is_steady || figure.is_of_the_whole_run();
+                    sum.add_of(&cell.histograms, hlog::FIGURES.into_iter().filter(counts));
+                }
+            }
+            groups.push((group.name.clone(), sum));
+        }
+        Some(self.logged.take(self.second, groups))
     }
 
     /// Counters and standing by group, over the whole run, for the metrics.
