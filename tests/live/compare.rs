@@ -77,6 +77,9 @@ impl Reports {
     }
 }
 
+/// A name, the reason, and what makes a report so.
+type Case = (&'static str, &'static str, fn(&mut Value));
+
 /// A figure of a comparison.
 fn figure<'a>(json: &'a Value, name: &str) -> &'a Value {
     let rows = json["figures"].as_array().expect("figures");
@@ -136,7 +139,7 @@ fn runs_that_cannot_be_judged_are_refused_with_the_reason() {
     let reports = Reports::new();
     let base = reports.write("base", 0, |_| {});
     let with = |name: &str, change: fn(&mut Value)| reports.write(name, 0, change);
-    let cases: [(&str, &str, fn(&mut Value)); 7] = [
+    let cases: [Case; 7] = [
         ("saturated", "was saturated", |r| r["generator"]["saturated"] = json!(true)),
         ("incomplete", "limited by the generator", |r| r["verdict"]["outcome"] = json!("incomplete")),
         ("aborted", "ended before its time", |r| r["verdict"]["outcome"] = json!("aborted")),
