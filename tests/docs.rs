@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
+use scale_api::threshold::{Preset, Row, TABLE as TABLE_OF_NAMES, When};
 use scale_tests::host::root;
 use scale_tests::program;
 use scale_tests::repository::{files, name, read};
@@ -106,6 +107,20 @@ fn every_failure_class_stands_in_measuring_with_its_meaning_and_blame() {
     };
     let rows: Vec<String> = Class::ALL.iter().map(row).collect();
     assert_rows("docs/measuring.md", "## Failure classes", &rows);
+}
+
+#[test]
+fn every_name_of_thresholds_and_every_preset_stands_in_thresholds() {
+    let row = |row: &Row| {
+        let unit = format!("{:?}", row.unit).to_lowercase();
+        let when = if row.when == When::Steady { "steady state" } else { "whole run" };
+        let by_group = if row.of_a_group { "yes" } else { "no" };
+        let stats = row.stats.join("` `");
+        format!("| `{}` | `{stats}` | {unit} | {when} | {by_group} | {} |", row.figure, row.meaning)
+    };
+    assert_rows("docs/thresholds.md", "## Names", &TABLE_OF_NAMES.iter().map(row).collect::<Vec<_>>());
+    let preset = |preset: Preset| format!("| `{preset}` | `{}` |", preset.thresholds(true).join("`, `"));
+    assert_rows("docs/thresholds.md", "## Presets", &Preset::ALL.map(preset));
 }
 
 #[test]

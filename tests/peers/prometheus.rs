@@ -155,6 +155,51 @@ fn promtool_finds_nothing_wrong_with_a_scrape() {
     assert_promtool_finds_nothing(&scrape(&daemon));
 }
 
+#[test]
+fn a_real_prometheus_is_asked_for_the_targets_own_figures() {
+    let (sink, folder) = (Sink::start(&["--protocol", "ws"]), Folder::new());
+    let daemon = Daemon::start_scraped();
+    let Some(prometheus) = prometheus(&[daemon.scraped.as_deref().expect("it says where")], &folder, &[])
+    else {
+        return;
+    };
+    until_it_is(&prometheus, "up", 1.0);
+    let queries = [
+        "here = 'sum(up)'",
+        "two = '1 + 1'",
+        "several = 'scaled_run_state'",
+        "nothing = 'no_such_metric_anywhere'",
+        "divided = 'sum(up) * 0 / 0'",
+        "wrong = 'sum(up'",
+        "text = '\"text\"'",
+        "range = 'up[1m]'",
+    ];
+    let text = format!(
+        "[[group]]\ntarget = ['ws://{}/']\nconns = 5\nwarm_up = '0s'\nduration = '4s'\ndrain = '30s'\n[observe]\n\
+         prometheus = 'http://localhost:{}'\ninterval = '1s'\n[observe.query]\n{}\n\
+         [[threshold]]\nexpression = 'observe.here.min == 1'\n",
+        sink.address,
+        prometheus.port,
+        queries.join("\n")
+    );
+    let (code, report) = daemon.run(&["--file", &folder.write("run.toml", &text)]);
+    assert_ended_with(0, (code, &report));
+    assert!(report.verdict.thresholds[0].ok, "{:?}", report.verdict);
+    assert_eq!(report.observe.keys().collect::<Vec<_>>(), ["here", "two"]);
+    assert!(report.observe["two"].samples >= 2 && report.observe["two"].mean == 2.0, "{:?}", report.observe);
+    let said = report.warnings.join("\n");
+    for part in [
+        "several: more than one series",
+        "nothing: no series",
+        "divided: NaN or infinite",
+        "wrong: invalid parameter",
+        "no value in steady state: divided, nothing, range and 3 more",
+        "instead of one number",
+    ] {
+        assert_eq!(said.matches(part).count(), 1, "{part}: {said}");
+    }
+}
+
 /// Two daemons at work and a Prometheus of either kind that scrapes both.
 struct Scraped {
     daemons: [Daemon; 2],

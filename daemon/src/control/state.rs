@@ -24,6 +24,7 @@ use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
 use crate::run::failures::What;
+use crate::run::marks;
 use crate::run::plan::{Host, Observe, Plan};
 use crate::run::recorder::Recorder;
 use crate::run::store::Store;
@@ -212,6 +213,7 @@ impl State {
     /// # Errors
     /// No such run is going; the text is no line, or there are too many.
     pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+        marks::check(text)?;
         let is_it = |own: &str| id == "current" || own == id;
         let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
             run.mark(text)?;

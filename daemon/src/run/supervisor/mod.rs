@@ -21,6 +21,7 @@ use crate::worker::{Command, Snapshot};
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
 use super::hlog::Logged;
+use super::judge::Judge;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
@@ -59,6 +60,9 @@ pub struct Supervisor {
     event: Event,
     aborted: Option<String>,
     saturation: Saturation,
+    judge: Judge,
+    /// We were the limit where a threshold has ended the run.
+    limited_at_end: bool,
     open_at_end: OpenAtEnd,
     cpu_before: (f64, f64),
     steady_cpu: Option<(u64, u64)>,
@@ -101,6 +105,7 @@ impl Supervisor {
                 ..Event::default()
             },
             id,
+            judge: Judge::new(spec.parsed_thresholds(), plan.groups.clone()),
             warnings: plan.summary.warnings.clone(),
             plan,
             wanted: spec.clone(),
@@ -120,6 +125,7 @@ impl Supervisor {
             failed: Vec::new(),
             aborted: None,
             saturation: Saturation::default(),
+            limited_at_end: false,
             open_at_end: OpenAtEnd::new(),
             cpu_before: host::process_cpu_seconds(),
             steady_cpu: None,

@@ -9,8 +9,10 @@ use scale_ring::host;
 use crate::run::fleet::{ByWorkspace, Seen};
 use crate::run::histograms::{self, Serialised};
 use crate::run::hlog::{self, Interval};
+use crate::run::judge::verdict::{self, Ending};
 use crate::run::observe::Observed;
-use crate::run::result::{self, Ending, Sum};
+use crate::run::parts::Depth;
+use crate::run::result::{self, Sum};
 use crate::run::workers::Hand;
 use crate::run::{parts, ssh, versions};
 use crate::stream::class::Class;
@@ -74,12 +76,12 @@ impl Supervisor {
         let groups = &self.plan.groups;
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end);
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::All);
         let steady = parts.steady_seconds;
         let (user, system) = host::process_cpu_seconds();
         let messages =
             self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
-        let long = self.saturation.is_long(steady);
+        let long = self.saturation.is_long(steady) || self.limited_at_end;
         let met: Vec<_> = self.workers.iter().map(|worker| &worker.versions[..]).collect();
         let (server_versions, server_changes) = versions::add_up(groups, &met, self.started);
         let negotiated: Vec<_> = self.workers.iter().map(|worker| &worker.negotiated[..]).collect();
@@ -130,11 +132,26 @@ impl Supervisor {
         };
         let ending = Ending {
             aborted: self.aborted.clone(),
-            saturated_long: long,
+            ended: self.judge.ending(),
             lost_before_steady: self.hopeless_told && steady <= 0.0,
+            thresholds: self.judge.results(&report),
         };
-        result::judge(&mut report, &ending);
+        verdict::judge(&mut report, ending);
         report
+    }
+
+    /// What of the report so far thresholds may name, without latencies.
+    pub(super) fn report_for_judge(&self) -> Report {
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::Counters);
+        Report {
+            load: parts.whole.load(parts.streams, parts.steady_seconds),
+            groups: parts.groups,
+            generator: report::Generator { workers: self.worker_reports(), ..Default::default() },
+            observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
+            ..Report::default()
+        }
     }
 
     /// What was said aloud, and what is to be said of the target's own figures.

@@ -1,8 +1,11 @@
 //! A second of a going run: what it had, what is said of it, and what follows from it.
 
+use std::rc::Rc;
+
 use scale_api::report::{Event, SeriesRow};
 use scale_ring::{Time, host};
 
+use crate::run::judge::{Samples, Seen};
 use crate::run::observe::Observed;
 use crate::run::{fleet, histograms, result};
 use crate::stream::class::Class;
@@ -19,6 +22,9 @@ impl Supervisor {
     /// Closes the last `seconds`.
     pub(super) fn close_second(&mut self, seconds: u64) {
         let sums = self.counters();
+        let seconds_of: Vec<&[Histograms]> =
+            self.workers.iter().map(|worker| &worker.histograms[..]).collect();
+        let samples = self.judge.samples(&seconds_of);
         self.take_measured();
         self.judge_saturation();
         let phase = self.phase();
@@ -83,6 +89,7 @@ impl Supervisor {
             observe: self.observed.as_ref().map(|it| it.row(self.second as f64)).unwrap_or_default(),
         };
         self.series.push(row.clone());
+        self.judge_thresholds(&row, samples);
         self.event = self.make_event(row, &sums);
         self.marks.said();
         self.failed.clear();
@@ -145,9 +152,34 @@ impl Supervisor {
             workers: self.worker_reports(),
             saturated: self.saturation.is_now(),
             warnings,
-            thresholds: Vec::new(),
+            thresholds: self.judge.standing(),
             marks: self.marks.fresh().to_vec(),
             coder: None,
+        }
+    }
+
+    /// Where the run's thresholds stand after a second. A breach that lasts may end it, in order.
+    fn judge_thresholds(&mut self, row: &SeriesRow, samples: Vec<Rc<Samples>>) {
+        if self.judge.is_idle() {
+            return;
+        }
+        let report = self.judge.reads_reports().then(|| self.report_for_judge());
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let seen = Seen {
+            at: self.second,
+            seconds: row.seconds,
+            workers: &workers,
+            samples,
+            busy: &row.busy,
+            observe: &row.observe,
+        };
+        self.judge.take(&seen, report);
+        let may_end = self.aborted.is_none() && self.phase() < GroupPhase::Draining;
+        if may_end && let Some(why) = self.judge.end(self.second) {
+            self.limited_at_end = self.saturation.is_limiting();
+            self.warnings.push(why);
+            self.stop(false);
         }
     }
 
