@@ -159,10 +159,8 @@ fn promtool_finds_nothing_wrong_with_a_scrape() {
 fn a_real_prometheus_is_asked_for_the_targets_own_figures() {
     let (sink, folder) = (Sink::start(&["--protocol", "ws"]), Folder::new());
     let daemon = Daemon::start_scraped();
-    let Some(prometheus) = prometheus(&[daemon.scraped.as_deref().expect("it says where")], &folder, &[])
-    else {
-        return;
-    };
+    let scraped = daemon.scraped.as_deref().expect("it says where");
+    let Some(prometheus) = prometheus(&[scraped], &folder, &[]) else { return };
     until_it_is(&prometheus, "up", 1.0);
     let queries = [
         "here = 'sum(up)'",

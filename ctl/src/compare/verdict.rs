@@ -419,3 +419,86 @@ fn curves(runs: &[Run]) -> BTreeMap<String, Vec<[f64; 2]>> {
     }
     curves
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::trial::{QUIET, run};
+
+    fn of(base: &Run, new: &Run, regressions: &[&str]) -> Comparison {
+        let regressions = regressions.iter().map(|&expression| expression.to_owned()).collect();
+        compare(
+            std::slice::from_ref(base),
+            std::slice::from_ref(new),
+            &Asked { regressions, allowed: Vec::new() },
+        )
+        .expect("figures are known")
+    }
+
+    fn row<'a>(it: &'a Comparison, name: &str) -> &'a Row {
+        it.figures.iter().find(|row| row.name == name).expect("compared")
+    }
+
+    #[test]
+    fn what_the_generators_own_lateness_did_is_not_the_targets() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.5, QUIET));
+        assert_eq!(of(&base, &new, &[]).verdict.outcome, Outcome::Worse);
+        // The same response times, and a service as fast as ever.
+        new.report.latency.service = base.report.latency.service.clone();
+        let it = of(&base, &new, &[]);
+        assert_eq!((it.verdict.outcome, it.verdict.exit_code), (Outcome::CannotJudge, 6));
+        assert!(it.verdict.reasons[0].contains("the generator's own lateness"), "{:?}", it.verdict);
+        assert_eq!(row(&it, "response.p99").verdict, Word::Unknown);
+        let it = of(&base, &new, &["response.p99 10%", "response.p50 10%"]);
+        assert!(it.regressions.iter().all(|limit| limit.result == Answer::Undecided));
+        assert_eq!(it.verdict.exit_code, 6);
+    }
+
+    #[test]
+    fn a_ratio_is_worse_where_it_is_less_and_by_points() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.0, QUIET));
+        new.report.load.delivered_ratio = Some(0.97);
+        let it = of(&base, &new, &[]);
+        assert_eq!((it.verdict.outcome, it.verdict.exit_code), (Outcome::Worse, 99));
+        let ratio = row(&it, "load.delivered_ratio");
+        assert!((ratio.change.expect("known") + 0.03).abs() < 1e-9 && ratio.verdict == Word::Worse);
+        assert_eq!(of(&new, &base, &[]).verdict.outcome, Outcome::Better);
+        let it = of(&base, &new, &["load.delivered_ratio 5%"]);
+        assert_eq!((it.regressions[0].result, it.verdict.exit_code), (Answer::Met, 0));
+        assert!((it.regressions[0].worse.expect("known") - 0.03).abs() < 1e-9, "worse is more");
+    }
+
+    #[test]
+    fn a_figure_that_decides_and_is_missing_on_one_side_leaves_nothing_to_judge() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.0, QUIET));
+        new.report.latency.response = None;
+        let it = of(&base, &new, &[]);
+        assert_eq!(it.verdict.outcome, Outcome::CannotJudge);
+        assert!(it.verdict.reasons[0].contains("no value in r2"), "{:?}", it.verdict.reasons);
+    }
+
+    #[test]
+    fn a_better_figure_does_not_make_up_for_a_worse_one() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 0.5, QUIET));
+        new.report.load.disconnects.insert("reset".into(), 20);
+        let it = of(&base, &new, &[]);
+        assert_eq!((row(&it, "response.p99").verdict, it.verdict.outcome), (Word::Better, Outcome::Worse));
+        assert!(
+            it.verdict
+                .reasons
+                .iter()
+                .all(|reason| reason.contains("disconnects.rate is worse: 10 % of points"))
+        );
+    }
+
+    #[test]
+    fn more_figures_that_decide_make_each_interval_wider() {
+        let (base, new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.0, QUIET));
+        let width = |asked: &[&str]| {
+            let it = of(&base, &new, asked);
+            let row = row(&it, "response.p99");
+            row.high.expect("known") - row.low.expect("known")
+        };
+        assert!(width(&["response.p90 10%", "response.p999 10%"]) > width(&[]));
+    }
+}
