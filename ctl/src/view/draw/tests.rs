@@ -78,7 +78,7 @@ fn eighty_by_twenty_four_has_all_that_matters() {
             "disconnected 58,020",
         ],
         "paused" => vec!["PAUSED", "p go on"],
-        "thresholds" => vec!["1 of 4 NOT MET", "NOT MET", "412.0 ms at 74.0 s"],
+        "thresholds" => vec!["1 of 4 NOT MET", "NOT MET", "412.00 ms at 74.0 s"],
         "lost" => vec!["DAEMON LOST", "any key closes"],
         _ => vec![],
     };
