@@ -1,7 +1,9 @@
 //! What people read: a line a second, and the report.
 
 use scale_api::http::RunSummary;
-use scale_api::report::{Event, Figure, Load, Mark, Observed, Report, SeriesRow, ServerChange, Ssh, SshPath};
+use scale_api::report::{
+    Event, Figure, Load, Mark, Observed, Report, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
+};
 use scale_api::threshold::LATENCIES;
 use scale_api::units::{thousands, utc};
 
@@ -167,8 +169,21 @@ pub fn status(event: &Event) -> String {
             counts.iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
         lines.extend((!counts.is_empty()).then(|| format!("{what:<11} {}", counts.join(", "))));
     }
+    for result in &event.thresholds {
+        // Before there is anything to judge, nothing has failed.
+        let mark = if result.value.is_none() { "waits" } else { "NOT MET" };
+        lines.push(format!("threshold   {}", threshold(result, mark)));
+    }
     lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
     lines.join("\n")
+}
+
+/// A threshold and how it stands; `not`: what is said of one that is not met.
+fn threshold(result: &ThresholdResult, not: &str) -> String {
+    let mark = if result.ok { "met" } else { not };
+    let at = result.at.map_or(String::new(), |at| format!(" at second {at}"));
+    let aborted = if result.aborted { ", which ended the run" } else { "" };
+    format!("{} {mark} ({}{at}{aborted})", result.expression, scale_api::threshold::show(result))
 }
 
 fn figure(name: &str, figure: Option<&Figure>) -> Option<String> {
@@ -420,14 +435,8 @@ pub fn report(report: &Report) -> String {
     lines.extend(others.map(|warning| format!("warning:      {warning}")));
     lines.extend(observed(report));
     lines.extend(marks(&report.marks));
-    for threshold in &report.verdict.thresholds {
-        let mark = if threshold.ok { "met" } else { "NOT MET" };
-        lines.push(format!(
-            "threshold:    {} {mark} ({})",
-            threshold.expression,
-            optional(threshold.value, |v| format!("{v:.6}"))
-        ));
-    }
+    let thresholds = report.verdict.thresholds.iter();
+    lines.extend(thresholds.map(|result| format!("threshold:    {}", threshold(result, "NOT MET"))));
     lines.push(
         format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
             .to_lowercase(),
@@ -529,6 +538,35 @@ mod tests {
         assert_eq!(reconnects(&load, Some(&took), &[]).unwrap(), "  1 reconnect (p50 1.2 s, max 3.4 s)");
         load.reconnects = 0;
         assert_eq!(reconnects(&load, None, &[]), None);
+    }
+
+    #[test]
+    fn thresholds_stand_in_status_and_report_with_what_was_measured() {
+        let result = |value, at, ok, aborted| ThresholdResult {
+            expression: "response.p99 < 1s over 5s".into(),
+            value,
+            ok,
+            at,
+            aborted,
+        };
+        let thresholds = vec![
+            result(Some(0.25), Some(7.0), true, false),
+            result(None, None, false, false),
+            result(Some(2.0), Some(9.0), false, true),
+        ];
+        let mut whole = Report::default();
+        whole.verdict.thresholds = thresholds.clone();
+        let going = Event { thresholds, streams: [("open".to_owned(), 1)].into(), ..Event::default() };
+        let met = "response.p99 < 1s over 5s met (250.00 ms at second 7)";
+        let ended = "response.p99 < 1s over 5s NOT MET (2.00 s at second 9, which ended the run)";
+        let text = report(&whole);
+        for line in [met, "response.p99 < 1s over 5s NOT MET (no value)", ended] {
+            assert!(text.contains(&format!("threshold:    {line}\n")), "{text}");
+        }
+        let text = status(&going);
+        for line in [met, "response.p99 < 1s over 5s waits (no value)", ended] {
+            assert!(text.lines().any(|it| it == format!("threshold   {line}")), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod coder;
 mod commands;
 mod compare;
 mod control;
+mod exits;
 mod faults;
 mod figures;
 mod flags;
@@ -17,6 +18,7 @@ mod refusals;
 mod ssh;
 mod stand_in;
 mod terminals;
+mod thresholds;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
