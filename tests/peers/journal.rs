@@ -22,9 +22,9 @@ exec "$@"
 /// `unshare`, where this user may use it.
 fn unshare() -> Option<PathBuf> {
     let unshare = installed("unshare")?;
-    let tried =
-        Command::new(&unshare).args(["--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/run"]);
-    let may = { tried }.output().is_ok_and(|output| output.status.success());
+    let mut tried = Command::new(&unshare);
+    tried.args(["--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/run"]);
+    let may = tried.output().is_ok_and(|output| output.status.success());
     if may { Some(unshare) } else { installed("mount namespaces for this user") }
 }
 

@@ -87,10 +87,14 @@ impl Terminal {
     /// Waits until the command has ended: its exit code, by the line that its command line prints. The terminal is
     /// the shell's again: no other screen, a cursor, and what is typed is seen.
     fn ended(&self) -> i32 {
-        let screen = self.shows(&["ended with "]);
-        let code = screen.rsplit("ended with ").next().and_then(|rest| rest.split_whitespace().next());
+        // Not in the command line, where it stands, too.
+        let code = |screen: &str| {
+            let mut lines = screen.lines().rev();
+            lines.find_map(|line| line.strip_prefix("ended with ")?.trim().parse().ok())
+        };
+        let screen = self.until("an exit code", |screen| code(screen).is_some());
         self.is_the_shells();
-        code.and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no exit code on\n{screen}"))
+        code(&screen).expect("as it was waited for")
     }
 
     fn is_the_shells(&self) {

@@ -24,8 +24,8 @@ use ratatui::crossterm::terminal;
 use scale_api::http::{MarkRequest, StopRequest};
 use scale_api::report::{Event, Exit, Report};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-use signal_hook::low_level::emulate_default_handler;
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::low_level::{emulate_default_handler, raise};
 
 use crate::client::{Client, Failure};
 use crate::follow::{Lines, Printer, Said, left};
@@ -123,7 +123,7 @@ fn listen_to_keys(sender: SyncSender<Message>) {
 }
 
 fn listen_to_signals(sender: SyncSender<Message>) -> Result<(), Failure> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP])
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCONT])
         .map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
     thread::spawn(move || signals.forever().try_for_each(|signal| sender.send(Message::Signal(signal))));
     Ok(())
@@ -224,7 +224,10 @@ impl Session {
             Message::Key(key) => self.key_of_a_line(key),
             Message::Resized => Effect::Nothing,
             Message::Signal(SIGINT) => self.model.interrupt(),
-            Message::Signal(SIGTSTP) => Effect::Suspend,
+            Message::Signal(SIGCONT) => {
+                self.take_screen_again()?;
+                Effect::Nothing
+            }
             Message::Signal(signal) => return Ok(ControlFlow::Break(End::Signal(signal))),
             Message::Answered(wish, answer) => {
                 self.answer(&wish, answer.err(), now);
@@ -288,14 +291,22 @@ impl Session {
             }
             Effect::Suspend => {
                 let was_ours = self.screen.take().is_some();
-                // Returns once the shell continues us.
-                let _ = emulate_default_handler(SIGTSTP);
+                // Returns once the shell continues us, or at once where there is no shell that could.
+                let _ = raise(SIGTSTP);
                 if was_ours {
                     self.screen = Some(Screen::enter().map_err(|error| no_terminal(&error))?);
                 }
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whoever stopped us has used the terminal meanwhile.
+    fn take_screen_again(&mut self) -> Result<(), Failure> {
+        if self.screen.take().is_some() {
+            self.screen = Some(Screen::enter().map_err(|error| no_terminal(&error))?);
+        }
+        Ok(())
     }
 
     fn end(mut self, end: End) -> Result<Report, Failure> {

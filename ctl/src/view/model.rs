@@ -161,6 +161,9 @@ impl Model {
 
     /// Ctrl-C, or its signal: the first ends the run in order, the next at once.
     pub fn interrupt(&mut self) -> Effect {
+        if self.lost.is_some() {
+            return Effect::Close;
+        }
         self.prompt = None;
         self.interrupts += 1;
         Effect::Ask(if self.interrupts == 1 { Wish::Abort } else { Wish::Stop { now: true } })
@@ -323,7 +326,10 @@ mod tests {
         assert_eq!((model.silence(SILENCE / 2), model.silence(SILENCE)), (None, Some(SILENCE)));
         model.lose("gone".into());
         assert_eq!((model.silence(SILENCE), model.lost()), (None, Some("gone")));
-        assert_eq!(press(&mut model, KeyCode::Char('p')), Effect::Close);
+        assert_eq!(
+            (press(&mut model, KeyCode::Char('p')), model.interrupt()),
+            (Effect::Close, Effect::Close)
+        );
     }
 
     #[test]

@@ -189,7 +189,8 @@ pub fn rates(canvas: &mut Canvas<'_>, model: &Model, event: &Event) {
     let width = canvas.area.width.saturating_sub(left + 1);
     let all = |row: &SeriesRow| Some(row.rate_offered.max(row.rate_sent).max(row.rate_received));
     let top = highest(model, width, all);
-    let rates: [(&str, f64, fn(&SeriesRow) -> f64); 3] = [
+    type Of = fn(&SeriesRow) -> f64;
+    let rates: [(&str, f64, Of); 3] = [
         ("offered", now.rate_offered, |row| row.rate_offered),
         ("sent", now.rate_sent, |row| row.rate_sent),
         ("received", now.rate_received, |row| row.rate_received),

@@ -12,8 +12,8 @@ impl State {
     pub(super) fn keep_pages(&self) {
         for id in self.store.cut_off() {
             let report = self.store.report(Some(id)).and_then(|text| serde_json::from_slice(&text).ok());
-            let page = report.map(|report| page::report(&report)).unwrap_or_default();
-            if let Err(error) = self.store.write_page(id, page.as_bytes()) {
+            let Some(report) = report else { continue };
+            if let Err(error) = self.store.write_page(id, page::report(&report).as_bytes()) {
                 tracing::error!("cannot keep the page of run {id}: {error}");
             }
         }

@@ -4,6 +4,8 @@
 mod report;
 mod second;
 
+pub use report::ByGroup;
+
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -12,7 +14,7 @@ use scale_api::report::Event;
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
-use crate::stream::meter::Counters;
+use crate::stream::meter::{Counters, Histograms};
 use crate::worker::share::GroupPhase;
 use crate::worker::{Command, Snapshot};
 
@@ -46,6 +48,8 @@ pub struct Supervisor {
     started_at: f64,
     second: u64,
     before: Counters,
+    /// What was measured in the last second: in all, and by group.
+    measured: (Histograms, Vec<Histograms>),
     series: Series,
     logged: Logged,
     marks: Marks,
@@ -113,6 +117,7 @@ impl Supervisor {
             started_at: wall_seconds(),
             second: 0,
             before: Counters::default(),
+            measured: Default::default(),
             series: Series::default(),
             logged: Logged::default(),
             marks: Marks::default(),
@@ -194,6 +199,16 @@ impl Supervisor {
     /// The last second.
     pub const fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// What was measured in the last second.
+    pub const fn second(&self) -> &Histograms {
+        &self.measured.0
+    }
+
+    /// What was measured in the last second, by group in the plan's order.
+    pub fn second_by_group(&self) -> &[Histograms] {
+        &self.measured.1
     }
 
     /// Ends the run: in order, or with zero traffic at once.

@@ -22,6 +22,17 @@ use crate::worker::share::StreamResult;
 
 use super::{Supervisor, wall_seconds};
 
+/// A group over the whole run.
+#[derive(Debug, Clone, Default)]
+pub struct ByGroup {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What was counted.
+    pub counters: Counters,
+    /// Streams by where they stand.
+    pub standing: [u64; Standing::COUNT],
+}
+
 impl Supervisor {
     /// Every stream's own figures: at the end, or as of the last second where the plan asks for it.
     pub(super) fn streams(&self) -> Vec<StreamResult> {
@@ -192,27 +203,23 @@ impl Supervisor {
         Some(self.logged.take(self.second, groups))
     }
 
-    /// Counters and histograms by group, over the whole run, for the metrics.
-    pub fn by_group(&self) -> Vec<(Arc<str>, Counters, Histograms, [u64; Standing::COUNT])> {
+    /// Counters and standing by group, over the whole run, for the metrics.
+    pub fn by_group(&self) -> Vec<ByGroup> {
         let mut first_cell = 0;
         let mut groups = Vec::new();
         for (index, group) in self.plan.groups.iter().enumerate() {
             let cells = group.cells(first_cell);
             first_cell = cells.end;
-            let (mut counters, mut histograms) = (Counters::default(), Histograms::default());
-            for cell in
-                self.workers.iter().flat_map(|worker| worker.cells.iter().skip(cells.start).take(cells.len()))
-            {
-                counters.add(&cell.counters);
-                histograms.add(&cell.histograms);
-            }
-            let mut standing = [0; Standing::COUNT];
+            let mut by_group = ByGroup { name: group.name.clone(), ..ByGroup::default() };
             for worker in &self.workers {
+                let cells = worker.cells.iter().skip(cells.start).take(cells.len());
+                cells.for_each(|cell| by_group.counters.add(&cell.counters));
                 if let Some(gauges) = worker.groups.get(index) {
-                    standing.iter_mut().zip(gauges.standing).for_each(|(sum, n)| *sum += u64::from(n));
+                    let sums = by_group.standing.iter_mut().zip(gauges.standing);
+                    sums.for_each(|(sum, n)| *sum += u64::from(n));
                 }
             }
-            groups.push((group.name.clone(), counters, histograms, standing));
+            groups.push(by_group);
         }
         groups
     }

@@ -25,12 +25,7 @@ impl Supervisor {
         let seconds_of: Vec<&[Histograms]> =
             self.workers.iter().map(|worker| &worker.histograms[..]).collect();
         let samples = self.judge.samples(&seconds_of);
-        let mut second = Histograms::default();
-        for worker in &mut self.workers {
-            for histograms in &mut worker.histograms {
-                second.add(&std::mem::take(histograms));
-            }
-        }
+        self.take_measured();
         self.judge_saturation();
         let phase = self.phase();
         let steady = phase == GroupPhase::Steady;
@@ -47,6 +42,7 @@ impl Supervisor {
             }
         }
         self.rss_peak = self.rss_peak.max(host::rss_bytes());
+        let second = &self.measured.0;
         let quantile = |figure: Figure, quantile: f64| {
             second.figure(figure).map(|h| h.value_at_quantile(quantile) as f64 / 1e6)
         };
@@ -85,8 +81,8 @@ impl Supervisor {
             response_p90: quantile(Figure::Response, 0.9),
             response_p99: quantile(Figure::Response, 0.99),
             response_max: quantile(Figure::Response, 1.0),
-            response_heat: histograms::heat(&second, Figure::Response),
-            lateness_heat: histograms::heat(&second, Figure::Lateness),
+            response_heat: histograms::heat(second, Figure::Response),
+            lateness_heat: histograms::heat(second, Figure::Lateness),
             busy_max: self.busy_now().map(|(_, busy)| busy).fold(0.0, f64::max),
             busy: self.busy_now().map(|(_, busy)| busy).collect(),
             saturated: self.saturation.is_now(),
@@ -103,6 +99,23 @@ impl Supervisor {
         }
         self.before = sums;
         self.end_when_hopeless();
+    }
+
+    /// Takes what workers measured since the last time.
+    fn take_measured(&mut self) {
+        let (mut first_cell, mut all, mut groups) = (0, Histograms::default(), Vec::new());
+        for group in self.plan.groups.iter() {
+            let cells = group.cells(first_cell);
+            first_cell = cells.end;
+            let mut sum = Histograms::default();
+            for worker in &mut self.workers {
+                let cells = worker.histograms.iter_mut().skip(cells.start).take(cells.len());
+                cells.for_each(|histograms| sum.add(&std::mem::take(histograms)));
+            }
+            all.add(&sum);
+            groups.push(sum);
+        }
+        self.measured = (all, groups);
     }
 
     pub(super) fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
