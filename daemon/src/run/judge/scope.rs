@@ -102,7 +102,8 @@ impl Scopes {
 impl Scope {
     fn take(&mut self, group: &Group, now: Counters, gauges: &[&GroupGauges], seconds: u64) {
         let steady_ns = gauges.iter().map(|gauges| gauges.steady_ns).max().unwrap_or(0);
-        self.is_steady = self.ended_steady && steady_ns - self.steady_ns >= STEADY_NS_MIN * seconds;
+        self.is_steady =
+            self.ended_steady && steady_ns.saturating_sub(self.steady_ns) >= STEADY_NS_MIN * seconds;
         self.ended_steady = gauges.iter().any(|gauges| gauges.phase == GroupPhase::Steady);
         self.steady_ns = steady_ns;
         let stage = gauges.iter().map(|gauges| gauges.stage).max().unwrap_or(0);
