@@ -86,7 +86,9 @@ impl Recorder {
                 {
                     let _ = say.send(Said::Trouble(why));
                 }
-                done.map(|done| say.send(done));
+                if let Some(done) = done {
+                    let _ = say.send(done);
+                }
             }
         };
         if let Err(error) = std::thread::Builder::new().name("recorder".into()).spawn(write) {
