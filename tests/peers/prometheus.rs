@@ -333,7 +333,7 @@ fn percentiles_agree(scraped: &Scraped, reports: &[Report; 2]) {
         // samples is known that closely.
         assert!(classic >= counted && counted > 0.9 * classic, "{counted} of {classic}");
         let rank = |before: f64| (0.99 * classic - before) / counted;
-        let [low, high] = [rank(classic - counted), rank(0.0)].map(|rank| quantile(report, rank));
+        let [low, high] = around(report, rank(classic - counted), rank(0.0));
         let p99 = query(&scraped.native, &format!("histogram_quantile(0.99, {})", count(""))).expect("p99");
         assert!(p99 >= low / NATIVE && p99 <= high * NATIVE, "native {p99}: {low} to {high}");
         let p99 =
@@ -350,10 +350,10 @@ fn percentiles_agree(scraped: &Scraped, reports: &[Report; 2]) {
     assert_eq!(all, Some(echoed as f64));
 }
 
-/// The report's response time at `wanted`, which lies between two points of its curve: the farther one
-/// from the middle.
-fn quantile(report: &Report, wanted: f64) -> f64 {
+/// The points of the report's curve of response times that lie around two quantiles.
+fn around(report: &Report, from: f64, to: f64) -> [f64; 2] {
     let curve = &report.percentiles["response"];
-    let behind = curve.iter().position(|[quantile, _]| *quantile >= wanted).unwrap_or(curve.len() - 1);
-    curve[if wanted < 0.99 { behind.saturating_sub(1) } else { behind }][1]
+    let before = curve.iter().rev().find(|[quantile, _]| *quantile <= from).unwrap_or(&curve[0]);
+    let behind = curve.iter().find(|[quantile, _]| *quantile >= to).unwrap_or(&curve[curve.len() - 1]);
+    [before[1], behind[1]]
 }
