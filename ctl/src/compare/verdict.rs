@@ -40,8 +40,9 @@ pub struct Asked {
 /// A figure with what the runs say of it.
 struct Judged {
     figure: Figure,
-    base: Vec<Option<Sample>>,
-    new: Vec<Option<Sample>>,
+    /// Of each run, as its report has it and as it is compared.
+    base: Vec<Option<(f64, Sample)>>,
+    new: Vec<Option<(f64, Sample)>>,
     difference: Option<Difference>,
     /// What it may be worse by, where it was asked for: as given, and the share.
     limit: Option<(String, f64)>,
@@ -140,10 +141,13 @@ fn figures(first: &Run, base: &[Run], new: &[Run], asked: &Asked) -> Result<Vec<
         }
     }
     let judge = |(figure, limit): (Figure, Option<(String, f64)>)| {
-        let samples = |runs: &[Run]| runs.iter().map(|run| run.sample(&figure)).collect::<Vec<_>>();
+        let sample = |run: &Run| Some((figure.read(&run.report)?, run.sample(&figure)?));
+        let samples = |runs: &[Run]| runs.iter().map(sample).collect::<Vec<_>>();
         let (base, new) = (samples(base), samples(new));
         let known = base.iter().chain(&new).any(Option::is_some);
-        let all = |samples: &[Option<Sample>]| samples.iter().copied().collect::<Option<Vec<Sample>>>();
+        let all = |samples: &[Option<(f64, Sample)>]| {
+            samples.iter().map(|sample| Some((*sample)?.1)).collect::<Option<Vec<Sample>>>()
+        };
         let difference = all(&base).zip(all(&new)).and_then(|(base, new)| {
             let middle = mean(base.iter().chain(&new).map(|sample| sample.value))?;
             Difference::new(&base, &new, figure.floor(figure.value(middle)))
@@ -172,11 +176,14 @@ impl Judged {
 
     fn row(&self, joint: f64, refused: bool) -> Row {
         let figure = &self.figure;
-        let side = |samples: &[Option<Sample>]| {
-            mean(samples.iter().flatten().map(|sample| sample.value)).map(|value| figure.value(value))
+        let side = |samples: &[Option<(f64, Sample)>]| match samples {
+            [only] => only.map(|(value, _)| value),
+            all => {
+                mean(all.iter().flatten().map(|(_, sample)| sample.value)).map(|value| figure.value(value))
+            }
         };
-        let each = |samples: &[Option<Sample>]| {
-            samples.iter().map(|sample| sample.map(|sample| figure.value(sample.value))).collect()
+        let each = |samples: &[Option<(f64, Sample)>]| {
+            samples.iter().map(|sample| sample.map(|(value, _)| value)).collect()
         };
         let (base, new) = (side(&self.base), side(&self.new));
         let scaled = base.and_then(|base| figure.scaled(base)).zip(new.and_then(|new| figure.scaled(new)));

@@ -158,6 +158,7 @@ impl Judge {
     pub fn take(&mut self, seen: &Seen<'_>, report: Option<Report>) {
         self.scopes.take(&self.groups, seen.workers, seen.seconds);
         let report = report.map(|report| self.complete(report));
+        let busy: Rc<[f64]> = seen.busy.into();
         for watch in &mut self.watches {
             match &mut watch.window {
                 Some(window) => {
@@ -171,7 +172,7 @@ impl Judge {
                             counts: self.scopes.second(watch.scope),
                             samples: samples.unwrap_or_default(),
                             of_echoes: matches!(figure, Some(Figure::Service | Figure::Response)),
-                            busy: seen.busy.into(),
+                            busy: busy.clone(),
                             observed: query.and_then(|name| seen.observe.get(name)).copied(),
                         });
                     } else {

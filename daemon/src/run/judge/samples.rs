@@ -181,7 +181,8 @@ mod tests {
             prop_assert!(coarse.0.len() <= VALUES_MAX);
             prop_assert_eq!(coarse.iter().map(|(_, n)| u64::from(n)).sum::<u64>(), values.len() as u64);
             let (mut fine, mut rough) = (Pool::default(), Pool::default());
-            (fine.add(&all), rough.add(&coarse));
+            fine.add(&all);
+            rough.add(&coarse);
             let (fine, rough) = (fine.figure().unwrap(), rough.figure().unwrap());
             for (fine, rough) in [(fine.p50, rough.p50), (fine.p99, rough.p99), (fine.max, rough.max)] {
                 prop_assert!(rough >= fine && close(rough, fine, 1.0 / 64.0), "{rough} for {fine}");

@@ -6,7 +6,6 @@ use super::is_echo;
 use super::window::Counts;
 use crate::load::Group;
 use crate::run::parts;
-use crate::stream::flow::Standing;
 use crate::stream::meter::{Cell, Counters, Figure};
 use crate::worker::share::{GroupGauges, GroupPhase};
 
@@ -102,7 +101,8 @@ impl Scopes {
 impl Scope {
     fn take(&mut self, group: &Group, now: Counters, gauges: &[&GroupGauges], seconds: u64) {
         let steady_ns = gauges.iter().map(|gauges| gauges.steady_ns).max().unwrap_or(0);
-        self.is_steady = self.ended_steady && steady_ns - self.steady_ns >= STEADY_NS_MIN * seconds;
+        self.is_steady =
+            self.ended_steady && steady_ns.saturating_sub(self.steady_ns) >= STEADY_NS_MIN * seconds;
         self.ended_steady = gauges.iter().any(|gauges| gauges.phase == GroupPhase::Steady);
         self.steady_ns = steady_ns;
         let stage = gauges.iter().map(|gauges| gauges.stage).max().unwrap_or(0);
@@ -127,7 +127,8 @@ impl Scope {
             connect_failures: now.failures.sum() - before.failures.sum(),
             verify_failures: now.verify_failures - before.verify_failures,
             unexpected_bytes: now.unexpected_bytes - before.unexpected_bytes,
-            open: gauges.iter().map(|gauges| u64::from(gauges.standing[Standing::Open as usize])).sum(),
+            // A drain that has just begun has closed some already; this is as of its beginning.
+            open: gauges.iter().flat_map(|gauges| &gauges.open).map(|&open| u64::from(open)).sum(),
             requested: gauges.iter().map(|gauges| u64::from(gauges.requested)).sum(),
             under_way: of_echoes(
                 now.messages_sent.saturating_sub(now.messages_echoed + now.messages_unanswered),

@@ -147,12 +147,12 @@ mod tests {
         judge(&mut report, ending());
         assert_eq!((report.verdict.exit_code, report.verdict.thresholds.len()), (99, 1));
         assert_eq!(report.verdict.reasons, ["threshold not met: response.p99 < 1ms (measured: 250.00 ms)"]);
-        let ended = Some("threshold `x` ended the run at second 7: it was 1".to_owned());
-        let mut breach = Ending { ended: ended.clone(), ..ending() };
+        let why = "threshold `x` ended the run at second 7: it was 1";
+        let mut breach = Ending { ended: Some(why.into()), ..ending() };
         breach.thresholds[0].aborted = true;
         judge(&mut report, breach.clone());
         assert_eq!((report.verdict.outcome, report.verdict.exit_code), (Outcome::Failed, 99));
-        assert_eq!(report.verdict.reasons, [ended.unwrap()], "said once");
+        assert_eq!(report.verdict.reasons, [why], "said once");
         judge(&mut report, Ending { aborted: Some("Ctrl-C".into()), ..breach.clone() });
         assert_eq!((report.verdict.exit_code, report.verdict.reasons[0].as_str()), (5, "Ctrl-C"));
         report.generator.saturated = true;
