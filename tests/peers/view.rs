@@ -32,8 +32,9 @@ impl Terminal {
             format!("PS1={PROMPT} "),
         ];
         let mut arguments = vec!["new-session", "-d", "-x", &width, "-y", &height];
-        variables.iter().for_each(|variable| arguments.extend(["-e", variable]));
-        arguments.extend(["env", "-u", "ENV", "-u", "NO_COLOR", "sh", "-i"]);
+        arguments.extend(["env", "-u", "ENV", "-u", "NO_COLOR"]);
+        arguments.extend(variables.iter().map(String::as_str));
+        arguments.extend(["sh", "-i"]);
         terminal.tmux(&arguments);
         terminal.until("the shell", |screen| screen.contains(PROMPT));
         Some(terminal)
