@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
+use scale_api::threshold::{Preset, Row, TABLE as TABLE_OF_NAMES, When};
 use scale_tests::host::root;
 use scale_tests::program;
 use scale_tests::repository::{files, name, read};
-use scaled::metrics::{HISTOGRAMS, TABLE, render};
+use scaled::metrics::{Metric, TABLE};
 use scaled::stream::class::Class;
 
 fn page(name: &str) -> String {
@@ -109,18 +110,26 @@ fn every_failure_class_stands_in_measuring_with_its_meaning_and_blame() {
 }
 
 #[test]
+fn every_name_of_thresholds_and_every_preset_stands_in_thresholds() {
+    let row = |row: &Row| {
+        let unit = format!("{:?}", row.unit).to_lowercase();
+        let when = if row.when == When::Steady { "steady state" } else { "whole run" };
+        let by_group = if row.of_a_group { "yes" } else { "no" };
+        let stats = row.stats.join("` `");
+        format!("| `{}` | `{stats}` | {unit} | {when} | {by_group} | {} |", row.figure, row.meaning)
+    };
+    assert_rows("docs/thresholds.md", "## Names", &TABLE_OF_NAMES.iter().map(row).collect::<Vec<_>>());
+    let preset = |preset: Preset| format!("| `{preset}` | `{}` |", preset.thresholds(true).join("`, `"));
+    assert_rows("docs/thresholds.md", "## Presets", &Preset::ALL.map(preset));
+}
+
+#[test]
 fn every_metric_stands_in_metrics_with_its_meaning() {
-    let row = |(name, help): (&str, &str)| format!("| `{name}` | {help} |");
-    let figures = HISTOGRAMS.iter().map(|&(name, help, _)| (name, help));
-    let mut rows: Vec<String> = TABLE.into_iter().chain(figures).map(row).collect();
-    // Those that are written by hand are in no table of the code, and in every scrape.
-    let scrape = render(None);
-    for line in scrape.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
-        let row = row(line.split_once(' ').expect("a help text"));
-        if !rows.contains(&row) {
-            rows.push(row);
-        }
-    }
+    let row = |Metric { name, kind, labels, help }: &Metric| {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{name}` | {} | {} | {help} |", kind.name(), labels.join(", "))
+    };
+    let mut rows: Vec<String> = TABLE.iter().map(row).collect();
     rows.sort();
     assert_rows("docs/metrics.md", "## All of them", &rows);
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use scale_api::spec::{self, File, GroupSpec, Spec, ThresholdSpec};
+use scale_api::threshold::Preset;
 use scale_api::units::{Bytes, PerSecond, Rate, Span};
 
 use crate::client::Failure;
 use crate::coder::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
-use crate::files::{FILES_BYTES_MAX, hand_over, read};
+use crate::export::Exports;
+use crate::files::{FILES_BYTES_MAX, credentials, hand_over, hand_over_observe, read};
 use crate::ssh::SshFlags;
 
 /// Drives `scaled`, a paced traffic generator.
@@ -38,6 +40,8 @@ pub enum Command {
     Watch {
         /// Its id; default: the one that is going.
         run: Option<String>,
+        #[command(flatten)]
+        exports: Exports,
     },
     /// Change a run that is going.
     Set(Set),
@@ -61,6 +65,8 @@ pub enum Command {
         /// Every run of this daemon (there is at most one); that none is going is no error.
         #[arg(long, conflicts_with = "run")]
         all: bool,
+        #[command(flatten)]
+        exports: Exports,
     },
     /// Runs that are kept, and the one that is going.
     Runs {
@@ -74,6 +80,8 @@ pub enum Command {
         /// Also write it as one HTML file that opens offline; - is stdout, and then nothing else is printed.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
+        #[command(flatten)]
+        exports: Exports,
     },
     /// Two results, or two sets of them, side by side, and which is better.
     Compare(Box<crate::compare::Compare>),
@@ -168,6 +176,7 @@ fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
     hand_over(spec.group.iter_mut(), folder)?;
+    hand_over_observe(spec.observe.as_mut(), folder, credentials().as_deref())?;
     Ok(spec)
 }
 
@@ -288,6 +297,11 @@ pub struct Start {
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
+    /// Thresholds by one name: coder-gates, coder-table.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Vec<Preset>,
+    #[command(flatten)]
+    pub exports: Exports,
     /// What the run is called.
     #[arg(long)]
     pub name: Option<String>,
@@ -330,7 +344,7 @@ impl Start {
             Some(path) => {
                 if self.group() != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
                     return Err(Failure::usage(
-                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --dry-run and --detach: write the rest into the file",
+                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --junit, --summary, --dry-run and --detach: write the rest into the file",
                     ));
                 }
                 run_file(path)?
@@ -340,6 +354,7 @@ impl Start {
         spec.name = self.name.clone().or(spec.name);
         spec.seed = self.seed.or(spec.seed);
         spec.labels.extend(labels(&self.label)?);
+        spec.preset.extend(&self.preset);
         spec.threshold
             .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
         complete(spec, &folder)

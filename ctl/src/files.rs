@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use scale_api::spec::{File, GroupSpec, fill};
+use scale_api::spec::{File, GroupSpec, Observe, fill};
 use scale_api::target::Target;
 use scale_api::units::Bytes;
 
@@ -30,6 +30,34 @@ pub fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
         return Err(wrong(format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))));
     }
     Ok(content)
+}
+
+/// The systemd credential that stands for a `header_file` of `[observe]` where none is given.
+const OBSERVE_CREDENTIAL: &str = "prometheus-headers";
+
+/// Reads the files of `[observe]`, from `folder`; `credentials`: systemd's folder of them, if there is one.
+///
+/// # Errors
+/// A file cannot be read, or is too long.
+pub fn hand_over_observe(
+    observe: Option<&mut Observe>,
+    folder: &Path,
+    credentials: Option<&Path>,
+) -> Result<(), Failure> {
+    let Some(observe) = observe else { return Ok(()) };
+    if observe.header_file.is_none() {
+        let credential = credentials.map(|folder| folder.join(OBSERVE_CREDENTIAL));
+        observe.header_file = credential.filter(|path| path.exists()).map(File::new);
+    }
+    for (word, file) in observe.files_mut() {
+        file.content = Some(read(&folder.join(&file.path), word, FILES_BYTES_MAX)?);
+    }
+    Ok(())
+}
+
+/// Systemd's folder of this process's credentials (systemd.exec(5)).
+pub fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// What a flag calls stdout.
@@ -203,6 +231,30 @@ mod tests {
         group.known_hosts = None;
         let failure = hand_over(std::iter::once(&mut group), &folder).expect_err("no key of that name");
         assert!(failure.message.contains("--ssh-identity") && failure.message.contains("keys/ann"));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn headers_for_the_prometheus_come_from_the_file_or_from_the_credential() {
+        let folder = folder("observe", &[("own", "A: own"), ("c/prometheus-headers", "A: credential")]);
+        let credentials = folder.join("c");
+        let read = |file: Option<&str>, credentials: Option<&Path>| {
+            let mut observe = Observe { header_file: file.map(File::new), ..Observe::default() };
+            hand_over_observe(Some(&mut observe), &folder, credentials).map(|()| observe.header_file)
+        };
+        let content = |file: Option<File>| file.and_then(|file| file.content);
+        assert_eq!(
+            content(read(Some("own"), Some(&credentials)).expect("read")).as_deref(),
+            Some(&b"A: own"[..])
+        );
+        assert_eq!(
+            content(read(None, Some(&credentials)).expect("read")).as_deref(),
+            Some(&b"A: credential"[..])
+        );
+        assert_eq!(read(None, Some(&folder)).expect("none is asked for"), None);
+        assert_eq!(read(None, None).expect("none is asked for"), None);
+        let failure = read(Some("other"), None).expect_err("it is not there");
+        assert!(failure.message.contains("observe.header_file"), "{}", failure.message);
         std::fs::remove_dir_all(folder).expect("removed");
     }
 

@@ -8,16 +8,18 @@ use serde_json::{Value, json};
 
 use crate::client::{Body, Client, Failure};
 use crate::commands::Cli;
+use crate::export::Exports;
 use crate::{print, render, say, show, view};
 
 /// Follows a run to its end, and shows the report.
 ///
 /// # Errors
 /// As for [`to_report`].
-pub fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool) -> Result<u8, Failure> {
+pub fn follow(cli: &Cli, client: &Client, id: &str, quiet: bool, exports: &Exports) -> Result<u8, Failure> {
+    exports.check(true)?;
     let report = to_report(cli, client, id, quiet)?;
     show(cli.json, &report, || render::report(&report));
-    Ok(report.verdict.exit_code)
+    Ok(exports.report(&report))
 }
 
 /// Follows a run to its end. A first Ctrl-C ends it in order, a second at once. `quiet`: nothing is shown meanwhile.

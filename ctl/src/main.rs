@@ -4,6 +4,7 @@ mod client;
 mod coder;
 mod commands;
 mod compare;
+mod export;
 mod files;
 mod follow;
 mod render;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use client::{Client, Failure};
 use commands::{Cli, Command, RunsAction, Start};
+use export::Exports;
 use follow::follow;
 use scale_api::http::{
     DoctorEntry, DoctorRequest, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status,
@@ -61,17 +63,22 @@ fn print(bytes: &[u8]) {
 fn run(cli: &Cli) -> Result<u8, Failure> {
     let client = Client::new(cli.socket.clone());
     match &cli.command {
-        Command::Start(start) => return self::start(cli, &client, start),
+        Command::Start(start) => return start.exports.ending(self::start(cli, &client, start)),
         Command::CreateUsers(flags) => return coder::create_users(cli, &client, flags),
         Command::CreateWorkspaces(flags) => return coder::create_workspaces(cli, &client, flags),
         Command::WorkspaceTraffic(flags) => return coder::workspace_traffic(cli, &client, flags),
         Command::Scenario(flags) => return coder::scenario(cli, &client, flags),
         Command::Cleanup(flags) => return coder::cleanup(cli, &client, flags),
-        Command::Watch { run } => return follow(cli, &client, run.as_deref().unwrap_or("current"), false),
+        Command::Watch { run, exports } => {
+            let id = run.as_deref().unwrap_or("current");
+            return exports.ending(follow(cli, &client, id, false, exports));
+        }
         Command::Status => {
             let status: Status = client.get("/v1/status")?;
             show(cli.json, &status, || match (&status.run, &status.last) {
-                (Some(event), _) => render::status(event),
+                (Some(event), _) => {
+                    [vec![render::status(event)], render::marks(&status.marks)].concat().join("\n")
+                }
                 (None, Some(last)) => format!("idle; last run {} {}", last.id, last.state),
                 (None, None) => "idle; no run yet".into(),
             });
@@ -99,16 +106,12 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Pause => simple(cli, &client, "pause", "paused")?,
         Command::Resume => simple(cli, &client, "resume", "going on")?,
-        Command::Stop { run, now, all } => {
+        Command::Stop { run, now, all, exports } => {
             if *all && client.get::<Status>("/v1/status")?.run.is_none() {
                 show(cli.json, &json!({ "id": null }), || "no run is going".into());
                 return Ok(0);
             }
-            let id = run.as_deref().unwrap_or("current");
-            let answer: Value =
-                client.send("POST", &format!("/v1/runs/{id}/stop"), &StopRequest { now: *now })?;
-            let id = answer["id"].as_str().unwrap_or(id).to_owned();
-            return follow(cli, &client, &id, true);
+            return exports.ending(stop(cli, &client, run.as_deref().unwrap_or("current"), *now, exports));
         }
         Command::Runs { action: Some(RunsAction::Rm { runs, all_but: None }) } => {
             return remove(cli, &client, runs);
@@ -123,8 +126,9 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
             show(cli.json, &runs, || render::runs(&runs));
         }
-        Command::Report { run, html } => {
-            return report(cli, &client, run.as_deref().unwrap_or("last"), html.as_deref());
+        Command::Report { run, html, exports } => {
+            let run = run.as_deref().unwrap_or("last");
+            return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
@@ -167,7 +171,13 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
 }
 
 /// Shows a run's report, and writes it as a page where that is asked for.
-fn report(cli: &Cli, client: &Client, run: &str, html: Option<&Path>) -> Result<u8, Failure> {
+fn report(
+    cli: &Cli,
+    client: &Client,
+    run: &str,
+    html: Option<&Path>,
+    exports: &Exports,
+) -> Result<u8, Failure> {
     let report: Report = client.get(&format!("/v1/runs/{run}/report"))?;
     let on_stdout = html.is_some_and(|file| file.as_os_str() == files::STDOUT);
     if on_stdout && cli.json {
@@ -181,7 +191,14 @@ fn report(cli: &Cli, client: &Client, run: &str, html: Option<&Path>) -> Result<
     if !on_stdout {
         show(cli.json, &report, || render::report(&report));
     }
-    Ok(report.verdict.exit_code)
+    Ok(exports.report(&report))
+}
+
+/// Ends a run, and shows what came of it.
+fn stop(cli: &Cli, client: &Client, id: &str, now: bool, exports: &Exports) -> Result<u8, Failure> {
+    exports.check(true)?;
+    let answer: Value = client.send("POST", &format!("/v1/runs/{id}/stop"), &StopRequest { now })?;
+    follow(cli, client, answer["id"].as_str().unwrap_or(id), true, exports)
 }
 
 fn simple(cli: &Cli, client: &Client, verb: &str, said: &str) -> Result<(), Failure> {
@@ -210,16 +227,12 @@ fn remove(cli: &Cli, client: &Client, runs: &[String]) -> Result<u8, Failure> {
 }
 
 fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
+    start.exports.check(!start.detach)?;
     let request = StartRequest { spec: start.spec()?, dry_run: start.dry_run };
     let started: Started = client.send("POST", "/v1/runs", &request)?;
-    begun(cli, client, &started, start.dry_run, start.detach)
-}
-
-/// Shows what was planned, and follows the run that began, if one did.
-fn begun(cli: &Cli, client: &Client, started: &Started, dry_run: bool, detach: bool) -> Result<u8, Failure> {
-    match announce(cli, started, dry_run, detach, false) {
+    match announce(cli, &started, start.dry_run, start.detach, false) {
         ControlFlow::Break(code) => Ok(code),
-        ControlFlow::Continue(id) => follow(cli, client, id, false),
+        ControlFlow::Continue(id) => follow(cli, client, id, false, &start.exports),
     }
 }
 

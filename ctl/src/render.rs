@@ -1,7 +1,9 @@
 //! What people read: a line a second, and the report.
 
 use scale_api::http::RunSummary;
-use scale_api::report::{Event, Figure, Load, Report, SeriesRow, ServerChange, Ssh, SshPath};
+use scale_api::report::{
+    Event, Figure, Load, Mark, Observed, Report, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
+};
 use scale_api::threshold::LATENCIES;
 use scale_api::units::{thousands, utc};
 
@@ -167,8 +169,21 @@ pub fn status(event: &Event) -> String {
             counts.iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
         lines.extend((!counts.is_empty()).then(|| format!("{what:<11} {}", counts.join(", "))));
     }
+    for result in &event.thresholds {
+        // Before there is anything to judge, nothing has failed.
+        let mark = if result.value.is_none() { "waits" } else { "NOT MET" };
+        lines.push(format!("threshold   {}", threshold(result, mark)));
+    }
     lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
     lines.join("\n")
+}
+
+/// A threshold and how it stands; `not`: what is said of one that is not met.
+fn threshold(result: &ThresholdResult, not: &str) -> String {
+    let mark = if result.ok { "met" } else { not };
+    let at = result.at.map_or(String::new(), |at| format!(" at second {at}"));
+    let aborted = if result.aborted { ", which ended the run" } else { "" };
+    format!("{} {mark} ({}{at}{aborted})", result.expression, scale_api::threshold::show(result))
 }
 
 fn figure(name: &str, figure: Option<&Figure>) -> Option<String> {
@@ -323,6 +338,29 @@ fn ssh(ssh: &Ssh) -> Vec<String> {
     lines
 }
 
+/// Marks, one a line.
+pub fn marks(marks: &[Mark]) -> Vec<String> {
+    let at = |at: f64| match at < 0.0 {
+        true => format!("{} before the traffic", seconds(-at)),
+        false => format!("at {}", seconds(at)),
+    };
+    marks.iter().map(|mark| format!("mark          {} {}", mark.text, at(mark.at))).collect()
+}
+
+/// The target's own figures, as numbers without a unit.
+fn observed(report: &Report) -> Vec<String> {
+    let line = |(name, of): (&String, &Observed)| {
+        format!(
+            "observe:      {name} min {:.6}, mean {:.6}, max {:.6} ({} samples)",
+            of.min,
+            of.mean,
+            of.max,
+            thousands(of.samples)
+        )
+    };
+    report.observe.iter().map(line).collect()
+}
+
 /// The report.
 pub fn report(report: &Report) -> String {
     if let Some(outcome) = report.coder.as_ref().filter(|outcome| outcome.traffic.is_none()) {
@@ -392,14 +430,13 @@ pub fn report(report: &Report) -> String {
         let why = if group.typed.is_some() { "as in Coder's own clients" } else { "--insecure-host-keys" };
         lines.push(format!("group {}: HOST KEYS WERE NOT VERIFIED ({why})", group.name));
     }
-    for threshold in &report.verdict.thresholds {
-        let mark = if threshold.ok { "met" } else { "NOT MET" };
-        lines.push(format!(
-            "threshold:    {} {mark} ({})",
-            threshold.expression,
-            optional(threshold.value, |v| format!("{v:.6}"))
-        ));
-    }
+    // What was not verified has its lines already.
+    let others = report.warnings.iter().filter(|warning| !warning.contains("NOT VERIFIED"));
+    lines.extend(others.map(|warning| format!("warning:      {warning}")));
+    lines.extend(observed(report));
+    lines.extend(marks(&report.marks));
+    let thresholds = report.verdict.thresholds.iter();
+    lines.extend(thresholds.map(|result| format!("threshold:    {}", threshold(result, "NOT MET"))));
     lines.push(
         format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
             .to_lowercase(),
@@ -451,6 +488,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_target_says_of_itself_and_what_was_marked_stand_in_the_report() {
+        let mut whole = Report::default();
+        let cpu = Observed { min: 0.25, mean: 0.5, max: 0.75, last: 0.5, samples: 1234 };
+        whole.observe.insert("coderd_cpu".into(), cpu);
+        whole.marks.push(Mark { at: 90.0, text: "deploy started".into() });
+        whole.warnings = vec!["[observe] HTTP 503, once (x)".into(), "CERTIFICATES ARE NOT VERIFIED".into()];
+        let text = report(&whole);
+        for line in [
+            "observe:      coderd_cpu min 0.250000, mean 0.500000, max 0.750000 (1,234 samples)",
+            "mark          deploy started at 90.0 s",
+            "warning:      [observe] HTTP 503, once (x)",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("CERTIFICATES ARE"), "{text}");
+    }
+
+    #[test]
     fn an_empty_report_can_be_shown_and_says_no_numbers_it_does_not_have() {
         let text = report(&Report::default());
         assert!(text.contains("verdict:") && text.contains("- delivered"));
@@ -486,6 +541,35 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_stand_in_status_and_report_with_what_was_measured() {
+        let result = |value, at, ok, aborted| ThresholdResult {
+            expression: "response.p99 < 1s over 5s".into(),
+            value,
+            ok,
+            at,
+            aborted,
+        };
+        let thresholds = vec![
+            result(Some(0.25), Some(7.0), true, false),
+            result(None, None, false, false),
+            result(Some(2.0), Some(9.0), false, true),
+        ];
+        let mut whole = Report::default();
+        whole.verdict.thresholds = thresholds.clone();
+        let going = Event { thresholds, streams: [("open".to_owned(), 1)].into(), ..Event::default() };
+        let met = "response.p99 < 1s over 5s met (250.00 ms at second 7)";
+        let ended = "response.p99 < 1s over 5s NOT MET (2.00 s at second 9, which ended the run)";
+        let text = report(&whole);
+        for line in [met, "response.p99 < 1s over 5s NOT MET (no value)", ended] {
+            assert!(text.contains(&format!("threshold:    {line}\n")), "{text}");
+        }
+        let text = status(&going);
+        for line in [met, "response.p99 < 1s over 5s waits (no value)", ended] {
+            assert!(text.lines().any(|it| it == format!("threshold   {line}")), "{text}");
+        }
+    }
+
+    #[test]
     fn runs_are_a_table_whose_columns_stand_below_their_names() {
         let run = RunSummary {
             id: "r1767225599-0".into(),
@@ -501,7 +585,7 @@ mod tests {
         let going = RunSummary { exit_code: None, owned: 0, name: None, duration: 65.0, ..run.clone() };
         let table = runs(&[run, going]);
         let lines: Vec<&str> = table.lines().collect();
-        let wanted = "r1767225599-0    2025-12-31T23:59:59Z  1h01m15s incomplete    6    1.2 MB  nightly (owns 2 on Coder; `scalectl cleanup`)";
+        let wanted = "r1767225599-0    2025-12-31T23:59:59Z   1h01m15s incomplete    6    1.2 MB  nightly (owns 2 on Coder; `scalectl cleanup`)";
         assert_eq!(lines[1], wanted);
         assert!(lines[2].contains(" 1m05s incomplete    - "), "{}", lines[2]);
         for (column, value) in [("began", "2025"), ("verdict", "incomplete"), ("name", "nightly")] {

@@ -8,10 +8,11 @@
 //! - [`run`]: the life of one run: plan, supervision, report.
 //! - [`worker`]: one thread on one core.
 //! - [`stream`]: connections and streams: layers, sends measured.
-//! - [`load`]: what to send and when. [`settings`]: the daemon's own file and flags.
+//! - [`load`]: what to send and when. [`log`]: the daemon's log. [`settings`]: its own file and flags.
 
 pub mod control;
 pub mod load;
+pub mod log;
 pub mod metrics;
 pub mod page;
 pub mod run;

@@ -29,10 +29,8 @@ const END_WAIT: Duration = Duration::from_millis(800);
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let level = std::env::var("SCALED_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_target(false).init();
     scale_ring::host::set_not_dumpable();
-    match Settings::decide(flags).and_then(run) {
+    match scaled::log::begin().and_then(|()| Settings::decide(flags)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("scaled: {why}");

@@ -213,7 +213,13 @@ fn runs_are_listed_shown_again_and_removed_one_by_one() {
         || -> Vec<RunSummary> { serde_json::from_str(&done(&daemon, &["--json", "runs"])).expect("JSON") };
     let ids: Vec<String> = listed().into_iter().map(|run| run.id).collect();
     assert_eq!(ids, [&one, &two, &three].map(|report| report.run.id.clone()), "oldest first");
-    assert!(done(&daemon, &["runs"]).lines().all(|line| line.contains("r1") || line.contains(&one.run.id)));
+    let table = done(&daemon, &["runs"]);
+    assert!(table.starts_with("run ") && table.lines().count() == 4, "a head and three runs: {table}");
+    for (line, report) in table.lines().skip(1).zip([&one, &two, &three]) {
+        let code = format!(" {} ", report.verdict.exit_code);
+        let name = report.run.name.as_deref().expect("a name");
+        assert!([&report.run.id, "Z ", &code, " KB", name].iter().all(|word| line.contains(word)), "{line}");
+    }
     for report in [&one, &three] {
         let output = daemon.scalectl(&["--json", "report", &report.run.id]);
         assert_eq!(output.status.code(), Some(i32::from(report.verdict.exit_code)));

@@ -3,6 +3,7 @@
 
 mod clients;
 mod hlog;
+mod journal;
 mod page;
 mod prometheus;
 mod proxies;

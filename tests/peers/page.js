@@ -42,7 +42,9 @@ function charts(page) {
   return page.$$eval("figure.chart", (figures) =>
     figures.map((figure) => {
       const canvas = figure.querySelector("canvas");
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+      copy.drawImage(canvas, 0, 0);
+      const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
       const colours = new Set();
       let drawn = 0;
       for (let at = 0; at < data.length; at += 4) {

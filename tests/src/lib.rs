@@ -9,6 +9,7 @@ use serde_json::Value;
 
 pub mod certificate;
 pub mod decoders;
+pub mod grafana;
 pub mod host;
 pub mod peer;
 pub mod repository;

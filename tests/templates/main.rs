@@ -1,6 +1,7 @@
-//! The templates, manifests and the dashboard of docs/coder: they parse, they say what the programs
+//! The templates, manifests, dashboards and alerts of docs: they parse, they say what the programs
 //! and docs say, and what must never be missing from them is there.
 
+mod dashboards;
 mod kubernetes;
 mod observability;
 mod terraform;

@@ -291,26 +291,29 @@ parts! {
     }
 }
 
-impl Latency {
-    /// A figure by its name.
-    pub fn figure(&self, name: &str) -> Option<&Figure> {
-        match name {
-            "connect" => self.connect.as_ref(),
-            "tls" => self.tls.as_ref(),
-            "upgrade" => self.upgrade.as_ref(),
-            "banner" => self.banner.as_ref(),
-            "key_exchange" => self.key_exchange.as_ref(),
-            "authentication" => self.authentication.as_ref(),
-            "channel" => self.channel.as_ref(),
-            "first_byte" => self.first_byte.as_ref(),
-            "lateness" => self.lateness.as_ref(),
-            "service" => self.service.as_ref(),
-            "response" => self.response.as_ref(),
-            "reconnect" => self.reconnect.as_ref(),
-            _ => None,
+macro_rules! latencies {
+    ($($figure:ident)*) => {
+        impl Latency {
+            /// A figure by its name.
+            pub fn figure(&self, name: &str) -> Option<&Figure> {
+                match name {
+                    $(stringify!($figure) => self.$figure.as_ref(),)*
+                    _ => None,
+                }
+            }
+
+            /// Puts a figure in by its name; a name that is none changes nothing.
+            pub fn set(&mut self, name: &str, figure: Figure) {
+                match name {
+                    $(stringify!($figure) => self.$figure = Some(figure),)*
+                    _ => {}
+                }
+            }
         }
-    }
+    };
 }
+
+latencies! { connect tls upgrade banner key_exchange authentication channel first_byte lateness service response reconnect }
 
 impl Load {
     /// Streams opened / streams requested.

@@ -14,6 +14,7 @@ use scale_api::units::Span;
 
 use super::parameters;
 use crate::client::Failure;
+use crate::export::Exports;
 use crate::files::read;
 
 /// Which deployment, and how it is reached.
@@ -47,6 +48,8 @@ pub struct Handling {
         value_delimiter = ','
     )]
     pub output: Vec<Output>,
+    #[command(flatten)]
+    pub exports: Exports,
     /// Show what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,

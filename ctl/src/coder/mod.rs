@@ -87,6 +87,16 @@ fn begin_and_follow(
     cli: &Cli,
     client: &Client,
     how: &How<'_>,
+    begin: impl FnMut(bool) -> Result<Begun, Failure>,
+) -> Result<u8, Failure> {
+    let exports = &how.handling.exports;
+    exports.ending(exports.check(!how.handling.detach).and_then(|()| begin_and_end(cli, client, how, begin)))
+}
+
+fn begin_and_end(
+    cli: &Cli,
+    client: &Client,
+    how: &How<'_>,
     mut begin: impl FnMut(bool) -> Result<Begun, Failure>,
 ) -> Result<u8, Failure> {
     let looked = begin(true)?.preflight;
@@ -115,8 +125,9 @@ fn begin_and_follow(
         return Ok(0);
     }
     let report = crate::follow::to_report(cli, client, &id, is_quiet && !cli.json)?;
+    let code = how.handling.exports.report(&report);
     write_outputs(cli, &how.handling.output, &report)?;
-    Ok(report.verdict.exit_code)
+    Ok(code)
 }
 
 /// Asks on a terminal. Without one, nobody can be asked.

@@ -9,7 +9,7 @@ use super::flags::{Handling, Place};
 use super::{How, Word, begin_and_follow, look_time_max};
 use crate::client::{Client, Failure};
 use crate::commands::Cli;
-use crate::files::{FILES_BYTES_MAX, hand_over, read};
+use crate::files::{FILES_BYTES_MAX, credentials, hand_over, hand_over_observe, read};
 
 /// Makes workspaces, measures a quiet time, drives groups of traffic and cleans up, as one run of the daemon.
 #[derive(Debug, Args)]
@@ -39,6 +39,7 @@ impl ScenarioFlags {
         scenario.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
         hand_over(scenario.group.iter_mut().map(|group| &mut group.load), folder)?;
+        hand_over_observe(scenario.observe.as_mut(), folder, credentials().as_deref())?;
         Ok(scenario)
     }
 }

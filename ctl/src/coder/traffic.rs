@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use scale_api::coder::{Backend, CODER_TRAFFIC, TrafficBegun, TrafficRequest, WorkspaceTraffic};
 use scale_api::spec::{self, GroupSpec, Spec, ThresholdSpec};
+use scale_api::threshold::Preset;
 use scale_api::typed::{Form, Profile};
 use scale_api::units::{Bytes, PerSecond, Span};
 
@@ -123,6 +124,9 @@ pub struct WorkspaceTrafficFlags {
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
+    /// Thresholds by one name: coder-gates, coder-table.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Vec<Preset>,
     /// What the run is called.
     #[arg(long)]
     pub name: Option<String>,
@@ -232,6 +236,7 @@ impl WorkspaceTrafficFlags {
                 name: self.name.clone(),
                 seed: self.seed,
                 labels: labels(&self.label)?,
+                preset: self.preset.clone(),
                 threshold: self.threshold.iter().map(threshold).collect(),
                 group: vec![self.group()],
                 ..Spec::default()
@@ -249,6 +254,11 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
     if std::env::args().any(|word| word.starts_with("--byes-per-tick")) {
         eprintln!("scalectl: --byes-per-tick is taken for --bytes-per-tick");
     }
+    let exports = &flags.handling.exports;
+    exports.ending(exports.check(!flags.handling.detach).and_then(|()| drive(cli, client, flags)))
+}
+
+fn drive(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFlags) -> Result<u8, Failure> {
     let begun: TrafficBegun =
         client.send_within("POST", CODER_TRAFFIC, &flags.request()?, super::look_time_max())?;
     let is_quiet = super::is_json_on_stdout(&flags.handling.output);
@@ -256,8 +266,9 @@ pub fn workspace_traffic(cli: &Cli, client: &Client, flags: &WorkspaceTrafficFla
         ControlFlow::Break(code) => Ok(code),
         ControlFlow::Continue(id) => {
             let report = crate::follow::to_report(cli, client, id, is_quiet && !cli.json)?;
+            let code = flags.handling.exports.report(&report);
             super::write_outputs(cli, &flags.handling.output, &report)?;
-            Ok(report.verdict.exit_code)
+            Ok(code)
         }
     }
 }

@@ -17,7 +17,7 @@ const MESSAGES: u32 = 400;
 
 /// How a host is.
 #[derive(Debug, Clone, Copy)]
-struct Weather {
+pub(super) struct Weather {
     /// Correlation of a second with the one before it.
     correlation: f64,
     /// Standard deviation of a second's level (ln).
@@ -28,12 +28,12 @@ struct Weather {
     runs: f64,
 }
 
-const QUIET: Weather = Weather { correlation: 0.3, level: 0.02, bursts: (0.0, 1.0), runs: 0.01 };
+pub(super) const QUIET: Weather = Weather { correlation: 0.3, level: 0.02, bursts: (0.0, 1.0), runs: 0.01 };
 const USUAL: Weather = Weather { correlation: 0.6, level: 0.05, bursts: (0.03, 1.6), runs: 0.02 };
 const STORMY: Weather = Weather { correlation: 0.7, level: 0.15, bursts: (0.15, 4.0), runs: 0.03 };
 
 /// A run of `seconds` whose times are `factor` times those of others; 5 ms and a lognormal tail.
-fn run(id: u64, seconds: u32, factor: f64, weather: Weather) -> Run {
+pub(super) fn run(id: u64, seconds: u32, factor: f64, weather: Weather) -> Run {
     let mut random = Random::new(id.wrapping_mul(0x9e37_79b9) ^ 0xc0ff_ee00);
     let base = 0.005 * factor * (weather.runs * random.normal()).exp();
     let fresh = (1.0 - weather.correlation * weather.correlation).sqrt();

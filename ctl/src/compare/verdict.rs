@@ -40,8 +40,9 @@ pub struct Asked {
 /// A figure with what the runs say of it.
 struct Judged {
     figure: Figure,
-    base: Vec<Option<Sample>>,
-    new: Vec<Option<Sample>>,
+    /// Of each run, as its report has it and as it is compared.
+    base: Vec<Option<(f64, Sample)>>,
+    new: Vec<Option<(f64, Sample)>>,
     difference: Option<Difference>,
     /// What it may be worse by, where it was asked for: as given, and the share.
     limit: Option<(String, f64)>,
@@ -140,10 +141,13 @@ fn figures(first: &Run, base: &[Run], new: &[Run], asked: &Asked) -> Result<Vec<
         }
     }
     let judge = |(figure, limit): (Figure, Option<(String, f64)>)| {
-        let samples = |runs: &[Run]| runs.iter().map(|run| run.sample(&figure)).collect::<Vec<_>>();
+        let sample = |run: &Run| Some((figure.read(&run.report)?, run.sample(&figure)?));
+        let samples = |runs: &[Run]| runs.iter().map(sample).collect::<Vec<_>>();
         let (base, new) = (samples(base), samples(new));
         let known = base.iter().chain(&new).any(Option::is_some);
-        let all = |samples: &[Option<Sample>]| samples.iter().copied().collect::<Option<Vec<Sample>>>();
+        let all = |samples: &[Option<(f64, Sample)>]| {
+            samples.iter().map(|sample| Some((*sample)?.1)).collect::<Option<Vec<Sample>>>()
+        };
         let difference = all(&base).zip(all(&new)).and_then(|(base, new)| {
             let middle = mean(base.iter().chain(&new).map(|sample| sample.value))?;
             Difference::new(&base, &new, figure.floor(figure.value(middle)))
@@ -172,11 +176,14 @@ impl Judged {
 
     fn row(&self, joint: f64, refused: bool) -> Row {
         let figure = &self.figure;
-        let side = |samples: &[Option<Sample>]| {
-            mean(samples.iter().flatten().map(|sample| sample.value)).map(|value| figure.value(value))
+        let side = |samples: &[Option<(f64, Sample)>]| match samples {
+            [only] => only.map(|(value, _)| value),
+            all => {
+                mean(all.iter().flatten().map(|(_, sample)| sample.value)).map(|value| figure.value(value))
+            }
         };
-        let each = |samples: &[Option<Sample>]| {
-            samples.iter().map(|sample| sample.map(|sample| figure.value(sample.value))).collect()
+        let each = |samples: &[Option<(f64, Sample)>]| {
+            samples.iter().map(|sample| sample.map(|(value, _)| value)).collect()
         };
         let (base, new) = (side(&self.base), side(&self.new));
         let scaled = base.and_then(|base| figure.scaled(base)).zip(new.and_then(|new| figure.scaled(new)));
@@ -418,4 +425,87 @@ fn curves(runs: &[Run]) -> BTreeMap<String, Vec<[f64; 2]>> {
         }
     }
     curves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::trial::{QUIET, run};
+
+    fn of(base: &Run, new: &Run, regressions: &[&str]) -> Comparison {
+        let regressions = regressions.iter().map(|&expression| expression.to_owned()).collect();
+        compare(
+            std::slice::from_ref(base),
+            std::slice::from_ref(new),
+            &Asked { regressions, allowed: Vec::new() },
+        )
+        .expect("figures are known")
+    }
+
+    fn row<'a>(it: &'a Comparison, name: &str) -> &'a Row {
+        it.figures.iter().find(|row| row.name == name).expect("compared")
+    }
+
+    #[test]
+    fn what_the_generators_own_lateness_did_is_not_the_targets() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.5, QUIET));
+        assert_eq!(of(&base, &new, &[]).verdict.outcome, Outcome::Worse);
+        // The same response times, and a service as fast as ever.
+        new.report.latency.service = base.report.latency.service.clone();
+        let it = of(&base, &new, &[]);
+        assert_eq!((it.verdict.outcome, it.verdict.exit_code), (Outcome::CannotJudge, 6));
+        assert!(it.verdict.reasons[0].contains("the generator's own lateness"), "{:?}", it.verdict);
+        assert_eq!(row(&it, "response.p99").verdict, Word::Unknown);
+        let it = of(&base, &new, &["response.p99 10%", "response.p50 10%"]);
+        assert!(it.regressions.iter().all(|limit| limit.result == Answer::Undecided));
+        assert_eq!(it.verdict.exit_code, 6);
+    }
+
+    #[test]
+    fn a_ratio_is_worse_where_it_is_less_and_by_points() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.0, QUIET));
+        new.report.load.delivered_ratio = Some(0.97);
+        let it = of(&base, &new, &[]);
+        assert_eq!((it.verdict.outcome, it.verdict.exit_code), (Outcome::Worse, 99));
+        let ratio = row(&it, "load.delivered_ratio");
+        assert!((ratio.change.expect("known") + 0.03).abs() < 1e-9 && ratio.verdict == Word::Worse);
+        assert_eq!(of(&new, &base, &[]).verdict.outcome, Outcome::Better);
+        let it = of(&base, &new, &["load.delivered_ratio 5%"]);
+        assert_eq!((it.regressions[0].result, it.verdict.exit_code), (Answer::Met, 0));
+        assert!((it.regressions[0].worse.expect("known") - 0.03).abs() < 1e-9, "worse is more");
+    }
+
+    #[test]
+    fn a_figure_that_decides_and_is_missing_on_one_side_leaves_nothing_to_judge() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.0, QUIET));
+        new.report.latency.response = None;
+        let it = of(&base, &new, &[]);
+        assert_eq!(it.verdict.outcome, Outcome::CannotJudge);
+        assert!(it.verdict.reasons[0].contains("no value in r2"), "{:?}", it.verdict.reasons);
+    }
+
+    #[test]
+    fn a_better_figure_does_not_make_up_for_a_worse_one() {
+        let (base, mut new) = (run(1, 30, 1.0, QUIET), run(2, 30, 0.5, QUIET));
+        new.report.load.disconnects.insert("reset".into(), 20);
+        let it = of(&base, &new, &[]);
+        assert_eq!((row(&it, "response.p99").verdict, it.verdict.outcome), (Word::Better, Outcome::Worse));
+        assert!(
+            it.verdict
+                .reasons
+                .iter()
+                .all(|reason| reason.contains("disconnects.rate is worse: 10 % of points"))
+        );
+    }
+
+    #[test]
+    fn more_figures_that_decide_make_each_interval_wider() {
+        let (base, new) = (run(1, 30, 1.0, QUIET), run(2, 30, 1.0, QUIET));
+        let width = |asked: &[&str]| {
+            let it = of(&base, &new, asked);
+            let row = row(&it, "response.p99");
+            row.high.expect("known") - row.low.expect("known")
+        };
+        assert!(width(&["response.p90 10%", "response.p999 10%"]) > width(&[]));
+    }
 }

@@ -23,7 +23,7 @@ function renderThresholds({ report, event, going }) {
 /** A threshold's value in the unit of its figure. */
 function thresholdValue(expression, value) {
   const name = expression.split(/[<>=]/)[0].trim().split(".");
-  const [figureName, stat] = name.slice(-2);
+  const [figureName, stat = ""] = name.slice(-2);
   if (name.at(-3) === "observe" || name[0] === "observe" || stat === "count") return plain(value);
   if (LATENCIES.includes(figureName)) return seconds(value);
   if (stat.endsWith("_ratio") || stat === "rate") return percent(value);
@@ -165,8 +165,8 @@ function renderStreams({ report }) {
 }
 
 function renderObserved({ report }) {
-  const rows = Object.entries(report?.observe ?? {}).map(([name, { min, mean, max, samples }]) => [name, ...[["min", min], ["mean", mean], ["max", max]].map(([stat, value]) => figure(`observe.${name}.${stat}`, value, plain)), figure(`observe.${name}.samples`, samples, thousands)]);
-  return section("observed", "The target's own figures", table("Queries of [observe]", ["Query", "#Min", "#Mean", "#Max", "#Samples"], rows));
+  const rows = Object.entries(report?.observe ?? {}).map(([name, { min, mean, max, last, samples }]) => [name, ...[["min", min], ["mean", mean], ["max", max], ["last", last]].map(([stat, value]) => figure(`observe.${name}.${stat}`, value, plain)), figure(`observe.${name}.samples`, samples, thousands)]);
+  return section("observed", "The target's own figures", table("Queries of [observe]", ["Query", "#Min", "#Mean", "#Max", "#Last", "#Samples"], rows));
 }
 
 function renderServers({ report }) {

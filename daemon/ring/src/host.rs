@@ -4,6 +4,7 @@
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::Time;
@@ -57,6 +58,66 @@ pub fn rss_bytes() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
+/// What others say of a process of theirs, too: /proc/self/stat and /proc/self/fd (proc(5)).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Process {
+    /// Its start, in seconds since 1970; the same in every answer.
+    pub started_at: f64,
+    /// Threads.
+    pub threads: u64,
+    /// Virtual memory.
+    pub virtual_bytes: u64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Open descriptors.
+    pub files_open: u64,
+    /// How many it may open.
+    pub files_max: u64,
+}
+
+/// This process; what cannot be read is zero.
+pub fn process() -> Process {
+    static STARTED_AT: OnceLock<f64> = OnceLock::new();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before the last `)` may hold anything; the state, field 3, comes first behind it.
+    let fields: Vec<u64> = stat.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| {
+        rest.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect()
+    });
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    // SAFETY: plain values only.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    let started_at = STARTED_AT.get_or_init(|| {
+        let since_boot = clock_ns(libc::CLOCK_BOOTTIME) as f64 / 1e9;
+        let now = wall_now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        now - since_boot + field(22) as f64 / per_second
+    });
+    Process {
+        started_at: *started_at,
+        threads: field(20),
+        virtual_bytes: field(23),
+        resident_bytes: field(24) * 4096,
+        files_open: files_open(),
+        files_max: files_limit().rlim_cur,
+    }
+}
+
+/// The size of the folder is their number since Linux 6.2; before that they are counted.
+fn files_open() -> u64 {
+    let len = std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
+    if len > 0 {
+        return len;
+    }
+    // One of them is the folder's own.
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| (entries.count() as u64).saturating_sub(1))
+}
+
+fn files_limit() -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct lives across the call.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit
+}
+
 /// Pins this thread; false where the core cannot be had.
 pub fn pin_current_thread(core: usize) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: core })
@@ -86,18 +147,12 @@ pub fn set_realtime_fifo(priority: i32) -> std::io::Result<()> {
 
 /// Raises the limit of open files to what is allowed and returns it.
 pub fn nofile_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct lives across the calls.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        if limit.rlim_cur < limit.rlim_max {
-            let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
-                limit = raised;
-            }
-        }
-    }
-    limit.rlim_cur
+    let limit = files_limit();
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the struct lives across the call.
+    let is_raised = limit.rlim_cur < limit.rlim_max
+        && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0;
+    if is_raised { raised.rlim_cur } else { limit.rlim_cur }
 }
 
 /// Limit of locked memory, in bytes; `None`: unlimited.
@@ -293,6 +348,20 @@ mod tests {
         assert!(ignored());
         heed_interrupts();
         assert!(!ignored());
+    }
+
+    #[test]
+    fn this_process_has_a_start_threads_memory_and_descriptors() {
+        let wall = || wall_now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let before = process();
+        assert!(before.started_at > wall() - 3600.0 && before.started_at <= wall(), "{before:?}");
+        assert!(
+            before.threads > 0 && before.virtual_bytes > before.resident_bytes && before.resident_bytes > 0
+        );
+        let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let after = process();
+        assert!(after.files_open >= files.len() as u64 && after.files_open < after.files_max, "{after:?}");
+        assert!(before.started_at.total_cmp(&after.started_at).is_eq());
     }
 
     #[test]

@@ -21,8 +21,10 @@ use super::coder::scenario::course::Course;
 use super::live::Live;
 use super::observe::Watch;
 use super::source::{self, Source};
+use crate::metrics::{Format, Metrics};
 use crate::page;
 use crate::run::failures::What;
+use crate::run::marks;
 use crate::run::plan::{Host, Observe, Plan};
 use crate::run::recorder::Recorder;
 use crate::run::store::Store;
@@ -58,7 +60,7 @@ pub struct State {
     events: broadcast::Sender<Arc<str>>,
     last_line: Arc<str>,
     live: Live,
-    metrics: Arc<str>,
+    metrics: Metrics,
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
@@ -89,7 +91,7 @@ impl State {
             events: broadcast::channel(EVENTS_KEPT).0,
             last_line: "".into(),
             live: Live::start(),
-            metrics: crate::metrics::render(None).into(),
+            metrics: Metrics::default(),
             seconds: 0,
             resolving: None,
         };
@@ -98,9 +100,9 @@ impl State {
         state
     }
 
-    /// The metrics' text.
-    pub fn metrics(&self) -> Arc<str> {
-        self.metrics.clone()
+    /// What a scrape gets.
+    pub fn scrape(&mut self, format: Format) -> Vec<u8> {
+        self.metrics.scrape(format, self.run.as_ref())
     }
 
     /// Cores for workers.
@@ -211,6 +213,7 @@ impl State {
     /// # Errors
     /// No such run is going; the text is no line, or there are too many.
     pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+        marks::check(text)?;
         let is_it = |own: &str| id == "current" || own == id;
         let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
             run.mark(text)?;
@@ -268,6 +271,7 @@ impl State {
         if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
             tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
         }
+        self.metrics.count(report.verdict.outcome);
         let verdict = &report.verdict;
         tracing::info!(
             run = %report.run.id,
@@ -342,6 +346,7 @@ impl State {
         tracing::info!(run = %run.id, name = run.event().name, streams, "run began");
         self.last_line = self.line(run.event());
         self.live.begin();
+        self.metrics.begin();
         self.record(&run.id);
         if let Some(recorder) = &mut self.recorder {
             recorder.load(run.run_file(), run.started_at());
@@ -364,7 +369,7 @@ impl State {
         if run.poll() {
             self.seconds += 1;
             say_failed(run);
-            self.metrics = crate::metrics::render(Some(run)).into();
+            self.metrics.second(run);
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
                 self.resolving = resolve_again(run, &self.targets);
             }
@@ -428,7 +433,7 @@ impl State {
             recorder.interval(interval);
         }
         let report = run.report();
-        self.metrics = crate::metrics::render(Some(&run)).into();
+        self.metrics.end(&run);
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
         if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
             tracing::error!("cannot keep the histograms of run {}: {error}", run.id);

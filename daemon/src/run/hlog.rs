@@ -135,13 +135,15 @@ mod tests {
 
     const START: f64 = 1_767_225_599.5;
 
-    /// A run of two groups whose histograms grow second by second, and its logs.
-    fn run(groups: &[&str], seconds: u64) -> (Vec<(Arc<str>, Histograms)>, Vec<(Figure, Vec<u8>)>) {
+    type Groups = Vec<(Arc<str>, Histograms)>;
+    type Logs = Vec<(Figure, Vec<u8>)>;
+
+    /// A run of groups whose histograms grow second by second, and its logs.
+    fn run(groups: &[&str], seconds: u64) -> (Groups, Logs) {
         let mut logs: Vec<_> =
             FIGURES.map(|figure| (figure, head("r1-0", START, figure).into_bytes())).into_iter().collect();
         let mut logged = Logged::default();
-        let mut so_far: Vec<(Arc<str>, Histograms)> =
-            groups.iter().map(|name| ((*name).into(), Histograms::default())).collect();
+        let mut so_far: Groups = groups.iter().map(|name| ((*name).into(), Histograms::default())).collect();
         for second in 1..=seconds {
             for (number, (_, histograms)) in so_far.iter_mut().enumerate() {
                 for n in 0..50 {

@@ -24,10 +24,7 @@ impl Marks {
     /// # Errors
     /// No line of text, or there are [`MARKS_MAX`] already.
     pub fn add(&mut self, at: f64, text: &str) -> Result<(), Problem> {
-        let refused = |detail: String| Err(Problem::new(ProblemCode::Invalid, detail));
-        if text.trim().is_empty() || text.len() > MARK_BYTES_MAX || text.contains(char::is_control) {
-            return refused(format!("a mark is one line of 1 to {MARK_BYTES_MAX} bytes of text"));
-        }
+        check(text)?;
         if self.list.len() >= MARKS_MAX {
             return refused(format!("the run has {MARKS_MAX} marks, which is the most it can have"));
         }
@@ -59,6 +56,21 @@ impl Marks {
     pub fn newest_label(&self) -> Option<&str> {
         Some(cut(&self.list.last()?.text, MARK_LABEL_BYTES_MAX))
     }
+}
+
+/// Whether a mark may have that text.
+///
+/// # Errors
+/// It is no line, or too long.
+pub fn check(text: &str) -> Result<(), Problem> {
+    if text.trim().is_empty() || text.len() > MARK_BYTES_MAX || text.contains(char::is_control) {
+        return refused(format!("a mark is one line of 1 to {MARK_BYTES_MAX} bytes of text"));
+    }
+    Ok(())
+}
+
+fn refused(detail: String) -> Result<(), Problem> {
+    Err(Problem::new(ProblemCode::Invalid, detail))
 }
 
 /// As many whole characters of `text` as have `bytes_max` bytes.

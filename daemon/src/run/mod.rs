@@ -10,6 +10,7 @@ pub mod fit;
 pub mod fleet;
 pub mod histograms;
 pub mod hlog;
+pub mod judge;
 pub mod marks;
 pub mod observe;
 pub mod parts;

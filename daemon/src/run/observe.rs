@@ -346,7 +346,7 @@ mod tests {
             )]
         );
         assert_eq!(observed.row(16.0), BTreeMap::from([("cpu".to_owned(), 0.75)]));
-        assert_eq!(observed.row(25.1).len(), 1);
+        assert_eq!(observed.row(25.0).len(), 1);
         assert_eq!(observed.row(26.0).len(), 0, "nobody knows any more");
         assert_eq!(observed.warnings(), Vec::<String>::new());
         assert_eq!(observed.last_warnings(), ["[observe] no value in steady state: heap"]);

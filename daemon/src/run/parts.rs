@@ -39,8 +39,17 @@ struct TargetSum {
     steady: Vec<(f64, f64)>,
 }
 
+/// What is added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Counters and histograms.
+    All,
+    /// Counters alone, which is cheap.
+    Counters,
+}
+
 /// Adds up `workers`: each one's cells and gauges.
-pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAtEnd) -> Parts {
+pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAtEnd, depth: Depth) -> Parts {
     let mut parts = Parts {
         whole: Sum::default(),
         streams: Streams::default(),
@@ -61,11 +70,14 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
             for (offset, cell) in own.iter().skip(cells.start).take(cells.len()).enumerate() {
                 let (stage, target) = (offset / group.targets.len(), offset % group.targets.len());
                 let of = cell_of(group, stage);
-                for sum in [&mut sum, &mut target_sums[target], &mut parts.whole] {
-                    sum.add(cell, stage, of);
-                }
-                if let Some(stage_sum) = stage.checked_sub(1).and_then(|stage| stage_sums.get_mut(stage)) {
-                    stage_sum.add(cell, stage, of);
+                for sum in [&mut sum, &mut target_sums[target], &mut parts.whole]
+                    .into_iter()
+                    .chain(stage.checked_sub(1).and_then(|stage| stage_sums.get_mut(stage)))
+                {
+                    sum.count(&cell.counters, stage, of);
+                    if depth == Depth::All {
+                        sum.sample(&cell.histograms, stage);
+                    }
                 }
             }
         }

@@ -1,19 +1,14 @@
-//! Counters and histograms of all workers become the figures of a report, and a verdict.
+//! Counters and histograms of all workers become the figures of a report.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use scale_api::report::{
-    self, Exit, Fairness, Load, Missed, Outcome, Report, Sessions, Verdict, WorstStream,
-};
+use scale_api::report::{self, Fairness, Load, Missed, Sessions, WorstStream};
 
 use crate::load::Group;
-use crate::stream::class::{Blame, Class};
 use crate::stream::meter::{ByClass, Cell, Counters, Figure, Histograms};
 use crate::worker::share::StreamResult;
 
-/// A share of 99 % is what a run must reach where no threshold says otherwise.
-const DELIVERED_MIN: f64 = 0.99;
 /// Streams listed as the worst.
 const WORST_MAX: usize = 10;
 
@@ -46,10 +41,15 @@ pub struct CellOf {
 impl Sum {
     /// Adds a cell of `stage` (0: before steady).
     pub fn add(&mut self, cell: &Cell, stage: usize, of: CellOf) {
-        self.all.add(&cell.counters);
+        self.count(&cell.counters, stage, of);
+        self.sample(&cell.histograms, stage);
+    }
+
+    /// Adds a cell's counters.
+    pub fn count(&mut self, counters: &Counters, stage: usize, of: CellOf) {
+        self.all.add(counters);
         self.echo |= of.echo;
         if stage > 0 {
-            let counters = &cell.counters;
             self.steady.add(counters);
             self.echo_sent += if of.echo { counters.messages_sent } else { 0 };
             // What went says what a tick had, whatever `set` has made of the plan.
@@ -58,10 +58,16 @@ impl Sum {
                 sent => counters.payload_sent as f64 / sent as f64,
             };
             self.bytes_due += counters.ticks_due as f64 * tick_bytes;
-            self.histograms.add(&cell.histograms);
+        }
+    }
+
+    /// Adds a cell's histograms.
+    pub fn sample(&mut self, histograms: &Histograms, stage: usize) {
+        if stage > 0 {
+            self.histograms.add(histograms);
         } else {
             let opening = Figure::ALL.into_iter().filter(|figure| figure.is_of_the_whole_run());
-            self.histograms.add_of(&cell.histograms, opening);
+            self.histograms.add_of(histograms, opening);
         }
     }
 
@@ -250,96 +256,5 @@ pub fn fairness(groups: &[Group], mut streams: Vec<StreamResult>) -> Fairness {
         worst_streams: worst.collect(),
         throughput_min_over_mean: (sum > 0.0).then(|| least / (sum / count)),
         jain: (squares > 0.0).then(|| sum * sum / (count * squares)),
-    }
-}
-
-/// What decides besides the report's own figures.
-#[derive(Debug, Clone, Default)]
-pub struct Ending {
-    /// Why it ended before its time, if it did.
-    pub aborted: Option<String>,
-    /// Saturated for two windows or more, and for more than 5 % of steady state.
-    pub saturated_long: bool,
-    /// It ended because every stream was lost, before any group was steady.
-    pub lost_before_steady: bool,
-}
-
-/// Judges a report whose figures are complete.
-pub fn judge(report: &mut Report, ending: &Ending) {
-    let thresholds = report.spec.parsed_thresholds();
-    let results: Vec<_> = thresholds.iter().map(|threshold| threshold.evaluate(report)).collect();
-    let replaced = |name: &str| thresholds.iter().any(|threshold| threshold.replaces() == Some(name));
-    let mut reasons = Vec::new();
-    let load = &report.load;
-    let below = |value: Option<f64>| value.is_none_or(|value| value < DELIVERED_MIN);
-    let percent =
-        |value: Option<f64>| value.map_or("nothing".into(), |value| format!("{:.2} %", value * 100.0));
-    if !replaced("delivered_ratio") && load.ticks_due > 0 && below(load.delivered_ratio) {
-        reasons
-            .push(format!("{} of what was due was sent (99 % are asked for)", percent(load.delivered_ratio)));
-    }
-    if !replaced("echoed_ratio") && load.echoed_ratio.is_some() && below(load.echoed_ratio) {
-        reasons
-            .push(format!("{} of what was sent came back (99 % are asked for)", percent(load.echoed_ratio)));
-    }
-    if !replaced("open_ratio") && below(load.open_ratio()) {
-        reasons
-            .push(format!("{} of the streams were opened (99 % are asked for)", percent(load.open_ratio())));
-    }
-    if load.verify_failures > 0 {
-        reasons.push(format!("{} messages came back different", load.verify_failures));
-    }
-    if ending.lost_before_steady && reasons.is_empty() {
-        reasons.push("every stream was lost before steady state began: nothing was measured".into());
-    }
-    for result in results.iter().filter(|result| !result.ok) {
-        let value = result.value.map_or("no value".into(), |value| format!("{value:.6}"));
-        reasons.push(format!("threshold not met: {} (measured: {value})", result.expression));
-    }
-    // Whose fault: ours, when ticks were missed by us, or our own host kept streams from opening.
-    let own_failures: u64 = Class::ALL
-        .iter()
-        .filter(|class| class.blame() == Blame::Generator)
-        .map(|class| load.connect_failures.get(class.name()).copied().unwrap_or(0))
-        .sum();
-    let mut own = Vec::new();
-    if load.ticks_due > 0 && load.ticks_missed.generator as f64 >= 0.01 * load.ticks_due as f64 {
-        own.push("the generator missed 1 % of the ticks or more".to_owned());
-    }
-    if ending.saturated_long {
-        own.push("the generator was saturated: use more cores, or less load".to_owned());
-    }
-    if own_failures as f64 > 0.01 * load.streams_requested as f64 {
-        own.push(format!("{own_failures} connections failed because of this host"));
-    }
-    let (outcome, exit) = if let Some(why) = &ending.aborted {
-        reasons.insert(0, why.clone());
-        (Outcome::Aborted, Exit::Aborted)
-    } else if !own.is_empty() {
-        own.append(&mut reasons);
-        reasons = own;
-        (Outcome::Incomplete, Exit::Incomplete)
-    } else if !reasons.is_empty() {
-        (Outcome::Failed, Exit::Failed)
-    } else {
-        (Outcome::Passed, Exit::Passed)
-    };
-    report.verdict = Verdict { outcome, exit_code: exit as u8, reasons, thresholds: results };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_that_has_lost_every_stream_before_it_measured_anything_has_not_passed() {
-        let outcome = |lost_before_steady| {
-            let load = Load { streams_requested: 5, streams_opened: 5, ..Load::default() };
-            let mut report = Report { load, ..Report::default() };
-            judge(&mut report, &Ending { lost_before_steady, ..Ending::default() });
-            (report.verdict.outcome, report.verdict.exit_code)
-        };
-        assert_eq!(outcome(true), (Outcome::Failed, 99));
-        assert_eq!(outcome(false), (Outcome::Passed, 0));
     }
 }

@@ -1,5 +1,7 @@
 //! Is the generator itself the limit? Judged over windows of steady state (docs/measuring.md).
 
+use std::collections::VecDeque;
+
 /// Seconds of a window.
 pub const WINDOW_SECONDS: u64 = 5;
 /// Share of its core that a worker may use.
@@ -38,29 +40,38 @@ struct Window {
     /// Counters where it began.
     due: u64,
     missed: u64,
+    last: Second,
 }
 
 impl Window {
     /// `Some`: the window is complete, and whether it was saturated.
     fn take(&mut self, second: Second) -> Option<bool> {
+        let next = Self { due: second.due, missed: second.missed, ..Self::default() };
         if !second.steady {
-            *self = Self { due: second.due, missed: second.missed, ..Self::default() };
+            *self = next;
             return None;
         }
         self.seconds += 1;
         self.busy += second.busy;
         self.turn_p99 = self.turn_p99.max(second.turn_p99);
+        self.last = second;
         if self.seconds < WINDOW_SECONDS {
             return None;
         }
-        let busy = self.busy / self.seconds as f64;
-        let turn_max = second.tick.map(|tick| (tick * TURN_OF_TICK_MAX).max(TURN_MIN));
-        let (due, missed) = (second.due - self.due, second.missed - self.missed);
-        let saturated = busy > BUSY_MAX
-            || turn_max.is_some_and(|max| self.turn_p99 > max)
-            || missed as f64 > MISSED_MAX * due as f64;
-        *self = Self { due: second.due, missed: second.missed, ..Self::default() };
+        let saturated = self.is_saturated();
+        *self = next;
         Some(saturated)
+    }
+
+    /// By what it has so far.
+    fn is_saturated(&self) -> bool {
+        let busy = self.busy / self.seconds.max(1) as f64;
+        let turn_max = self.last.tick.map(|tick| (tick * TURN_OF_TICK_MAX).max(TURN_MIN));
+        let (due, missed) =
+            (self.last.due.saturating_sub(self.due), self.last.missed.saturating_sub(self.missed));
+        busy > BUSY_MAX
+            || turn_max.is_some_and(|max| self.turn_p99 > max)
+            || missed as f64 > MISSED_MAX * due as f64
     }
 }
 
@@ -68,6 +79,8 @@ impl Window {
 #[derive(Debug, Default)]
 pub struct Saturation {
     windows: Vec<Window>,
+    /// By worker: how busy it was in the last seconds, steady or not.
+    recent: Vec<VecDeque<f64>>,
     now: bool,
     saturated_windows: u64,
 }
@@ -79,6 +92,12 @@ impl Saturation {
         for (worker, second) in seconds.enumerate() {
             if self.windows.len() <= worker {
                 self.windows.push(Window::default());
+                self.recent.push(VecDeque::new());
+            }
+            let recent = &mut self.recent[worker];
+            recent.push_back(second.busy);
+            if recent.len() as u64 > WINDOW_SECONDS {
+                recent.pop_front();
             }
             if let Some(saturated) = self.windows[worker].take(second) {
                 *judged.get_or_insert(false) |= saturated;
@@ -98,6 +117,15 @@ impl Saturation {
     /// Time in saturated windows.
     pub const fn seconds(&self) -> u64 {
         self.saturated_windows * WINDOW_SECONDS
+    }
+
+    /// Of a run that ends before its time: whether we were the limit by what there is. A window was saturated, or
+    /// the one that has begun is, or a worker was too busy in the last seconds, be they steady or not.
+    pub fn is_limiting(&self) -> bool {
+        let is_busy = |recent: &VecDeque<f64>| recent.iter().sum::<f64>() > BUSY_MAX * recent.len() as f64;
+        self.saturated_windows > 0
+            || self.windows.iter().any(|window| window.seconds > 0 && window.is_saturated())
+            || self.recent.iter().any(is_busy)
     }
 
     /// So long that a run with `steady_seconds` says nothing of its target.
@@ -160,6 +188,19 @@ mod tests {
         assert!(one.is_now() && one.seconds() == 5 && !one.is_long(5.0));
         let two = judge(&[hot; 10]);
         assert!(two.is_long(199.0) && !two.is_long(200.0));
+    }
+
+    #[test]
+    fn a_run_that_ends_early_is_judged_by_the_window_that_has_begun_and_by_its_ramp() {
+        let limiting = |seconds: &[(Second, u64, u64)]| judge(seconds).is_limiting();
+        let (hot, fine) = (Second { busy: 1.0, ..FINE }, (FINE, 10_000, 0));
+        let ramp = |busy| (Second { steady: false, busy, ..FINE }, 0, 0);
+        assert!(!limiting(&[]) && !limiting(&[ramp(0.9), ramp(0.8), fine]));
+        assert!(limiting(&[ramp(0.95)]), "before steady state busy alone tells");
+        assert!(limiting(&[fine, (FINE, 10_000, 200)]), "missed in the window that has begun");
+        assert!(!limiting(&[(FINE, 10_000, 0), (Second { steady: false, ..FINE }, 10_000, 200), fine]));
+        let one_window = [[(hot, 10_000, 0); 5], [fine; 5]].concat();
+        assert!(limiting(&one_window) && !judge(&one_window).is_long(5.0));
     }
 
     #[test]

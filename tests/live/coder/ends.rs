@@ -106,6 +106,7 @@ fn a_flow_is_a_run_that_is_watched_stopped_and_alone() {
         let (code, _, error) = texts(&daemon.scalectl(arguments));
         assert!(code == 2 && error.contains(&id), "{arguments:?}: {error}");
     }
+    assert_eq!(daemon.scalectl(&["mark", "half", "way"]).status.code(), Some(0));
     // A look changes nothing and may be had meanwhile.
     let (code, text, _) = standin.scalectl(&daemon, &["cleanup", "--dry-run"]);
     assert!(code == 0 && text.contains("4 workspaces"), "{text}");
@@ -120,6 +121,8 @@ fn a_flow_is_a_run_that_is_watched_stopped_and_alone() {
     assert!(code == 5 && text.contains("4 stopped before") && text.contains("scalectl stop"), "{text}");
     let (code, text, _) = texts(&daemon.scalectl(&["report", &id]));
     assert!(code == 5 && text.contains("0 of 4 workspaces succeeded"), "{text}");
+    let (_, text, _) = texts(&daemon.scalectl(&["--json", "report", &id]));
+    assert!(text.contains("\"text\": \"half way\"") || text.contains("\"text\":\"half way\""), "{text}");
     assert_eq!(standin.flow(&daemon, &["cleanup", "--cleanup-concurrency", "0"]).0, 0);
     assert_eq!(standin.there(), (Vec::new(), Vec::new()));
     standin.end();

@@ -21,7 +21,7 @@ use scale_tests::{Daemon, Sink};
 use serde_json::{Value, json};
 
 /// A stand-in deployment with its token.
-struct Standin {
+pub struct Standin {
     sink: Sink,
     token: String,
     folder: Folder,
@@ -29,7 +29,7 @@ struct Standin {
 
 impl Standin {
     /// Starts one. `settings` and `faults` are TOML.
-    fn start(settings: &str, faults: &str) -> Self {
+    pub fn start(settings: &str, faults: &str) -> Self {
         let folder = Folder::new();
         let settings = folder.write("settings.toml", settings);
         let faults = folder.write("faults.toml", faults);
@@ -109,7 +109,7 @@ impl Standin {
     }
 
     /// Ends it; it had nothing to say against its clients.
-    fn end(self) -> Value {
+    pub fn end(self) -> Value {
         let counts = self.sink.counts();
         assert_eq!(counts["client_errors"], json!([]), "{counts}");
         counts
@@ -123,7 +123,7 @@ impl Standin {
     }
 
     /// Runs it to its end: exit code, stdout, stderr.
-    fn scalectl(&self, daemon: &Daemon, arguments: &[&str]) -> (i32, String, String) {
+    pub fn scalectl(&self, daemon: &Daemon, arguments: &[&str]) -> (i32, String, String) {
         let output = self.command(daemon, arguments).output().expect("scalectl runs");
         texts(&output)
     }

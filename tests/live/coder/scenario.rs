@@ -79,7 +79,7 @@ fn everything_in_one_run_with_one_report_and_one_verdict() {
     assert_eq!((cleaned.workspaces, cleaned.users, cleaned.left, outcome.owned), (8, 8, 0, 0));
     assert_eq!(outcome.things.len(), 8);
     let (_, runs, _) = texts(&daemon.scalectl(&["runs"]));
-    assert_eq!(runs.lines().count(), 1, "{runs}");
+    assert_eq!(runs.lines().count(), 2, "a head and one run: {runs}");
     standin.assert_only_keepme();
     standin.end();
 }
@@ -121,6 +121,29 @@ fn an_end_before_its_time_ends_the_traffic_and_cleans_up() {
     assert_eq!(outcome(&report(&daemon, &id)).owned, 8);
     let (code, ..) = standin.scalectl(&daemon, &["cleanup", "--run", &id, "--yes"]);
     assert_eq!(code, 0);
+    standin.assert_only_keepme();
+    standin.end();
+}
+
+#[test]
+fn a_moment_can_be_named_in_each_step_and_stands_on_the_series_clock() {
+    let (standin, daemon) = begin();
+    let file = file(&standin, 2, "1h", "[baseline]\nduration = '3s'\n");
+    let id = standin.begin(&daemon, &["scenario", "-f", &file]);
+    let mark = |text: &str| {
+        let (code, _, error) = texts(&daemon.scalectl(&["mark", text]));
+        assert_eq!(code, 0, "{error}");
+    };
+    until(&daemon, "the quiet time", |status| status["run"]["state"] == "baseline");
+    mark("quiet");
+    until(&daemon, "the mark", |status| status["marks"][0]["text"] == "quiet");
+    until_traffic(&daemon);
+    mark("loaded");
+    let (code, _, error) = texts(&daemon.scalectl(&["stop"]));
+    assert_eq!(code, 0, "{error}");
+    let marks = report(&daemon, &id).marks;
+    assert_eq!(marks.iter().map(|mark| mark.text.as_str()).collect::<Vec<_>>(), ["quiet", "loaded"]);
+    assert!(marks[0].at < 0.0 && marks[1].at > 0.0, "the series begins with the traffic: {marks:?}");
     standin.assert_only_keepme();
     standin.end();
 }

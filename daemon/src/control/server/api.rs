@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, metrics_text};
+use super::{
+    ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, scrape, scrape_format,
+};
 use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
 use crate::control::{coder, doctor, resolve};
@@ -68,6 +70,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Answer {
     let method = request.method().clone();
+    let format = scrape_format(request.headers());
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
     if method != Method::GET {
         tracing::info!(uid = caller.uid, pid = caller.pid, %method, path, "asked to change");
@@ -75,7 +78,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
     let body = body_of(request).await?;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
-        (&Method::GET, ["metrics"]) => Ok(metrics_text(&state)),
+        (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
         (&Method::GET, ["v1", "doctor"]) => json(&doctor::this_host(state.borrow().cores())),
         (&Method::POST, ["v1", "doctor"]) => {

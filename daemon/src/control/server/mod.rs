@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -22,6 +23,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::state::State;
+use crate::metrics::Format;
 
 pub use api::control;
 pub use read_only::read_only;
@@ -78,8 +80,14 @@ fn html(page: impl Into<Bytes>) -> Response<Body> {
     content(page, "text/html; charset=utf-8")
 }
 
-fn metrics_text(state: &Shared) -> Response<Body> {
-    content(state.borrow().metrics().to_string(), "text/plain; version=0.0.4")
+/// The format of metrics that a caller likes best.
+fn scrape_format(headers: &HeaderMap) -> Format {
+    Format::of(headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
+}
+
+fn scrape(state: &Shared, format: Format) -> Response<Body> {
+    let bytes = state.borrow_mut().scrape(format);
+    content(bytes, format.content_type())
 }
 
 fn json(value: &impl Serialize) -> Answer {

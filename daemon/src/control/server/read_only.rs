@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response};
 use scale_api::http::{Problem, ProblemCode};
 use tokio::net::TcpListener;
 
-use super::{ACCEPT_AGAIN, Answer, Body, Connections, Shared, content, html, metrics_text, problem};
+use super::{ACCEPT_AGAIN, Answer, Body, Connections, Shared, content, html, problem, scrape, scrape_format};
 use crate::control::live;
 use crate::page;
 
@@ -71,7 +71,7 @@ async fn route(state: Shared, request: &Request<Incoming>, is_loopback: bool) ->
     }
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, "/") => Ok(live_page()),
-        (&Method::GET | &Method::HEAD, "/metrics") => Ok(metrics_text(&state)),
+        (&Method::GET | &Method::HEAD, "/metrics") => Ok(scrape(&state, scrape_format(request.headers()))),
         (&Method::GET, "/live") => live(&state).await,
         (&Method::HEAD, "/live") => Ok(content("", live::CONTENT_TYPE)),
         _ => Err(Problem::new(

@@ -12,8 +12,8 @@ impl State {
     pub(super) fn keep_pages(&self) {
         for id in self.store.cut_off() {
             let report = self.store.report(Some(id)).and_then(|text| serde_json::from_slice(&text).ok());
-            let page = report.map(|report| page::report(&report)).unwrap_or_default();
-            if let Err(error) = self.store.write_page(id, page.as_bytes()) {
+            let Some(report) = report else { continue };
+            if let Err(error) = self.store.write_page(id, page::report(&report).as_bytes()) {
                 tracing::error!("cannot keep the page of run {id}: {error}");
             }
         }
@@ -26,13 +26,13 @@ impl State {
     }
 
     pub(super) fn keep_checkpoint(&mut self) {
-        let begun = host::monotonic_now();
-        if !self.recorder.as_mut().is_some_and(|recorder| recorder.is_checkpoint_due(begun)) {
+        let (now, cpu) = (host::monotonic_now(), host::thread_cpu_ns());
+        if !self.recorder.as_mut().is_some_and(|recorder| recorder.is_checkpoint_due(now)) {
             return;
         }
         let report = self.report_with(Supervisor::report_without_series);
         if let (Some(recorder), Some(report)) = (&mut self.recorder, report) {
-            recorder.checkpoint(report, begun);
+            recorder.checkpoint(report, now, host::thread_cpu_ns() - cpu);
         }
     }
 

@@ -4,6 +4,8 @@
 mod report;
 mod second;
 
+pub use report::ByGroup;
+
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -12,13 +14,14 @@ use scale_api::report::Event;
 use scale_api::spec::{self, Spec};
 use scale_ring::{Time, host};
 
-use crate::stream::meter::Counters;
+use crate::stream::meter::{Counters, Histograms};
 use crate::worker::share::GroupPhase;
 use crate::worker::{Command, Snapshot};
 
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
 use super::hlog::Logged;
+use super::judge::Judge;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
@@ -45,6 +48,8 @@ pub struct Supervisor {
     started_at: f64,
     second: u64,
     before: Counters,
+    /// What was measured in the last second: in all, and by group.
+    measured: (Histograms, Vec<Histograms>),
     series: Series,
     logged: Logged,
     marks: Marks,
@@ -55,6 +60,9 @@ pub struct Supervisor {
     event: Event,
     aborted: Option<String>,
     saturation: Saturation,
+    judge: Judge,
+    /// We were the limit where a threshold has ended the run.
+    limited_at_end: bool,
     open_at_end: OpenAtEnd,
     cpu_before: (f64, f64),
     steady_cpu: Option<(u64, u64)>,
@@ -97,6 +105,7 @@ impl Supervisor {
                 ..Event::default()
             },
             id,
+            judge: Judge::new(spec.parsed_thresholds(), plan.groups.clone()),
             warnings: plan.summary.warnings.clone(),
             plan,
             wanted: spec.clone(),
@@ -108,6 +117,7 @@ impl Supervisor {
             started_at: wall_seconds(),
             second: 0,
             before: Counters::default(),
+            measured: Default::default(),
             series: Series::default(),
             logged: Logged::default(),
             marks: Marks::default(),
@@ -115,6 +125,7 @@ impl Supervisor {
             failed: Vec::new(),
             aborted: None,
             saturation: Saturation::default(),
+            limited_at_end: false,
             open_at_end: OpenAtEnd::new(),
             cpu_before: host::process_cpu_seconds(),
             steady_cpu: None,
@@ -188,6 +199,16 @@ impl Supervisor {
     /// The last second.
     pub const fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// What was measured in the last second.
+    pub const fn second(&self) -> &Histograms {
+        &self.measured.0
+    }
+
+    /// What was measured in the last second, by group in the plan's order.
+    pub fn second_by_group(&self) -> &[Histograms] {
+        &self.measured.1
     }
 
     /// Ends the run: in order, or with zero traffic at once.

@@ -9,8 +9,10 @@ use scale_ring::host;
 use crate::run::fleet::{ByWorkspace, Seen};
 use crate::run::histograms::{self, Serialised};
 use crate::run::hlog::{self, Interval};
+use crate::run::judge::verdict::{self, Ending};
 use crate::run::observe::Observed;
-use crate::run::result::{self, Ending, Sum};
+use crate::run::parts::Depth;
+use crate::run::result::{self, Sum};
 use crate::run::workers::Hand;
 use crate::run::{parts, ssh, versions};
 use crate::stream::class::Class;
@@ -19,6 +21,17 @@ use crate::stream::meter::{Counters, Figure, Histograms};
 use crate::worker::share::StreamResult;
 
 use super::{Supervisor, wall_seconds};
+
+/// A group over the whole run.
+#[derive(Debug, Clone, Default)]
+pub struct ByGroup {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What was counted.
+    pub counters: Counters,
+    /// Streams by where they stand.
+    pub standing: [u64; Standing::COUNT],
+}
 
 impl Supervisor {
     /// Every stream's own figures: at the end, or as of the last second where the plan asks for it.
@@ -63,12 +76,12 @@ impl Supervisor {
         let groups = &self.plan.groups;
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end);
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::All);
         let steady = parts.steady_seconds;
         let (user, system) = host::process_cpu_seconds();
         let messages =
             self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
-        let long = self.saturation.is_long(steady);
+        let long = self.saturation.is_long(steady) || self.limited_at_end;
         let met: Vec<_> = self.workers.iter().map(|worker| &worker.versions[..]).collect();
         let (server_versions, server_changes) = versions::add_up(groups, &met, self.started);
         let negotiated: Vec<_> = self.workers.iter().map(|worker| &worker.negotiated[..]).collect();
@@ -119,11 +132,26 @@ impl Supervisor {
         };
         let ending = Ending {
             aborted: self.aborted.clone(),
-            saturated_long: long,
+            ended: self.judge.ending(),
             lost_before_steady: self.hopeless_told && steady <= 0.0,
+            thresholds: self.judge.results(&report),
         };
-        result::judge(&mut report, &ending);
+        verdict::judge(&mut report, ending);
         report
+    }
+
+    /// What of the report so far thresholds may name, without latencies.
+    pub(super) fn report_for_judge(&self) -> Report {
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::Counters);
+        Report {
+            load: parts.whole.load(parts.streams, parts.steady_seconds),
+            groups: parts.groups,
+            generator: report::Generator { workers: self.worker_reports(), ..Default::default() },
+            observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
+            ..Report::default()
+        }
     }
 
     /// What was said aloud, and what is to be said of the target's own figures.
@@ -175,27 +203,23 @@ impl Supervisor {
         Some(self.logged.take(self.second, groups))
     }
 
-    /// Counters and histograms by group, over the whole run, for the metrics.
-    pub fn by_group(&self) -> Vec<(Arc<str>, Counters, Histograms, [u64; Standing::COUNT])> {
+    /// Counters and standing by group, over the whole run, for the metrics.
+    pub fn by_group(&self) -> Vec<ByGroup> {
         let mut first_cell = 0;
         let mut groups = Vec::new();
         for (index, group) in self.plan.groups.iter().enumerate() {
             let cells = group.cells(first_cell);
             first_cell = cells.end;
-            let (mut counters, mut histograms) = (Counters::default(), Histograms::default());
-            for cell in
-                self.workers.iter().flat_map(|worker| worker.cells.iter().skip(cells.start).take(cells.len()))
-            {
-                counters.add(&cell.counters);
-                histograms.add(&cell.histograms);
-            }
-            let mut standing = [0; Standing::COUNT];
+            let mut by_group = ByGroup { name: group.name.clone(), ..ByGroup::default() };
             for worker in &self.workers {
+                let cells = worker.cells.iter().skip(cells.start).take(cells.len());
+                cells.for_each(|cell| by_group.counters.add(&cell.counters));
                 if let Some(gauges) = worker.groups.get(index) {
-                    standing.iter_mut().zip(gauges.standing).for_each(|(sum, n)| *sum += u64::from(n));
+                    let sums = by_group.standing.iter_mut().zip(gauges.standing);
+                    sums.for_each(|(sum, n)| *sum += u64::from(n));
                 }
             }
-            groups.push((group.name.clone(), counters, histograms, standing));
+            groups.push(by_group);
         }
         groups
     }

@@ -1,8 +1,11 @@
 //! A second of a going run: what it had, what is said of it, and what follows from it.
 
+use std::rc::Rc;
+
 use scale_api::report::{Event, SeriesRow};
 use scale_ring::{Time, host};
 
+use crate::run::judge::{Samples, Seen};
 use crate::run::observe::Observed;
 use crate::run::{fleet, histograms, result};
 use crate::stream::class::Class;
@@ -19,12 +22,10 @@ impl Supervisor {
     /// Closes the last `seconds`.
     pub(super) fn close_second(&mut self, seconds: u64) {
         let sums = self.counters();
-        let mut second = Histograms::default();
-        for worker in &mut self.workers {
-            for histograms in &mut worker.histograms {
-                second.add(&std::mem::take(histograms));
-            }
-        }
+        let seconds_of: Vec<&[Histograms]> =
+            self.workers.iter().map(|worker| &worker.histograms[..]).collect();
+        let samples = self.judge.samples(&seconds_of);
+        self.take_measured();
         self.judge_saturation();
         let phase = self.phase();
         let steady = phase == GroupPhase::Steady;
@@ -41,6 +42,7 @@ impl Supervisor {
             }
         }
         self.rss_peak = self.rss_peak.max(host::rss_bytes());
+        let second = &self.measured.0;
         let quantile = |figure: Figure, quantile: f64| {
             second.figure(figure).map(|h| h.value_at_quantile(quantile) as f64 / 1e6)
         };
@@ -79,14 +81,15 @@ impl Supervisor {
             response_p90: quantile(Figure::Response, 0.9),
             response_p99: quantile(Figure::Response, 0.99),
             response_max: quantile(Figure::Response, 1.0),
-            response_heat: histograms::heat(&second, Figure::Response),
-            lateness_heat: histograms::heat(&second, Figure::Lateness),
+            response_heat: histograms::heat(second, Figure::Response),
+            lateness_heat: histograms::heat(second, Figure::Lateness),
             busy_max: self.busy_now().map(|(_, busy)| busy).fold(0.0, f64::max),
             busy: self.busy_now().map(|(_, busy)| busy).collect(),
             saturated: self.saturation.is_now(),
             observe: self.observed.as_ref().map(|it| it.row(self.second as f64)).unwrap_or_default(),
         };
         self.series.push(row.clone());
+        self.judge_thresholds(&row, samples);
         self.event = self.make_event(row, &sums);
         self.marks.said();
         self.failed.clear();
@@ -96,6 +99,23 @@ impl Supervisor {
         }
         self.before = sums;
         self.end_when_hopeless();
+    }
+
+    /// Takes what workers measured since the last time.
+    fn take_measured(&mut self) {
+        let (mut first_cell, mut all, mut groups) = (0, Histograms::default(), Vec::new());
+        for group in self.plan.groups.iter() {
+            let cells = group.cells(first_cell);
+            first_cell = cells.end;
+            let mut sum = Histograms::default();
+            for worker in &mut self.workers {
+                let cells = worker.histograms.iter_mut().skip(cells.start).take(cells.len());
+                cells.for_each(|histograms| sum.add(&std::mem::take(histograms)));
+            }
+            all.add(&sum);
+            groups.push(sum);
+        }
+        self.measured = (all, groups);
     }
 
     pub(super) fn make_event(&self, row: SeriesRow, sums: &Counters) -> Event {
@@ -132,9 +152,34 @@ impl Supervisor {
             workers: self.worker_reports(),
             saturated: self.saturation.is_now(),
             warnings,
-            thresholds: Vec::new(),
+            thresholds: self.judge.standing(),
             marks: self.marks.fresh().to_vec(),
             coder: None,
+        }
+    }
+
+    /// Where the run's thresholds stand after a second. A breach that lasts may end it, in order.
+    fn judge_thresholds(&mut self, row: &SeriesRow, samples: Vec<Rc<Samples>>) {
+        if self.judge.is_idle() {
+            return;
+        }
+        let report = self.judge.reads_reports().then(|| self.report_for_judge());
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let seen = Seen {
+            at: self.second,
+            seconds: row.seconds,
+            workers: &workers,
+            samples,
+            busy: &row.busy,
+            observe: &row.observe,
+        };
+        self.judge.take(&seen, report);
+        let may_end = self.aborted.is_none() && self.phase() < GroupPhase::Draining;
+        if may_end && let Some(why) = self.judge.end(self.second) {
+            self.limited_at_end = self.saturation.is_limiting();
+            self.warnings.push(why);
+            self.stop(false);
         }
     }
 

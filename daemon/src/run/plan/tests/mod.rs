@@ -202,3 +202,44 @@ fn steps_follow_the_base_load() {
     let group = &plan.unwrap().groups[0];
     assert_eq!((group.stages.len(), group.stages[0].conns, group.conns_max()), (1, 200, 200));
 }
+
+#[test]
+fn who_is_asked_for_the_targets_own_figures_is_resolved_and_checked_like_a_target() {
+    let plan = |url: &str, headers: &[u8]| {
+        let group = GroupSpec {
+            name: "main".into(),
+            target: vec!["ws://127.0.0.1:9000/".into()],
+            conns: Some(1),
+            ..GroupSpec::default()
+        };
+        let observe = spec::Observe {
+            prometheus: url.into(),
+            header_file: Some(spec::File::read("h", headers)),
+            query: [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())].into(),
+            ..spec::Observe::default()
+        };
+        let spec = Spec { group: vec![group], observe: Some(observe), ..Spec::default() };
+        let mut resolve = |name: &str, port: u16| match name {
+            "near" => Ok(vec![SocketAddr::from(([127, 0, 0, 3], port))]),
+            "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
+            _ => Err(std::io::Error::other("no such name")),
+        };
+        Plan::new(&spec, &host(), &Targets::default(), &mut resolve)
+    };
+    let near = plan("http://near/prom", b"A: canary\n\n").unwrap();
+    let observe = near.observe.as_ref().unwrap();
+    assert_eq!(near.addresses[observe.addresses as usize], ["127.0.0.3:80".parse().unwrap()]);
+    assert_eq!(
+        (observe.url.as_str(), &observe.queries[..]),
+        ("http://near/prom/api/v1/query", &["1".into(), "2".into()][..])
+    );
+    assert_eq!(observe.headers, [("A".to_owned(), "canary".to_owned())]);
+    assert!(!format!("{near:?}").contains("canary"), "a plan shows no header of it");
+    assert!(near.summary.lines.iter().any(|line| line.contains("observe: 2 queries each 5s")));
+    // It is resolved again with the targets, and takes nothing of a cap.
+    assert_eq!(near.names[observe.addresses as usize], ("near".to_owned(), 80, 0));
+    assert_eq!(plan("http://far", b"").unwrap_err().code, ProblemCode::TargetRefused);
+    assert_eq!(plan("http://nowhere", b"").unwrap_err().code, ProblemCode::Invalid);
+    let wrong = plan("http://near", b"canary").unwrap_err().detail;
+    assert!(wrong.contains("Name: value") && !wrong.contains("canary"), "{wrong}");
+}

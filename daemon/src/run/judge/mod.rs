@@ -1,0 +1,288 @@
+//! A run's thresholds while it goes: windows of the last seconds, how all of them stand, and whether one
+//! ends the run. At its end [`verdict`] says what it came to.
+//!
+//! A window slides by the second. Of what is counted in steady state it covers seconds that were wholly
+//! steady, one behind the other: stages follow each other in it, a pause begins it anew. Of what is counted
+//! over the whole run it covers every second.
+//!
+//! Kept are counts of each second, and samples of those figures alone that a threshold names.
+
+mod samples;
+mod scope;
+pub mod verdict;
+mod window;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+use scale_api::report::{Latency, Report, ThresholdResult};
+use scale_api::threshold::{Threshold, When};
+
+pub use self::samples::Samples;
+use self::scope::{Cells, Scopes};
+use self::window::{Second, Window};
+use super::result::distribution;
+use crate::load::{Group, Traffic};
+use crate::stream::meter::{Cell, Figure, Histograms};
+use crate::worker::share::GroupGauges;
+
+/// All thresholds of a run.
+pub struct Judge {
+    groups: Arc<[Group]>,
+    watches: Vec<Watch>,
+    sampled: Vec<Sampled>,
+    scopes: Scopes,
+    ended_by: Option<usize>,
+}
+
+/// A threshold as it stands.
+struct Watch {
+    threshold: Threshold,
+    /// The group's index, or one beyond the last for all of them.
+    scope: usize,
+    /// The samples that it needs.
+    sampled: Option<usize>,
+    window: Option<Window>,
+    /// Its last window, or the run so far.
+    now: Option<f64>,
+    /// Its worst window, and the second at whose end that ended.
+    worst: Option<(f64, u64)>,
+    breached_since: Option<u64>,
+    /// The value with which it ended the run, and when.
+    ended: Option<(f64, u64)>,
+}
+
+/// A figure of which samples are needed.
+struct Sampled {
+    scope: usize,
+    figure: Figure,
+    /// The whole run's, where a threshold without a window names it.
+    whole: Option<Box<Histogram<u64>>>,
+}
+
+/// A second of a run.
+pub struct Seen<'a> {
+    /// Its number, and how many it covers.
+    pub at: u64,
+    /// See there.
+    pub seconds: u64,
+    /// Of each worker: counters so far, and gauges of its groups.
+    pub workers: &'a [(&'a [Cell], &'a [GroupGauges])],
+    /// As [`Judge::samples`] had them.
+    pub samples: Vec<Rc<Samples>>,
+    /// By worker: CPU time over wall time.
+    pub busy: &'a [f64],
+    /// What queries have answered.
+    pub observe: &'a BTreeMap<String, f64>,
+}
+
+impl Judge {
+    /// One that judges by `thresholds`, which have passed their checks.
+    pub fn new(thresholds: Vec<Threshold>, groups: Arc<[Group]>) -> Self {
+        let mut judge = Self {
+            scopes: Scopes::new(groups.len()),
+            groups,
+            watches: Vec::new(),
+            sampled: Vec::new(),
+            ended_by: None,
+        };
+        for threshold in thresholds {
+            judge.watch(threshold);
+        }
+        judge
+    }
+
+    fn watch(&mut self, threshold: Threshold) {
+        let metric = threshold.metric();
+        let index = |name: &str| self.groups.iter().position(|group| &*group.name == name);
+        let scope = metric.group().and_then(index).unwrap_or(self.groups.len());
+        let figure = metric.latency().and_then(|name| Figure::ALL.into_iter().find(|it| it.name() == name));
+        let sampled = figure.map(|figure| {
+            let place = self.sampled.iter().position(|it| (it.scope, it.figure) == (scope, figure));
+            let place = place.unwrap_or_else(|| {
+                self.sampled.push(Sampled { scope, figure, whole: None });
+                self.sampled.len() - 1
+            });
+            if threshold.over().is_none() {
+                self.sampled[place].whole.get_or_insert_with(|| Box::new(Histograms::empty()));
+            }
+            place
+        });
+        let window = threshold.over().map(|over| Window::new(over.ns() / 1_000_000_000));
+        self.watches.push(Watch {
+            threshold,
+            scope,
+            sampled,
+            window,
+            now: None,
+            worst: None,
+            breached_since: None,
+            ended: None,
+        });
+    }
+
+    /// Whether there is nothing to judge.
+    pub fn is_idle(&self) -> bool {
+        self.watches.is_empty()
+    }
+
+    /// Whether [`Self::take`] needs the report so far.
+    pub fn reads_reports(&self) -> bool {
+        self.watches.iter().any(|watch| watch.window.is_none())
+    }
+
+    /// The second's samples, of each worker by cell, that thresholds need; each second's are taken once.
+    pub fn samples(&mut self, workers: &[&[Histograms]]) -> Vec<Rc<Samples>> {
+        let windowed = |place: usize| {
+            self.watches.iter().any(|watch| watch.window.is_some() && watch.sampled == Some(place))
+        };
+        let windowed: Vec<bool> = (0..self.sampled.len()).map(windowed).collect();
+        let mut all = Vec::new();
+        for (sampled, windowed) in self.sampled.iter_mut().zip(windowed) {
+            let cells = Cells::of(&self.groups, sampled.scope, sampled.figure);
+            let histograms = workers.iter().flat_map(|cell| cells.pick(cell));
+            let samples = Samples::of(histograms.filter_map(|cell| cell.figure(sampled.figure)));
+            if let Some(whole) = &mut sampled.whole {
+                for (value, count) in samples.iter() {
+                    whole.saturating_record_n(u64::from(value), u64::from(count));
+                }
+            }
+            all.push(Rc::new(if windowed { samples.coarse() } else { Samples::default() }));
+        }
+        all
+    }
+
+    /// A second is complete. `report`: the run's so far, without latencies, if [`Self::reads_reports`].
+    pub fn take(&mut self, seen: &Seen<'_>, report: Option<Report>) {
+        self.scopes.take(&self.groups, seen.workers, seen.seconds);
+        let report = report.map(|report| self.complete(report));
+        let busy: Rc<[f64]> = seen.busy.into();
+        for watch in &mut self.watches {
+            match &mut watch.window {
+                Some(window) => {
+                    let is_steady = self.scopes.is_steady(watch.scope);
+                    if watch.threshold.metric().windows() == When::WholeRun || is_steady {
+                        let samples = watch.sampled.map(|place| seen.samples[place].clone());
+                        let query = watch.threshold.metric().query();
+                        let figure = watch.sampled.map(|place| self.sampled[place].figure);
+                        window.push(Second {
+                            seconds: seen.seconds,
+                            counts: self.scopes.second(watch.scope),
+                            samples: samples.unwrap_or_default(),
+                            of_echoes: matches!(figure, Some(Figure::Service | Figure::Response)),
+                            busy: busy.clone(),
+                            observed: query.and_then(|name| seen.observe.get(name)).copied(),
+                        });
+                    } else {
+                        window.clear();
+                    }
+                    watch.now = window.values().and_then(|values| watch.threshold.metric().value(&values));
+                    watch.note_worst(seen.at);
+                }
+                None => watch.now = report.as_ref().and_then(|report| watch.threshold.metric().read(report)),
+            }
+            let counts = watch.window.is_some() || self.scopes.has_been_steady(watch.scope);
+            match watch.now {
+                Some(value) if counts && !watch.threshold.is_met(value) => {
+                    watch.breached_since.get_or_insert(seen.at);
+                }
+                _ => watch.breached_since = None,
+            }
+        }
+    }
+
+    /// The report so far, with the latencies that thresholds name. What is under way is not lost yet.
+    fn complete(&self, mut report: Report) -> Report {
+        for part in report.groups.iter_mut().map(|part| &mut part.load).chain([&mut report.load]) {
+            let known = part.messages_echoed + part.messages_unanswered;
+            part.echoed_ratio =
+                part.echoed_ratio.filter(|_| known > 0).map(|_| part.messages_echoed as f64 / known as f64);
+        }
+        for sampled in &self.sampled {
+            let Some(whole) = sampled.whole.as_ref().filter(|whole| !whole.is_empty()) else { continue };
+            let latency: &mut Latency = match report.groups.get_mut(sampled.scope) {
+                Some(part) => &mut part.latency,
+                None => &mut report.latency,
+            };
+            latency.set(sampled.figure.name(), distribution(whole));
+        }
+        report
+    }
+
+    /// Why a breach ends the run now, if one does; said once.
+    pub fn end(&mut self, at: u64) -> Option<String> {
+        if self.ended_by.is_some() {
+            return None;
+        }
+        let (index, value) = self.watches.iter().enumerate().find_map(|(index, watch)| {
+            let lasts = (at - watch.breached_since?) * 1_000_000_000;
+            (lasts >= watch.threshold.abort()?.ns()).then_some((index, watch.now?))
+        })?;
+        self.ended_by = Some(index);
+        self.watches[index].ended = Some((value, at));
+        self.ending()
+    }
+
+    /// Why a breach has ended the run, if one has.
+    pub fn ending(&self) -> Option<String> {
+        let watch = &self.watches[self.ended_by?];
+        let (value, at) = watch.ended?;
+        let metric = watch.threshold.metric();
+        Some(format!(
+            "threshold `{}` ended the run at second {at}: {metric} was {}",
+            watch.threshold.expression(),
+            metric.unit().show(value)
+        ))
+    }
+
+    /// All thresholds as they stand.
+    pub fn standing(&self) -> Vec<ThresholdResult> {
+        let as_it_is = |watch: &Watch| match watch.now {
+            Some(value) => watch.result(Some(value), watch.threshold.is_met(value)),
+            None => watch.result(None, false),
+        };
+        self.watches.iter().map(|watch| watch.judged().unwrap_or_else(|| as_it_is(watch))).collect()
+    }
+
+    /// All thresholds by the whole run's report.
+    pub fn results(&self, report: &Report) -> Vec<ThresholdResult> {
+        let watches = self.watches.iter();
+        watches.map(|watch| watch.judged().unwrap_or_else(|| watch.threshold.evaluate(report))).collect()
+    }
+}
+
+impl Watch {
+    fn note_worst(&mut self, at: u64) {
+        let Some(value) = self.now else { return };
+        if self.worst.is_none_or(|(worst, _)| self.threshold.is_worse(value, worst)) {
+            self.worst = Some((value, at));
+        }
+    }
+
+    fn result(&self, value: Option<f64>, ok: bool) -> ThresholdResult {
+        let expression = self.threshold.expression().to_owned();
+        ThresholdResult { expression, value, ok, ..ThresholdResult::default() }
+    }
+
+    /// What it came to, if no report has to say that: by its windows, or because it has ended the run.
+    fn judged(&self) -> Option<ThresholdResult> {
+        let aborted = self.ended.is_some();
+        let (value, at) = match (&self.window, self.ended) {
+            (Some(_), _) => self.worst.unzip(),
+            (None, Some((value, at))) => (Some(value), Some(at)),
+            (None, None) => return None,
+        };
+        let ok = !aborted && value.is_some_and(|value| self.threshold.is_met(value));
+        Some(ThresholdResult { at: at.map(|at| at as f64), aborted, ..self.result(value, ok) })
+    }
+}
+
+/// Whether echoes are asked for.
+const fn is_echo(group: &Group) -> bool {
+    matches!(group.traffic, Traffic::Echo)
+}
+
+#[cfg(test)]
+mod tests;
