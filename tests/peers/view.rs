@@ -197,7 +197,7 @@ fn it_follows_the_size_of_its_terminal_and_can_be_left_and_watched_again() {
     let (sink, daemon) = (Sink::start(&["--protocol", "ws"]), Daemon::start());
     let Some(terminal) = Terminal::start(&daemon, LARGE) else { return };
     terminal.start_run(&sink, "");
-    let screen = terminal.shows(&["Response over time", "Lateness over time", "in all"]);
+    let screen = terminal.shows(&["Response over time", "Lateness over time", "Streams "]);
     let beside = |line: &str| line.contains("Rate ") && line.contains("Streams ");
     assert!(screen.lines().any(beside), "two columns: {screen}");
 
