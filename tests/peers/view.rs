@@ -210,7 +210,7 @@ fn it_follows_the_size_of_its_terminal_and_can_be_left_and_watched_again() {
     terminal.press(&["C-z"]);
     terminal.shows(&[PROMPT]);
     terminal.is_the_shells();
-    terminal.line("fg");
+    terminal.line("clear; fg; echo ended with $?");
     terminal.until("the view again", |screen| screen.contains("50 of 50 open") && !screen.contains(PROMPT));
 
     terminal.press(&["q"]);
