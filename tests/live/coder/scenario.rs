@@ -79,7 +79,7 @@ fn everything_in_one_run_with_one_report_and_one_verdict() {
     assert_eq!((cleaned.workspaces, cleaned.users, cleaned.left, outcome.owned), (8, 8, 0, 0));
     assert_eq!(outcome.things.len(), 8);
     let (_, runs, _) = texts(&daemon.scalectl(&["runs"]));
-    assert_eq!(runs.lines().count(), 1, "{runs}");
+    assert_eq!(runs.lines().count(), 2, "a head and one run: {runs}");
     standin.assert_only_keepme();
     standin.end();
 }
