@@ -236,7 +236,7 @@ fn what_makes_no_sense_is_a_mistake_of_usage() {
     let reports = Reports::new();
     let (one, other) = (reports.write("one", 0, |_| {}), reports.write("other", 0, stretched(1.0, 7)));
     for (words, why) in [
-        (vec![&one[..]], "<B>"),
+        (vec![&one[..]], "2 values required"),
         (vec!["--base", &one], "--new"),
         (vec![&one, &other, "--base", &one, "--new", &other], "cannot be used with"),
         (vec![&one, &one], "the same run"),

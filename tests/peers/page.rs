@@ -155,8 +155,10 @@ fn a_report_in_a_browser_says_what_its_json_says_and_asks_nobody() {
     assert_eq!(json["run"]["id"], *report.run.id);
     assert!(assert_figures(&found["figures"], &json) > 100);
     let text = found["text"].as_str().expect("text");
-    assert_eq!(found["title"], format!("Failed: {NAME}"));
-    for part in ["Failed", NAME, "refused", "NOT MET", "there.response.p99 < 100s", "nobody"] {
+    // On a machine too busy to send all that was due it is incomplete.
+    let outcome = format!("{:?}", report.verdict.outcome);
+    assert_eq!(found["title"], format!("{outcome}: {NAME}"));
+    for part in [&*outcome, NAME, "refused", "NOT MET", "there.response.p99 < 100s", "nobody"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert!(!text.contains("canary"));

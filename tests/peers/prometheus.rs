@@ -54,7 +54,10 @@ scrape_configs:
     command.arg(format!("--config.file={}", folder.write(&name("prometheus.yml"), &config)));
     command.arg(format!("--storage.tsdb.path={}", folder.path(&name("data")).display()));
     command.arg(format!("--web.listen-address=127.0.0.1:{port}")).args(flags);
-    Some(Peer::start(&mut command, port, folder))
+    let peer = Peer::start(&mut command, port, folder);
+    // It takes connections before it answers queries.
+    until("Prometheus to be ready", || get(&format!("127.0.0.1:{port}"), "/-/ready").ok());
+    Some(peer)
 }
 
 /// What an instant query answers: of each series its labels and its value.

@@ -34,6 +34,8 @@ use verdict::Asked;
 
 /// Results side by side, with a verdict.
 #[derive(Debug, Args)]
+#[command(override_usage = "scalectl compare [OPTIONS] <A> <B>
+       scalectl compare [OPTIONS] --base <RUN,RUN…> --new <RUN,RUN…>")]
 pub struct Compare {
     /// Two results, before and after: ids of runs, report.json files, or folders of runs.
     #[arg(value_names = ["A", "B"], num_args = 2, required_unless_present = "base", conflicts_with = "base")]

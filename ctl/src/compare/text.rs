@@ -22,7 +22,7 @@ pub fn comparison(it: &Comparison) -> String {
     }
     lines.push("  * decides; intervals hold with 95 %, those that decide all together".into());
     if !it.differences.is_empty() {
-        lines.extend([String::new(), "what differs beside the target:".into()]);
+        lines.extend([String::new(), "what the runs do not share:".into()]);
         lines.extend(it.differences.iter().map(|found| {
             let mark = if found.matters { "!" } else { " " };
             format!("{mark} {}: {} and {}", found.what, found.base, found.new)
