@@ -115,7 +115,7 @@ fn the_targets_own_figures_are_in_rows_figures_and_thresholds() {
     assert!(cpu.samples >= 3 && (cpu.min, cpu.max) == (0.25, 0.75), "{cpu:?}");
     assert!(cpu.min <= cpu.mean && cpu.mean <= cpu.max);
     let rows: Vec<f64> = report.series.iter().filter_map(|row| row.observe.get("cpu").copied()).collect();
-    assert!(rows.len() >= 4 && rows.iter().any(|&value| value == 0.5), "{rows:?}");
+    assert!(rows.len() >= 4 && rows.contains(&0.5), "{rows:?}");
     assert_eq!(said(&report), "");
     let heads = heads.lock().expect("no panic");
     assert!(heads.iter().all(|head| head.contains("authorization: Bearer canary\r\n")), "{heads:?}");

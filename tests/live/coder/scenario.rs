@@ -156,6 +156,10 @@ fn a_daemon_that_starts_again_goes_on_with_the_clean_up() {
     for is_killed in [true, false] {
         let id = standin.begin(&daemon, &["scenario", "-f", &file]);
         until_traffic(&daemon);
+        host::until("a checkpoint with traffic", || {
+            let text = std::fs::read_to_string(daemon.state().join(&id).join("checkpoint.json")).ok()?;
+            text.contains("\"streams_opened\":4").then_some(())
+        });
         let process = daemon.process.take().expect("it runs");
         if is_killed {
             drop(process);
