@@ -585,7 +585,7 @@ mod tests {
         let going = RunSummary { exit_code: None, owned: 0, name: None, duration: 65.0, ..run.clone() };
         let table = runs(&[run, going]);
         let lines: Vec<&str> = table.lines().collect();
-        let wanted = "r1767225599-0    2025-12-31T23:59:59Z  1h01m15s incomplete    6    1.2 MB  nightly (owns 2 on Coder; `scalectl cleanup`)";
+        let wanted = "r1767225599-0    2025-12-31T23:59:59Z   1h01m15s incomplete    6    1.2 MB  nightly (owns 2 on Coder; `scalectl cleanup`)";
         assert_eq!(lines[1], wanted);
         assert!(lines[2].contains(" 1m05s incomplete    - "), "{}", lines[2]);
         for (column, value) in [("began", "2025"), ("verdict", "incomplete"), ("name", "nightly")] {

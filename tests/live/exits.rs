@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 
 use scale_tests::host::{Folder, until};
 use scale_tests::{Daemon, Sink, assert_ended_with};
@@ -85,7 +86,8 @@ fn code_5_where_it_was_ended_before_its_time() {
     assert_eq!(daemon.scalectl(&["stop", "--now"]).status.code(), Some(5), "stop --now");
     // A daemon that is lost while somebody follows.
     start(&daemon, &load);
-    let follower = daemon.command(&["watch"]).spawn().expect("it runs");
+    let follower =
+        daemon.command(&["watch"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
     until("streams", || (event(&daemon).streams.get("open") == Some(&5)).then_some(()));
     daemon.process.take().expect("running").0.kill().expect("killed");
     let output = follower.wait_with_output().expect("it ends");

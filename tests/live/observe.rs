@@ -115,7 +115,7 @@ fn the_targets_own_figures_are_in_rows_figures_and_thresholds() {
     assert!(cpu.samples >= 3 && (cpu.min, cpu.max) == (0.25, 0.75), "{cpu:?}");
     assert!(cpu.min <= cpu.mean && cpu.mean <= cpu.max);
     let rows: Vec<f64> = report.series.iter().filter_map(|row| row.observe.get("cpu").copied()).collect();
-    assert!(rows.len() >= 4 && rows.iter().any(|&value| value == 0.5), "{rows:?}");
+    assert!(rows.len() >= 4 && rows.contains(&0.5), "{rows:?}");
     assert_eq!(said(&report), "");
     let heads = heads.lock().expect("no panic");
     assert!(heads.iter().all(|head| head.contains("authorization: Bearer canary\r\n")), "{heads:?}");
@@ -187,7 +187,9 @@ fn a_prometheus_that_is_not_there_or_says_nothing_delays_no_second() {
     let report: Report = serde_json::from_str(last).expect("a report");
     assert_ended_with(0, (output.status.code().expect("a code"), &report));
     assert!(said(&report).contains("no answer within 5 s"), "{:?}", report.warnings);
-    assert_eq!(highest.load(Ordering::SeqCst), 1, "a round waits for the one before");
+    // The next round may begin before the server has seen the end of this one; rounds that do not wait would be five.
+    let at_once = highest.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&at_once), "{at_once} rounds at once");
     let seconds: Vec<f64> = events
         .iter()
         .filter_map(|line| serde_json::from_str::<Event>(line).ok())

@@ -1,7 +1,7 @@
 //! The journal: a socket where the real one is, in a mount namespace of its own.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn unshare() -> Option<PathBuf> {
 }
 
 /// A daemon that systemd has started, as far as it can tell; its stderr is a file.
-fn begin(folder: &Folder, unshare: &PathBuf) -> Process {
+fn begin(folder: &Folder, unshare: &Path) -> Process {
     let mut command = Command::new(unshare);
     command.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"]).arg(folder.path("journal"));
     command.arg(program("scaled")).arg("--config").arg(folder.path("scaled.toml"));

@@ -54,11 +54,15 @@ scrape_configs:
     command.arg(format!("--config.file={}", folder.write(&name("prometheus.yml"), &config)));
     command.arg(format!("--storage.tsdb.path={}", folder.path(&name("data")).display()));
     command.arg(format!("--web.listen-address=127.0.0.1:{port}")).args(flags);
-    Some(Peer::start(&mut command, port, folder))
+    let peer = Peer::start(&mut command, port, folder);
+    // It takes connections before it answers queries.
+    until("Prometheus to be ready", || get(&format!("127.0.0.1:{port}"), "/-/ready").ok());
+    Some(peer)
 }
 
-/// What an instant query answers: of each series its labels and its value.
-fn ask(prometheus: &Peer, expression: &str) -> Vec<(Value, String)> {
+/// What an instant query answers: of each series its labels and its value. `None`: the server is not
+/// ready yet.
+fn ask(prometheus: &Peer, expression: &str) -> Option<Vec<(Value, String)>> {
     let escaped: String = expression
         .bytes()
         .map(|byte| match byte {
@@ -67,8 +71,11 @@ fn ask(prometheus: &Peer, expression: &str) -> Vec<(Value, String)> {
         })
         .collect();
     let address = format!("127.0.0.1:{}", prometheus.port);
-    let answer = get(&address, &format!("/api/v1/query?query={escaped}"))
-        .unwrap_or_else(|answer| panic!("{expression}: {answer}"));
+    let answer = match get(&address, &format!("/api/v1/query?query={escaped}")) {
+        Ok(answer) => answer,
+        Err(answer) if answer.contains(" 503 ") => return None,
+        Err(answer) => panic!("{expression}: {answer}"),
+    };
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
     assert_eq!(answer["status"], "success", "{answer}");
     let found = answer["data"]["result"].as_array().expect("a vector");
@@ -76,12 +83,12 @@ fn ask(prometheus: &Peer, expression: &str) -> Vec<(Value, String)> {
         let value = if series["histogram"].is_null() { &series["value"] } else { &series["histogram"] };
         (series["metric"].clone(), value[1].as_str().map_or_else(|| value[1].to_string(), str::to_owned))
     };
-    found.iter().map(value).collect()
+    Some(found.iter().map(value).collect())
 }
 
 /// The one value of an instant query; `None`: there is none (yet).
 fn query(prometheus: &Peer, expression: &str) -> Option<f64> {
-    let found = ask(prometheus, expression);
+    let found = ask(prometheus, expression)?;
     assert!(found.len() <= 1, "{expression} is more than one: {found:?}");
     found.first()?.1.parse().ok()
 }
@@ -296,7 +303,7 @@ fn every_query_answers(prometheus: &Peer) {
     let mut asked = 0;
     for dashboard in &dashboards {
         for written in queries(dashboard).iter().filter(|query| !query.starts_with("label_values")) {
-            let found = ask(prometheus, &filled(written, "10s"));
+            let found = ask(prometheus, &filled(written, "10s")).expect("it is ready");
             assert!(!found.is_empty() || may_be_empty(written), "nothing answers {written}");
             asked += 1;
         }
@@ -304,11 +311,11 @@ fn every_query_answers(prometheus: &Peer) {
     let alerts = YamlLoader::load_from_str(&read(&root().join(ALERTS))).expect("YAML");
     for rule in alerts[0]["groups"][0]["rules"].as_vec().expect("rules") {
         let expression = rule["expr"].as_str().expect("an expression");
-        ask(prometheus, expression);
+        assert!(ask(prometheus, expression).is_some(), "it is ready");
         let sides = compared(expression);
         assert!(!sides.is_empty(), "{expression} compares nothing");
         for side in sides.into_iter().filter(|side| !side.starts_with("by ")) {
-            assert!(!ask(prometheus, side).is_empty(), "nothing answers {side}");
+            assert!(ask(prometheus, side).is_some_and(|found| !found.is_empty()), "nothing answers {side}");
             asked += 1;
         }
     }
@@ -329,7 +336,7 @@ fn percentiles_agree(scraped: &Scraped, reports: &[Report; 2]) {
         // samples is known that closely.
         assert!(classic >= counted && counted > 0.9 * classic, "{counted} of {classic}");
         let rank = |before: f64| (0.99 * classic - before) / counted;
-        let [low, high] = [rank(classic - counted), rank(0.0)].map(|rank| quantile(report, rank));
+        let [low, high] = around(report, rank(classic - counted), rank(0.0));
         let p99 = query(&scraped.native, &format!("histogram_quantile(0.99, {})", count(""))).expect("p99");
         assert!(p99 >= low / NATIVE && p99 <= high * NATIVE, "native {p99}: {low} to {high}");
         let p99 =
@@ -346,10 +353,10 @@ fn percentiles_agree(scraped: &Scraped, reports: &[Report; 2]) {
     assert_eq!(all, Some(echoed as f64));
 }
 
-/// The report's response time at `wanted`, which lies between two points of its curve: the farther one
-/// from the middle.
-fn quantile(report: &Report, wanted: f64) -> f64 {
+/// The points of the report's curve of response times that lie around two quantiles.
+fn around(report: &Report, from: f64, to: f64) -> [f64; 2] {
     let curve = &report.percentiles["response"];
-    let behind = curve.iter().position(|[quantile, _]| *quantile >= wanted).unwrap_or(curve.len() - 1);
-    curve[if wanted < 0.99 { behind.saturating_sub(1) } else { behind }][1]
+    let before = curve.iter().rev().find(|[quantile, _]| *quantile <= from).unwrap_or(&curve[0]);
+    let behind = curve.iter().find(|[quantile, _]| *quantile >= to).unwrap_or(&curve[curve.len() - 1]);
+    [before[1], behind[1]]
 }

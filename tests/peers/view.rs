@@ -32,8 +32,9 @@ impl Terminal {
             format!("PS1={PROMPT} "),
         ];
         let mut arguments = vec!["new-session", "-d", "-x", &width, "-y", &height];
-        variables.iter().for_each(|variable| arguments.extend(["-e", variable]));
-        arguments.extend(["env", "-u", "ENV", "-u", "NO_COLOR", "sh", "-i"]);
+        arguments.extend(["env", "-u", "ENV", "-u", "NO_COLOR"]);
+        arguments.extend(variables.iter().map(String::as_str));
+        arguments.extend(["sh", "-i"]);
         terminal.tmux(&arguments);
         terminal.until("the shell", |screen| screen.contains(PROMPT));
         Some(terminal)
@@ -196,7 +197,7 @@ fn it_follows_the_size_of_its_terminal_and_can_be_left_and_watched_again() {
     let (sink, daemon) = (Sink::start(&["--protocol", "ws"]), Daemon::start());
     let Some(terminal) = Terminal::start(&daemon, LARGE) else { return };
     terminal.start_run(&sink, "");
-    let screen = terminal.shows(&["Response over time", "Lateness over time", "in all"]);
+    let screen = terminal.shows(&["Response over time", "Lateness over time", "Streams "]);
     let beside = |line: &str| line.contains("Rate ") && line.contains("Streams ");
     assert!(screen.lines().any(beside), "two columns: {screen}");
 
@@ -209,7 +210,7 @@ fn it_follows_the_size_of_its_terminal_and_can_be_left_and_watched_again() {
     terminal.press(&["C-z"]);
     terminal.shows(&[PROMPT]);
     terminal.is_the_shells();
-    terminal.line("fg");
+    terminal.line("clear; fg; echo ended with $?");
     terminal.until("the view again", |screen| screen.contains("50 of 50 open") && !screen.contains(PROMPT));
 
     terminal.press(&["q"]);

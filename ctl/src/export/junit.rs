@@ -76,6 +76,7 @@ pub fn failure(failure: &Failure) -> String {
 
 fn judged(result: &ThresholdResult) -> Ended {
     let measured = match result.at {
+        _ if result.value.is_none() => "nothing was measured".into(),
         Some(at) => format!("measured {}, at second {at}", threshold::show(result)),
         None => format!("measured {}", threshold::show(result)),
     };
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn what_failed_is_a_failure_with_what_was_measured() {
         let text = report(&sample());
-        let counts = "tests=\"6\" failures=\"4\" errors=\"0\" skipped=\"0\" time=\"65.500\"";
+        let counts = "tests=\"7\" failures=\"4\" errors=\"0\" skipped=\"0\" time=\"65.500\"";
         assert_eq!(text.matches(counts).count(), 2, "{text}");
         let cases = cases(&text);
         assert!(
@@ -188,7 +189,7 @@ mod tests {
             "<testcase classname=\"scaled.threshold\" name=\"response.p99 &lt; 250ms\" time=\"0.000\"><failure type=\"threshold\" message=\"measured 300.00 ms\">measured 300.00 ms</failure></testcase>"
         );
         assert!(
-            cases[2].ends_with("time=\"0.000\"></testcase>") && cases[3].contains("no value"),
+            cases[2].ends_with("time=\"0.000\"></testcase>") && cases[3].contains("nothing was measured"),
             "{cases:?}"
         );
         // Rules that hold: of what was sent, of what came back, of what was opened.
@@ -204,7 +205,7 @@ mod tests {
             let mut run = sample();
             run.verdict.outcome = outcome;
             let text = report(&run);
-            assert!(text.contains("failures=\"0\" errors=\"1\" skipped=\"5\""), "{text}");
+            assert!(text.contains("failures=\"0\" errors=\"1\" skipped=\"6\""), "{text}");
             assert!(cases(&text)[0].contains(&format!("<error type=\"{kind}\"")));
             assert!(cases(&text)[1].contains(&format!("not judged: the run is {kind}")));
         }

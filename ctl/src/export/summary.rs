@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_report_without_load_and_a_failure_are_short() {
         let text = report(&Report::default());
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 4, "{text}");
         let mut flow = Report::default();
         let made = scale_api::coder::Outcome {
             of: "workspaces".into(),

@@ -49,6 +49,10 @@ impl Metrics {
         self.grown.take(run.second(), run.second_by_group());
         self.grown.enter(&run.stages(), run.started_at() + run.event().elapsed);
         (self.text, self.protobuf) = (None, None);
+        // A text of thousands of workspaces takes longer than a scrape may: it is written ahead.
+        if run.tells_workspaces_apart() {
+            self.write(Format::Text, Some(&Seen::of(run)));
+        }
     }
 
     /// The run is over: what it was like stays until the next one begins.

@@ -12,7 +12,7 @@ const BYTES: u64 = 2;
 
 /// Samples up to this many seconds would be in the zero bucket; none is. It also says that a
 /// histogram without samples is a native one.
-const ZERO_THRESHOLD: f64 = 2.938_735_877_055_718_8e-39; // 2^-128, as other clients have it
+const ZERO_THRESHOLD: f64 = f64::from_bits((1023 - 128) << 52); // 2^-128, as other clients have it
 
 /// Families being written.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use serde::Serialize;
 use scale_api::coder;
 use scale_api::http::DoctorEntry;
 use scale_api::report::{
-    Fairness, Generator, Latency, Load, Mark, Observed, Part, Report, Run, ServerChange, ServerVersion, Ssh,
-    Total, Verdict,
+    Fairness, Generator, Latency, Load, Mark, Observed, Part, Report, Run, SeriesRow, ServerChange,
+    ServerVersion, Ssh, Total, Verdict,
 };
 use scale_api::spec::Spec;
 
@@ -44,12 +44,12 @@ pub struct Compact<'a> {
     coder: Option<coder::Outcome>,
 }
 
-/// The parts of `report`, so that a new one cannot go unnoticed.
-pub fn of(report: &Report) -> Compact<'_> {
+/// The parts of `report`, so that a new one cannot go unnoticed, with `rows` as its series.
+pub fn of<'a>(report: &'a Report, rows: &'a [SeriesRow]) -> Compact<'a> {
     let Report { schema, run, spec, verdict, load, total, latency, groups, targets, stages, .. } = report;
     let Report { fairness, generator, marks, observe, warnings, percentiles, .. } = report;
-    let Report { server_versions, server_changes, series, host, ssh, coder, .. } = report;
-    let (series, coder) = (Columns(series), coder.as_ref().map(short));
+    let Report { server_versions, server_changes, series: _, host, ssh, coder, .. } = report;
+    let (series, coder) = (Columns(rows), coder.as_ref().map(short));
     Compact {
         schema: *schema,
         run,

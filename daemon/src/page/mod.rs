@@ -24,10 +24,14 @@ use sha2::{Digest, Sha256};
 use scale_api::page::fill;
 use scale_api::report::Report;
 
+use crate::run::series::Series;
 use crate::stream::class::Class;
 
 mod columns;
 mod compact;
+
+/// Rows of a page's series: no chart is wider, and with every figure in them it stays below 1 MB.
+const ROWS_MAX: usize = 1400;
 
 /// What a page can show.
 const KINDS: [&str; 3] = ["report", "live", "compare"];
@@ -80,12 +84,17 @@ pub fn shell(kind: &str) -> Option<&'static str> {
 }
 
 /// The JSON of a report as the page takes it: as it is, but with its series by column, which takes half
-/// the room, and without the longest lists.
+/// the room, merged to at most [`ROWS_MAX`] rows, and without the longest lists.
 ///
 /// # Panics
 /// Never: a report is always JSON.
 pub fn data(report: &Report) -> String {
-    serde_json::to_string(&compact::of(report)).expect("a report is JSON")
+    let mut series = Series::at_most(ROWS_MAX);
+    if report.series.len() > ROWS_MAX {
+        report.series.iter().for_each(|row| series.push(row.clone()));
+    }
+    let rows = if series.rows().is_empty() { &report.series[..] } else { series.rows() };
+    serde_json::to_string(&compact::of(report, rows)).expect("a report is JSON")
 }
 
 fn make(kind: &str) -> String {

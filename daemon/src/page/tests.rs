@@ -1,4 +1,4 @@
-use scale_api::report::{Report, Run, SeriesRow};
+use scale_api::report::{Heat, Report, Run, SeriesRow};
 
 use super::*;
 
@@ -71,4 +71,49 @@ fn its_data_is_the_reports_own_but_for_the_series_and_long_lists() {
     assert_eq!(page["series"]["at"], serde_json::json!([0.0]));
     (whole["series"], page["series"]) = Default::default();
     assert_eq!(page, whole);
+}
+
+#[test]
+fn a_page_with_every_figure_of_a_long_run_stays_below_a_megabyte() {
+    let figure = |n: u64, k: u64| (n * 7919 + k * 104_729) as f64 % 1e6 / 3e6;
+    let rows = (1..=3600_u64).map(|n| {
+        let (some, heat) = (|k| Some(figure(n, k)), Heat::new(&[900 + n % 99; 12]));
+        SeriesRow {
+            at: n as f64,
+            seconds: 1,
+            stage: "main/1".into(),
+            streams_open: 20_000,
+            rate_offered: figure(n, 1) * 1e9,
+            rate_sent: figure(n, 2) * 1e9,
+            rate_received: figure(n, 3) * 1e9,
+            messages_sent: 200_000 + n,
+            messages_echoed: 200_000 - n,
+            ticks_due: 200_000 + n,
+            ticks_missed: n % 50,
+            connects: n % 50,
+            connect_failures: n % 7,
+            disconnects: n % 7,
+            connect_failures_by_class: [("refused".to_owned(), n % 7)].into(),
+            disconnects_by_class: [("reset".to_owned(), n % 7)].into(),
+            connect_p99: some(4),
+            lateness_p50: some(5),
+            lateness_p99: some(6),
+            lateness_max: some(7),
+            service_p50: some(8),
+            service_p99: some(9),
+            response_p50: some(10),
+            response_p90: some(11),
+            response_p99: some(12),
+            response_max: some(13),
+            response_heat: heat.clone(),
+            lateness_heat: heat,
+            busy_max: figure(n, 14),
+            busy: (0..8).map(|k| figure(n, 15 + k)).collect(),
+            saturated: false,
+            observe: (0..4).map(|k| (format!("query_{k}"), figure(n, 30 + k))).collect(),
+        }
+    });
+    let page = super::report(&Report { series: rows.collect(), ..Report::default() });
+    assert!(page.len() < 1_000_000, "{} B", page.len());
+    assert!(page.len() > 300_000, "{} B: nothing of the series is there", page.len());
 }

@@ -22,6 +22,10 @@ use super::store::{CHECKPOINT, RUN_FILE, SERIES, replace};
 const QUEUE_MAX: usize = 64;
 /// A checkpoint is made each second, and less often where that would take more than this share of the control thread.
 const CHECKPOINT_SHARE_MAX: f64 = 0.01;
+/// Whatever it takes, there is one after this time.
+const CHECKPOINT_AFTER_MAX: Duration = Duration::from_secs(10);
+/// Seconds are not closed to the millisecond.
+const SECOND_EARLY: Duration = Duration::from_millis(200);
 /// At a run's end, the longest wait for the disk to take what is queued.
 const END_WAIT: Duration = Duration::from_millis(300);
 
@@ -126,11 +130,11 @@ impl Recorder {
         !self.has_checkpoint && now >= self.next_checkpoint
     }
 
-    /// Keeps a checkpoint, which it took since `begun` to make.
-    pub fn checkpoint(&mut self, report: Report, begun: Time) {
-        let now = host::monotonic_now();
-        let took_ns = now.ns_since(begun) as f64;
-        self.next_checkpoint = now.plus_ns((took_ns / CHECKPOINT_SHARE_MAX) as u64 - took_ns as u64);
+    /// Keeps a checkpoint, which was made at `now` and took `cpu_ns` of the control thread.
+    pub fn checkpoint(&mut self, report: Report, now: Time, cpu_ns: u64) {
+        let wait = Duration::from_nanos((cpu_ns as f64 / CHECKPOINT_SHARE_MAX) as u64);
+        // A part of a second less, so that the one it is due in does not pass by.
+        self.next_checkpoint = now + wait.min(CHECKPOINT_AFTER_MAX).saturating_sub(SECOND_EARLY);
         self.has_checkpoint = self.send(Piece::Checkpoint(Box::new(report)));
     }
 
@@ -330,11 +334,11 @@ mod tests {
         recorder.interval(interval(10));
         until(|| recorder.takes_interval());
         recorder.interval(interval(10));
-        let begun = host::monotonic_now();
-        assert!(recorder.is_checkpoint_due(begun));
+        let now = host::monotonic_now();
+        assert!(recorder.is_checkpoint_due(now));
         let mut report = Report::default();
         report.total.messages_sent = 210;
-        recorder.checkpoint(report, begun);
+        recorder.checkpoint(report, now, 0);
         assert_eq!(recorder.end(), [""; 0]);
         assert_eq!(fs::read_to_string(folder.join(RUN_FILE)).unwrap(), "name = \"x\"\n");
         let series = Series::read(BufReader::new(File::open(folder.join(SERIES)).unwrap())).unwrap();
@@ -352,11 +356,14 @@ mod tests {
     fn a_checkpoint_waits_the_longer_the_more_it_costs() {
         let folder = folder("cost");
         let mut recorder = Recorder::start(folder.clone(), "r1-0");
-        let begun = host::monotonic_now().minus_ns(20_000_000);
-        recorder.checkpoint(Report::default(), begun);
         let now = host::monotonic_now();
-        until(|| recorder.is_checkpoint_due(now.plus_ns(3_600_000_000_000)));
-        assert!(!recorder.is_checkpoint_due(begun.plus_ns(1_900_000_000)), "20 ms are 1 % of two seconds");
+        let seconds = |seconds| now + Duration::from_secs(seconds);
+        for (cpu_ms, first) in [(5, 1), (10, 1), (30, 3), (1_000_000, 10)] {
+            recorder.checkpoint(Report::default(), now, cpu_ms * 1_000_000);
+            until(|| recorder.is_checkpoint_due(seconds(100)));
+            let due = (1..100).find(|&second| recorder.is_checkpoint_due(seconds(second)));
+            assert_eq!(due, Some(first), "one that took {cpu_ms} ms");
+        }
         drop(recorder.end());
         fs::remove_dir_all(folder).unwrap();
     }

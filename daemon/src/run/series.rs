@@ -11,17 +11,27 @@ use std::io::{self, BufRead};
 use scale_api::report::{Heat, SeriesRow};
 
 /// The rows so far. See the [module](self).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Series {
     rows: Vec<SeriesRow>,
+    rows_max: usize,
     doublings: u32,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self::at_most(Self::ROWS_MAX)
+    }
 }
 
 impl Series {
     /// Rows kept at most: an hour of seconds.
     pub const ROWS_MAX: usize = 3600;
-    /// Rows that are left at most when room is made, so that it is not made at every push.
-    const ROWS_LEFT_MAX: usize = Self::ROWS_MAX / 4 * 3;
+
+    /// A series of at most `rows_max` rows.
+    pub const fn at_most(rows_max: usize) -> Self {
+        Self { rows: Vec::new(), rows_max, doublings: 0 }
+    }
 
     /// Takes the next row.
     pub fn push(&mut self, mut row: SeriesRow) {
@@ -32,22 +42,23 @@ impl Series {
             Some(last) if may_join(last, &row, span, false) => absorb(last, row),
             _ => self.rows.push(row),
         }
-        while self.rows.len() > Self::ROWS_MAX {
+        while self.rows.len() > self.rows_max {
             self.make_room();
         }
     }
 
     /// Merges rows: within their stages if that is enough, else across them, with spans as they are if that is enough.
     fn make_room(&mut self) {
-        let is_enough = |&(doublings, across): &(u32, bool)| {
-            rows_of(&self.rows, span(doublings), across) <= Self::ROWS_LEFT_MAX
-        };
+        // Some are left free, so that room is not made at every push.
+        let left_max = self.rows_max / 4 * 3;
+        let is_enough =
+            |&(doublings, across): &(u32, bool)| rows_of(&self.rows, span(doublings), across) <= left_max;
         let doubled = self.doublings + 1;
         let ways = [(doubled, false), (self.doublings, true)];
         let (doublings, across) = ways.into_iter().find(is_enough).unwrap_or((doubled, true));
         self.doublings = doublings;
         let span = self.span();
-        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(Self::ROWS_MAX + 1));
+        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(self.rows_max + 1));
         for row in rows {
             match self.rows.last_mut() {
                 Some(last) if may_join(last, &row, span, across) => absorb(last, row),

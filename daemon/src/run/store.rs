@@ -84,8 +84,14 @@ impl Store {
     pub fn write(&self, report: &Report) -> io::Result<()> {
         let folder = self.folder(&report.run.id);
         fs::create_dir_all(&folder)?;
-        replace(&folder.join(REPORT), &serde_json::to_vec(report)?)?;
-        let _ = fs::remove_file(folder.join(CHECKPOINT));
+        let (path, bytes) = (folder.join(REPORT), serde_json::to_vec(report)?);
+        let checkpoint = folder.join(CHECKPOINT);
+        if replace(&path, &bytes).is_err() {
+            // On a full disk its room may be enough.
+            let _ = fs::remove_file(&checkpoint);
+            replace(&path, &bytes)?;
+        }
+        let _ = fs::remove_file(checkpoint);
         Ok(())
     }
 

@@ -184,7 +184,7 @@ impl Hand {
         for ((mine, second), new) in self.cells.iter_mut().zip(&mut self.histograms).zip(snapshot.cells) {
             mine.counters = new.counters;
             mine.histograms.add(&new.histograms);
-            second.add(&new.histograms);
+            second.absorb(new.histograms);
         }
         if let Some((at, cpu)) = self.last.replace((snapshot.at, snapshot.cpu_ns)) {
             let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;

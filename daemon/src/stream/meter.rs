@@ -239,6 +239,17 @@ impl Histograms {
         }
     }
 
+    /// Adds another cell's samples, and takes over those of figures that have none here.
+    pub fn absorb(&mut self, other: Self) {
+        for (to, from) in self.0.iter_mut().zip(other.0) {
+            match (to.as_mut(), from) {
+                (Some(to), Some(from)) => to.add(*from).expect("all histograms have the same bounds"),
+                (None, from) => *to = from,
+                (Some(_), None) => {}
+            }
+        }
+    }
+
     /// Whether no figure has a sample.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
@@ -314,6 +325,25 @@ mod tests {
         let second = meter.hand_over();
         assert_eq!(second[1].counters.ticks_due, 3);
         assert!(second[1].histograms.is_empty());
+    }
+
+    #[test]
+    fn what_is_absorbed_is_what_is_added() {
+        let mut cells = [Histograms::default(), Histograms::default()];
+        cells[0].record(Figure::Response, 5_000_000);
+        cells[1].record(Figure::Response, 7_000_000);
+        cells[1].record(Figure::Connect, 9_000_000);
+        for order in [[0, 1], [1, 0]] {
+            let (mut added, mut absorbed) = (Histograms::default(), Histograms::default());
+            for cell in order {
+                added.add(&cells[cell]);
+                absorbed.absorb(cells[cell].clone());
+            }
+            for figure in Figure::ALL {
+                assert_eq!(added.figure(figure), absorbed.figure(figure), "{}", figure.name());
+            }
+            assert_eq!(absorbed.figure(Figure::Response).unwrap().len(), 2);
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn everything_in_one_run_with_one_report_and_one_verdict() {
     assert_eq!((cleaned.workspaces, cleaned.users, cleaned.left, outcome.owned), (8, 8, 0, 0));
     assert_eq!(outcome.things.len(), 8);
     let (_, runs, _) = texts(&daemon.scalectl(&["runs"]));
-    assert_eq!(runs.lines().count(), 1, "{runs}");
+    assert_eq!(runs.lines().count(), 2, "a head and one run: {runs}");
     standin.assert_only_keepme();
     standin.end();
 }
@@ -156,6 +156,10 @@ fn a_daemon_that_starts_again_goes_on_with_the_clean_up() {
     for is_killed in [true, false] {
         let id = standin.begin(&daemon, &["scenario", "-f", &file]);
         until_traffic(&daemon);
+        host::until("a checkpoint with traffic", || {
+            let text = std::fs::read_to_string(daemon.state().join(&id).join("checkpoint.json")).ok()?;
+            text.contains("\"streams_opened\":4").then_some(())
+        });
         let process = daemon.process.take().expect("it runs");
         if is_killed {
             drop(process);

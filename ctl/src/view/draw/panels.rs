@@ -161,7 +161,7 @@ pub fn streams_row(canvas: &mut Canvas<'_>, event: &Event) {
 /// Streams by state, a row each, and the stage of each group.
 pub fn streams(canvas: &mut Canvas<'_>, event: &Event) {
     let (open, all, others) = states(event);
-    canvas.heading("Streams", &format!("{} in all", thousands(all)));
+    canvas.heading("Streams", &format!("{} of {} open", thousands(open), thousands(all)));
     let width = canvas.width().saturating_sub(NAME + 12).min(BAR_MAX);
     for (state, count) in std::iter::once(("open", open)).chain(others) {
         let share = count as f64 / all.max(1) as f64;

@@ -26,13 +26,13 @@ impl State {
     }
 
     pub(super) fn keep_checkpoint(&mut self) {
-        let begun = host::monotonic_now();
-        if !self.recorder.as_mut().is_some_and(|recorder| recorder.is_checkpoint_due(begun)) {
+        let (now, cpu) = (host::monotonic_now(), host::thread_cpu_ns());
+        if !self.recorder.as_mut().is_some_and(|recorder| recorder.is_checkpoint_due(now)) {
             return;
         }
         let report = self.report_with(Supervisor::report_without_series);
         if let (Some(recorder), Some(report)) = (&mut self.recorder, report) {
-            recorder.checkpoint(report, begun);
+            recorder.checkpoint(report, now, host::thread_cpu_ns() - cpu);
         }
     }
 

@@ -6,7 +6,6 @@ use super::is_echo;
 use super::window::Counts;
 use crate::load::Group;
 use crate::run::parts;
-use crate::stream::flow::Standing;
 use crate::stream::meter::{Cell, Counters, Figure};
 use crate::worker::share::{GroupGauges, GroupPhase};
 
@@ -128,7 +127,8 @@ impl Scope {
             connect_failures: now.failures.sum() - before.failures.sum(),
             verify_failures: now.verify_failures - before.verify_failures,
             unexpected_bytes: now.unexpected_bytes - before.unexpected_bytes,
-            open: gauges.iter().map(|gauges| u64::from(gauges.standing[Standing::Open as usize])).sum(),
+            // A drain that has just begun has closed some already; this is as of its beginning.
+            open: gauges.iter().flat_map(|gauges| &gauges.open).map(|&open| u64::from(open)).sum(),
             requested: gauges.iter().map(|gauges| u64::from(gauges.requested)).sum(),
             under_way: of_echoes(
                 now.messages_sent.saturating_sub(now.messages_echoed + now.messages_unanswered),

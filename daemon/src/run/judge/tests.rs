@@ -323,10 +323,12 @@ fn what_has_no_value_is_no_breach_and_is_not_met_at_the_end() {
 }
 
 #[test]
-fn open_streams_and_their_places_come_from_the_gauges() {
+fn open_streams_are_those_of_the_gauges_and_of_a_drains_beginning() {
     let mut made = Made::new(&["main"], &["load.open_ratio >= 90% over 2s"]);
-    for open in [10, 10, 6] {
-        made.gauges[0].standing[Standing::Open as usize] = open;
+    // By target; 10 are asked for.
+    for open in [[4, 6], [4, 6], [2, 4]] {
+        made.gauges[0].open = open.to_vec();
+        made.gauges[0].standing[Standing::Open as usize] = 0;
         made.steady(&[]);
     }
     assert_eq!(values(&made.judge.standing()), [(Some(0.8), Some(3.0), false)]);

@@ -39,6 +39,11 @@ impl Supervisor {
         self.workers.iter().flat_map(|worker| &worker.streams).copied().collect()
     }
 
+    /// Whether metrics are to tell workspaces apart.
+    pub fn tells_workspaces_apart(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.has_metrics)
+    }
+
     /// The figures of each workspace, where metrics are to have them.
     pub fn by_workspace(&self) -> Option<Vec<ByWorkspace<'_>>> {
         let fleet = self.fleet.as_ref().filter(|fleet| fleet.has_metrics)?;

@@ -110,7 +110,7 @@ impl Supervisor {
             let mut sum = Histograms::default();
             for worker in &mut self.workers {
                 let cells = worker.histograms.iter_mut().skip(cells.start).take(cells.len());
-                cells.for_each(|histograms| sum.add(&std::mem::take(histograms)));
+                cells.for_each(|histograms| sum.absorb(std::mem::take(histograms)));
             }
             all.add(&sum);
             groups.push(sum);
