@@ -96,14 +96,15 @@ fn line(row: &Row) -> String {
         Word::Same => "",
         Word::Unknown => "not judged",
     };
-    let points = if row.scale == Scale::Points { " pt" } else { "" };
-    let change = row.change.map_or("-".into(), |change| format!("{}{points}", signed(change)));
+    // The difference of two percentages is in points.
+    let unit = |text: String| if row.scale == Scale::Points { text.replace(" %", " pt") } else { text };
+    let change = row.change.map_or("-".into(), |change| unit(signed(change)));
     let decides = if row.decides { '*' } else { ' ' };
     let line = format!(
         "{decides} {name:<26} {:>12} {:>12} {change:>10}  {:<22} {word}",
         value(row.base),
         value(row.new),
-        interval(row.low, row.high)
+        unit(interval(row.low, row.high))
     );
     line.trim_end().to_owned()
 }

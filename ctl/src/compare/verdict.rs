@@ -65,12 +65,12 @@ pub fn compare(base: &[Run], new: &[Run], asked: &Asked) -> Result<Comparison, S
     }
     differences.sort_by_key(|it| !it.matters);
     let mut refusals: Vec<String> = all().filter_map(plan::unfit).collect();
-    refusals.extend(
-        differences
-            .iter()
-            .filter(|it| it.matters)
-            .map(|it| format!("the plans differ: {} is {} and {}", it.what, it.base, it.new)),
-    );
+    refusals.extend(differences.iter().filter(|it| it.matters).map(|it| {
+        let word = it.what.rsplit_once(": ").map_or(String::new(), |(_, word)| {
+            format!("; if that is meant: --allow-difference {}", word.replace('_', "-"))
+        });
+        format!("the plans differ: {} is {} and {}{word}", it.what, it.base, it.new)
+    }));
     refusals.extend(judged.iter().filter_map(|it| it.lacks(base, new)));
     let refused = !refusals.is_empty();
     let mut rows: Vec<Row> = judged.iter().map(|it| it.row(joint, refused)).collect();
@@ -364,9 +364,9 @@ fn reach(limit: &Limit) -> String {
 
 fn sentence(row: &Row) -> String {
     let word = if row.verdict == Word::Worse { "worse" } else { "better" };
-    let unit = if row.scale == Scale::Points { " of points" } else { "" };
-    let shown = |value: Option<f64>| value.map_or("-".into(), percent);
-    format!("{} is {word}: {}{unit} ({} to {})", row.name, shown(row.change), shown(row.low), shown(row.high))
+    let unit = if row.scale == Scale::Points { "points" } else { "%" };
+    let shown = |value: Option<f64>| value.map_or("-".into(), |value| percent(value).replace('%', unit));
+    format!("{} is {word}: {} ({} to {})", row.name, shown(row.change), shown(row.low), shown(row.high))
 }
 
 fn notes(base: &[Run], new: &[Run], evidence: Evidence) -> Vec<String> {
@@ -491,10 +491,7 @@ mod tests {
         let it = of(&base, &new, &[]);
         assert_eq!((row(&it, "response.p99").verdict, it.verdict.outcome), (Word::Better, Outcome::Worse));
         assert!(
-            it.verdict
-                .reasons
-                .iter()
-                .all(|reason| reason.contains("disconnects.rate is worse: 10 % of points"))
+            it.verdict.reasons.iter().all(|reason| reason.contains("disconnects.rate is worse: 10 points"))
         );
     }
 
