@@ -341,13 +341,15 @@ pub fn workers(canvas: &mut Canvas<'_>, event: &Event) {
         _ => Tone::Good,
     };
     if busy.len() <= canvas.rows().min(WORKERS_WITH_BARS_MAX) {
-        let width = canvas.width().saturating_sub(14).min(BAR_MAX);
+        let label = |streams: u64| format!(" {} streams", thousands(streams));
+        let widest = busy.iter().map(|worker| label(worker.1).len()).max().unwrap_or(0);
+        let width = canvas.width().saturating_sub(14 + widest).min(BAR_MAX);
         for (cpu, streams, busy) in busy {
             canvas.row([
                 (Tone::Quiet, format!("cpu {cpu:<3} ")),
                 (tone(busy), format!("{:>4.0} % ", busy * 100.0)),
                 (tone(busy), bar(busy, width)),
-                (Tone::Quiet, format!(" {} streams", thousands(streams))),
+                (Tone::Quiet, label(streams)),
             ]);
         }
         return;
