@@ -246,6 +246,7 @@ fn what_makes_no_sense_is_a_mistake_of_usage() {
         (vec![&one, &other, "--max-regression", "response.p99"], "write it as"),
         (vec![&one, &other, "--max-regression", "response.p99 lots"], "no share"),
         (vec![&one, &other, "--max-regression", "response.count 5%"], "counts"),
+        (vec![&one, &other, "--allow-difference", "targte"], "no group has such a word"),
     ] {
         let said = reports.refused(2, &words);
         assert!(said.contains(why), "{words:?}: {said}");

@@ -62,6 +62,10 @@ pub struct Compare {
 /// # Errors
 /// A result cannot be had, or what is asked makes no sense.
 pub fn compare(cli: &Cli, client: &Client, flags: &Compare) -> Result<u8, Failure> {
+    if let Some(word) = flags.allow_difference.iter().find(|word| !plan::is_word(word)) {
+        let why = "no group has such a word; write one as in a run file, such as target or tick_interval";
+        return Err(Failure::usage(format!("--allow-difference {word}: {why}")));
+    }
     let (base, new) = match &flags.runs[..] {
         [before, after] => (std::slice::from_ref(before), std::slice::from_ref(after)),
         _ => (&flags.base[..], &flags.new[..]),

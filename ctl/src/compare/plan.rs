@@ -64,6 +64,14 @@ pub fn differences(one: &Run, other: &Run, allowed: &[String]) -> Vec<Difference
     found
 }
 
+/// Whether a group of a run file can have `word`, with `-` or `_`.
+pub fn is_word(word: &str) -> bool {
+    let group = serde_json::json!({ word.replace('-', "_"): null });
+    let read: Result<GroupSpec, _> = serde_json::from_value(group);
+    // That it is no value for the word is another matter.
+    read.err().is_none_or(|error| !error.to_string().starts_with("unknown field"))
+}
+
 fn difference(what: String, base: String, new: String, matters: bool) -> Difference {
     Difference { what, base, new, matters }
 }
@@ -251,6 +259,12 @@ mod tests {
             found(|r| r.spec.group[0].duration = Some(Duration::Forever)),
             [("main: duration".into(), true)]
         );
+    }
+
+    #[test]
+    fn words_are_those_of_a_group() {
+        assert!(["target", "tick-interval", "tick_interval", "verify", "stage"].into_iter().all(is_word));
+        assert!(!["targets", "", "name of nothing"].into_iter().any(is_word));
     }
 
     #[test]

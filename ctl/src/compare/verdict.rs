@@ -411,6 +411,9 @@ fn heads(runs: &[Run]) -> Side {
 /// The curves of one side: where several runs know the same quantile, the geometric mean.
 fn curves(runs: &[Run]) -> BTreeMap<String, Vec<[f64; 2]>> {
     let mut curves = runs[0].report.percentiles.clone();
+    if runs.len() == 1 {
+        return curves;
+    }
     for (name, curve) in &mut curves {
         for point in curve.iter_mut() {
             let same = |run: &Run| {
