@@ -148,18 +148,19 @@ fn servers_take_certificates_of_their_authority_alone() {
 fn servers_exchange_keys_as_often_as_they_are_told_to() {
     let Some(site) = Site::new() else { return };
     let servers = [
-        site.openssh("RekeyLimit 16K"),
-        site.asyncssh(&["--rekey-bytes", "30000"]),
-        site.node(&["--rekey-ms", "20"]),
+        (site.openssh("RekeyLimit 16K"), 4),
+        (site.asyncssh(&["--rekey-bytes", "30000"]), 4),
+        // By time, of which a quiet host takes little.
+        (site.node(&["--rekey-ms", "20"]), 2),
     ];
-    for server in servers {
+    for (server, least) in servers {
         let Some(server) = server else { return };
         echoes(&site, &server, &[]);
         let Some(client) = Client::new(&site, &server, &["LogLevel=DEBUG2"]) else { return };
         let output = client.run(ECHO, &[7; 2_000_000]);
         let said = String::from_utf8_lossy(&output.stderr);
         let exchanges = said.matches("SSH2_MSG_NEWKEYS received").count();
-        assert!(output.status.success() && exchanges > 3, "{exchanges} exchanges: {said}");
+        assert!(output.status.success() && exchanges >= least, "{exchanges} exchanges: {said}");
     }
 }
 
