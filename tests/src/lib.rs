@@ -33,6 +33,7 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A program of ours, without what this shell knows of somebody's Coder deployment.
 pub fn command(name: &str) -> Command {
+    scale_ring::host::heed_interrupts(); // a program inherits what is ignored here
     let mut command = Command::new(program(name));
     let known = std::env::vars_os().map(|(name, _)| name);
     for variable in known.filter(|name| name.to_string_lossy().starts_with("CODER_")) {

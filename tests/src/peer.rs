@@ -27,6 +27,7 @@ impl Peer {
         let log = folder.path(&format!("{port}.log"));
         let file = File::create(&log).expect("a log file");
         command.stdin(Stdio::null()).stderr(file.try_clone().expect("a second handle")).stdout(file);
+        scale_ring::host::heed_interrupts(); // a server's commands inherit what is ignored here
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut peer = Self { process: Process(child), port, log };
         until("a peer's port", || {

@@ -31,6 +31,7 @@ impl Pty {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = ioctl_tiocgptpeer(&master, flags).expect("the other side");
         let end = || slave.try_clone().expect("a descriptor");
+        scale_ring::host::heed_interrupts(); // a command inherits what is ignored here
         // util-linux' setsid makes it the controlling terminal, then becomes the command.
         let mut setsid = Command::new("setsid");
         setsid.arg("--ctty").args(words).env("LC_ALL", "C").current_dir(std::env::temp_dir());
