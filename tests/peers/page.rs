@@ -18,7 +18,7 @@ use serde_json::Value;
 const NAME: &str = "</script><script>alert(1)</script><b>&amp;";
 /// Bytes of a page with as many rows as a report can have.
 const BYTES_MAX: usize = 1_000_000;
-/// A day opens in well under two seconds; this is for a machine that does nine other things.
+/// A day opens in well under two seconds; this is for a busy machine.
 const OPEN_MS_MAX: f64 = 20_000.0;
 
 /// Chromium, driven by page.js. `None`: something of it is not there, which is said.

@@ -14,7 +14,18 @@ pub fn lower_edge(row: usize) -> f64 {
 
 /// The row of a time in seconds.
 pub fn row(seconds: f64) -> usize {
-    (1..ROWS).rev().find(|&row| seconds >= lower_edge(row)).unwrap_or(0)
+    if seconds < FIRST_EDGE {
+        return 0;
+    }
+    let near = ((2.0 * (seconds / FIRST_EDGE).log2()) as usize + 1).min(ROWS - 1);
+    // The logarithm's last digit may be off, and the edges decide.
+    if seconds < lower_edge(near) {
+        near - 1
+    } else if near + 1 < ROWS && seconds >= lower_edge(near + 1) {
+        near + 1
+    } else {
+        near
+    }
 }
 
 impl Heat {
@@ -54,6 +65,19 @@ mod tests {
             assert_eq!(row(lower_edge(index + 1) * 0.999), index);
         }
         assert!(lower_edge(ROWS - 1) < 100.0 && row(3600.0) == ROWS - 1);
+    }
+
+    #[test]
+    fn every_microsecond_and_every_time_beside_an_edge_is_in_the_row_whose_edges_hold_it() {
+        let scan = |seconds: f64| (1..ROWS).rev().find(|&row| seconds >= lower_edge(row)).unwrap_or(0);
+        let beside = (1..ROWS).flat_map(|row| {
+            let edge = lower_edge(row);
+            [edge.next_down(), edge, edge.next_up()]
+        });
+        let microseconds = (0..1_000_000_u32).step_by(7).map(|us| f64::from(us) / 1e6);
+        for seconds in beside.chain(microseconds).chain([0.0, 99.0, 1e9]) {
+            assert_eq!(row(seconds), scan(seconds), "{seconds}");
+        }
     }
 
     #[test]
