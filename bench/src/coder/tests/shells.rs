@@ -63,6 +63,19 @@ async fn shown(outlet: &Outlet, word: &str) -> String {
     }
 }
 
+/// Waits until a process of these words is there. A shell may lose a Ctrl-C that comes between its fork and the
+/// command's exec (bash does).
+async fn running(words: &str) {
+    let wanted = words.replace(' ', "\0") + "\0";
+    let is_it = |process: std::io::Result<std::fs::DirEntry>| {
+        let line = process.and_then(|process| std::fs::read(process.path().join("cmdline")));
+        line.is_ok_and(|line| line == wanted.as_bytes())
+    };
+    while !std::fs::read_dir("/proc").expect("processes").any(is_it) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 #[test]
 fn tens_of_shells_run_side_by_side_and_each_hears_its_own() {
     run(async |hub| {
@@ -79,11 +92,14 @@ fn tens_of_shells_run_side_by_side_and_each_hears_its_own() {
 
 #[test]
 fn an_emulated_script_shows_what_a_real_shell_does_whatever_is_typed_meanwhile() {
+    // Of this process alone, so that it is known by its words.
+    let long = format!("sleep 1000.{}", std::process::id());
+    let interrupted = format!("{long}; echo never");
     let scripts: &[(&str, &[&str])] = &[
         ("sleep 2 && echo hello", &["\x12"]),
         ("sleep 2 && echo hello", &["ab", "\x12", "\x01\tc\r", "\x12", "d"]),
         ("sleep 2; echo 'a  b' \"c; \\\"d\\\"\"; echo", &["x\n", "\x04", "\x12"]),
-        ("sleep 1000; echo never", &["\x12", "a", "\x03"]),
+        (&interrupted, &["\x12", "a", "\x03"]),
         ("sleep 0.1s && false || printf '%s\\t%%\\n' \"it's\"; sleep 0.1; exit 3; echo never", &[]),
         ("echo -n a; true && echo b; printf 'c\\nd'", &[]),
         ("false && echo never", &[]),
@@ -95,6 +111,9 @@ fn an_emulated_script_shows_what_a_real_shell_does_whatever_is_typed_meanwhile()
             let (mut emulated, mut expected, mut real) = (emulated(command), Vec::new(), Vec::new());
             emulated.handle_time(Time::ZERO, &mut expected);
             for keys in *typed {
+                if *keys == "\x03" {
+                    running(&long).await;
+                }
                 emulated.input(keys.as_bytes(), &mut expected);
                 hub.sessions.borrow_mut().input(id, keys.as_bytes());
                 while real.len() < expected.len() {
@@ -132,8 +151,11 @@ fn the_terminal_is_cooked_of_the_size_asked_for_and_says_what_it_is() {
 #[test]
 fn every_byte_is_echoed_though_the_command_drops_it_and_ctrl_c_ends_it() {
     run(async |hub| {
-        let (id, outlet) = hub.attach(1, "echo ready; dd if=/dev/stdin of=/dev/null bs=128 status=none");
+        // Of this process alone, so that it is known by its words.
+        let dd = format!("dd if=/dev/stdin of=/dev/null bs=1{} status=none", std::process::id());
+        let (id, outlet) = hub.attach(1, &format!("echo ready; {dd}"));
         shown(&outlet, "ready\r\n").await;
+        running(&dd).await;
         for n in 0..100 {
             hub.sessions.borrow_mut().input(id, format!("line {n} \t!\n").as_bytes());
         }
