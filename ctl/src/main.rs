@@ -9,6 +9,7 @@ mod files;
 mod follow;
 mod render;
 mod ssh;
+mod targets;
 mod view;
 
 use std::io::{ErrorKind, Write};
@@ -150,10 +151,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Targets => {
             let targets: Targets = client.get("/v1/targets")?;
-            show(cli.json, &targets, || {
-                let file = targets.file.as_deref().unwrap_or("no targets.toml");
-                format!("{file}\n{}", targets.rules.join("\n"))
-            });
+            show(cli.json, &targets, || targets::table(&targets));
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -185,7 +185,7 @@ pub struct TargetRule {
     /// Streams of a run at most; `None`: no cap, as below.
     pub streams_max: Option<u64>,
     /// New connections a second at most.
-    pub connects_per_second_max: Option<u64>,
+    pub connects_per_second_max: Option<f64>,
     /// Payload bytes a second at most, each way.
     pub bytes_per_second_max: Option<u64>,
     /// Users who may use it, by name or uid; with `groups` empty, too: everybody.

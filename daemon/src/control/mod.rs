@@ -7,6 +7,7 @@
 //! - [`coder`]: Coder's flows: looked at, begun, followed.
 //! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
 
+pub mod caller;
 pub mod coder;
 pub mod doctor;
 pub mod live;

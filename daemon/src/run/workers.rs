@@ -102,6 +102,7 @@ pub(super) fn start(
             addresses: plan.addresses.clone(),
             ports: plan.ports(number),
             ports_reserved: plan.ports_reserved.clone(),
+            gates: plan.gates.clone(),
             streams_max: streams as usize,
             stream_by_stream: plan.stream_by_stream,
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use scale_api::coder::{self as wire, Flow, FlowRequest, Preflight, THINGS_LISTED_MAX, Thing};
 use scale_api::http::{Problem, ProblemCode};
+use scale_api::report::StartedBy;
 use scale_api::units::{Span, thousands};
 use scale_coder::client::Client;
 use scale_coder::config::{Config, Pace};
@@ -18,7 +19,7 @@ use scale_coder::names::Names;
 use scale_coder::preflight::{self, Chosen, Refusal, Site};
 
 use super::{invalid, outcome, reach, wall_now};
-use crate::run::targets::{Action, Targets};
+use crate::run::targets::{Action, Permit};
 
 /// A look asks briskly: what does not answer now is said now.
 pub const PACE: Pace = Pace {
@@ -60,6 +61,8 @@ pub struct Ready {
     pub max_failures: u64,
     /// What was said aloud.
     pub warnings: Vec<String>,
+    /// Who asked for it.
+    pub started_by: Option<StartedBy>,
 }
 
 /// What is to be done, checked.
@@ -143,7 +146,7 @@ fn refused(why: Refusal) -> Problem {
 pub async fn look(
     request: FlowRequest,
     config: Config,
-    targets: &Targets,
+    permit: &Permit,
     state: &Path,
     id: String,
     planned: Option<Duration>,
@@ -157,7 +160,7 @@ pub async fn look(
     });
     let mut client = reach::client(config.clone(), &deployment.token)?;
     let hasty = Config { pace: PACE, ..config };
-    let (brisk, site) = reach::enter(hasty, &deployment.token, planned, targets, &actions).await?;
+    let (brisk, site) = reach::enter(hasty, &deployment.token, planned, permit, &actions).await?;
     let mut answer = Preflight { warnings: site.warnings.clone(), ..Preflight::default() };
     if deployment.insecure {
         answer.warnings.push("CERTIFICATES ARE NOT VERIFIED (--insecure)".into());
@@ -185,7 +188,8 @@ pub async fn look(
         answer.lines[0] += &format!("; {least}{} people active now", thousands(active.users));
     }
     let warnings = answer.warnings.clone();
-    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings };
+    let started_by = permit.started_by();
+    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings, started_by };
     answer.site = ready.wire_site();
     answer.is_nothing = ready.is_nothing();
     Ok((ready, answer))

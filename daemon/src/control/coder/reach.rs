@@ -13,20 +13,20 @@ use scale_proto::tls::ClientSettings;
 
 use super::{invalid, wall_now};
 use crate::control::resolve::{RESOLVE_TIME_MAX, addresses, spawn};
-use crate::run::targets::{Action, Targets};
+use crate::run::targets::{Action, Permit, canonical};
 
 /// The settings of clients for `deployment`.
 ///
 /// # Errors
 /// No URL, a name that does not resolve, an address that is not on the list, roots that cannot be used.
-pub async fn config(deployment: &Deployment, targets: Targets) -> Result<Config, Problem> {
+pub async fn config(deployment: &Deployment, permit: Permit) -> Result<Config, Problem> {
     let (answer, made) = tokio::sync::oneshot::channel();
     let Deployment { url, ca, insecure, pool_connections, .. } = deployment;
     let pooled = *pool_connections;
     let (url, ca, insecure) = (url.clone(), ca.as_ref().and_then(|file| file.content.clone()), *insecure);
     spawn("reach", move || {
         // Nobody waits any more where it took too long.
-        let config = reach(url, ca.as_deref(), insecure, &targets);
+        let config = reach(url, ca.as_deref(), insecure, &permit);
         let connections = if pooled { Connections::PooledHttp2 } else { Connections::PerUser };
         let _ = answer.send(config.map(|config| Config { connections, ..config }));
     })?;
@@ -60,20 +60,20 @@ pub async fn enter(
     config: Config,
     token: &Secret,
     planned: Duration,
-    targets: &Targets,
+    permit: &Permit,
     actions: &[Action],
 ) -> Result<(Client, Site), Problem> {
     let mut client = client(config, token)?;
     let ask = Ask { now: wall_now(), planned, deployment: None };
     let site = preflight::site(&mut client, &ask).await.map_err(|why| invalid(why.to_string()))?;
-    targets
+    permit
         .check_deployment(&client.host(), site.deployment.as_deref(), actions)
         .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
     Ok((client, site))
 }
 
 /// May block.
-fn reach(url: String, ca: Option<&[u8]>, insecure: bool, targets: &Targets) -> Result<Config, Problem> {
+fn reach(url: String, ca: Option<&[u8]>, insecure: bool, permit: &Permit) -> Result<Config, Problem> {
     let mut config = Config::new(url);
     if config.url.trim().starts_with("https:") {
         let roots = scale_proto::tls::native_roots();
@@ -88,9 +88,14 @@ fn reach(url: String, ca: Option<&[u8]>, insecure: bool, targets: &Targets) -> R
     let mut found = addresses(&host, port).map_err(|error| {
         invalid(format!("the name `{host}` does not resolve ({error}); check CODER_URL and this host's DNS"))
     })?;
+    found.iter_mut().for_each(|address| *address = canonical(*address));
     found.dedup();
+    if found.is_empty() {
+        // Without addresses of ours the client would ask the resolver itself.
+        return Err(invalid(format!("the name `{host}` has no address; see to this host's DNS")));
+    }
     for &address in &found {
-        targets.check(&host, address, 1).map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
+        permit.check(&host, address)?;
     }
     config.addresses = found;
     Ok(config)

@@ -102,6 +102,7 @@ impl Supervisor {
                 version: env!("CARGO_PKG_VERSION").into(),
                 kernel: host::Facts::read(std::path::Path::new("/")).kernel,
                 environment: self.spec.environment.clone(),
+                started_by: self.plan.permit.started_by(),
             },
             spec: self.spec.filled(self.plan.seed, self.plan.cores.len() as u64).redacted(),
             load: parts.whole.load(parts.streams, steady),

@@ -50,7 +50,8 @@ pub async fn start(state: States, mut looked: Looked) -> Result<String, Problem>
         }
         let name = looked.scenario.name.clone();
         let ledger_file = folder.join(ledger::FILE_NAME);
-        let course = Rc::new(Course::new(id.clone(), name, ledger_file, looked.warnings.clone()));
+        let by = looked.permit.started_by();
+        let course = Rc::new(Course::new(id.clone(), name, ledger_file, looked.warnings.clone(), by));
         state.begin_scenario(course.clone());
         drop(state);
         course
@@ -118,8 +119,12 @@ impl Drive {
     async fn begin_traffic(&self, made: Option<&Names>) -> Result<bool, Problem> {
         let found = groups::find(&self.looked, made, false).await?;
         self.course.warn(found.warnings);
-        let (host, targets) = self.state.borrow().place();
-        let (spec, plan) = crate::control::resolve::plan(found.spec, host, targets).await?;
+        let (host, permit) = {
+            let state = self.state.borrow();
+            // The list may have been read again since the look.
+            (state.place(), self.looked.permit.under(&state.targets))
+        };
+        let (spec, plan) = crate::control::resolve::plan(found.spec, host, permit).await?;
         if !plan.summary.cannot.is_empty() {
             return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
         }
@@ -167,6 +172,7 @@ pub async fn clean_up(state: &States, course: &Shared, client: &Client, site: &S
         deleting: times,
         max_failures: 0,
         warnings: Vec::new(),
+        started_by: course.started_by(),
     };
     state.borrow_mut().begin_flow(Going::start(ready, None, root));
     course.step_over().await;
