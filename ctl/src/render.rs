@@ -598,7 +598,9 @@ mod tests {
         let wanted = "r1767225599-0    2025-12-31T23:59:59Z   1h01m15s incomplete    6    1.2 MB  alice      nightly (owns 2 on Coder; `scalectl cleanup`)";
         assert_eq!(lines[1], wanted);
         assert!(lines[2].contains(" 1m05s incomplete    - "), "{}", lines[2]);
-        for (column, value) in [("began", "2025"), ("verdict", "incomplete"), ("by", "alice"), ("name", "nightly")] {
+        for (column, value) in
+            [("began", "2025"), ("verdict", "incomplete"), ("by", "alice"), ("name", "nightly")]
+        {
             assert_eq!(lines[0].find(column), lines[1].find(value), "{column}");
         }
     }

@@ -44,7 +44,8 @@ pub fn table(targets: &Targets) -> String {
 fn lines(rule: &TargetRule) -> Vec<[String; 8]> {
     let cap = |cap: Option<String>| cap.unwrap_or_else(|| "-".into());
     let ports: Vec<String> = rule.ports.iter().map(u16::to_string).collect();
-    let whom = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let whom =
+        |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
     let whom: Vec<String> =
         [whom("users", &rule.users), whom("groups", &rule.groups)].into_iter().flatten().collect();
     let mut lines = vec![[

@@ -7,6 +7,7 @@ use scale_ring::sim::{Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
+use scaled::worker::gate::Gates;
 use scaled::worker::share::{Command, GroupGauges, StreamResult};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
 

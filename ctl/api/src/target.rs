@@ -210,7 +210,9 @@ pub fn check_host(host: &str) -> Result<(), String> {
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.strip_prefix(['0']).and_then(|rest| rest.strip_prefix(['x', 'X'])).is_some_and(is_hex);
     if is_number && host.parse::<std::net::Ipv4Addr>().is_err() {
-        return Err(format!("`{host}` is no IPv4 address; write four numbers without leading zeros: 127.0.0.1"));
+        return Err(format!(
+            "`{host}` is no IPv4 address; write four numbers without leading zeros: 127.0.0.1"
+        ));
     }
     Ok(())
 }
@@ -316,7 +318,16 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_in_its_one_spelling() {
-        for host in ["localhost", "GW.Example.COM.", "xn--bcher-kva.example", "my_host", "127.0.0.1", "a1", "1a", "0xg"] {
+        for host in [
+            "localhost",
+            "GW.Example.COM.",
+            "xn--bcher-kva.example",
+            "my_host",
+            "127.0.0.1",
+            "a1",
+            "1a",
+            "0xg",
+        ] {
             assert_eq!(check_host(host), Ok(()), "{host}");
         }
         let long = format!("ws://{}/", "a.".repeat(127));

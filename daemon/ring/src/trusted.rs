@@ -190,9 +190,8 @@ fn open_at(folder: &File, name: &OsStr, flags: i32) -> io::Result<File> {
 fn read_link(link: &File) -> io::Result<PathBuf> {
     let mut bytes = vec![0u8; libc::PATH_MAX as usize];
     // SAFETY: the kernel writes at most the vector's length.
-    let length = unsafe {
-        libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), bytes.as_mut_ptr().cast(), bytes.len())
-    };
+    let length =
+        unsafe { libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), bytes.as_mut_ptr().cast(), bytes.len()) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     bytes.truncate(length);
     Ok(OsString::from_vec(bytes).into())
@@ -238,7 +237,10 @@ mod tests {
     fn a_file_of_ours_that_nobody_else_may_write_is_read() {
         let folder = Folder::new("plain");
         assert_eq!(folder.open("list").unwrap(), "x");
-        assert_eq!(folder.open("../no-such/list").unwrap_err().to_string().matches("is not there").count(), 1);
+        assert_eq!(
+            folder.open("../no-such/list").unwrap_err().to_string().matches("is not there").count(),
+            1
+        );
         assert!(matches!(folder.open("other"), Err(Untrusted::Absent(_))));
         assert!(matches!(folder.open(""), Err(Untrusted::NotAFile(_))));
         assert!(matches!(folder.open("list/x"), Err(Untrusted::Io { .. })));
@@ -290,7 +292,10 @@ mod tests {
         let list = folder.0.join("list");
         std::os::unix::fs::chown(&list, Some(65534), None).unwrap();
         let why = open(&list, 0).unwrap_err().to_string();
-        assert!(why.contains("uid 65534") && why.contains(&format!("chown root:root {}", list.display())), "{why}");
+        assert!(
+            why.contains("uid 65534") && why.contains(&format!("chown root:root {}", list.display())),
+            "{why}"
+        );
         assert!(open(&list, 65534).is_ok(), "a user who runs it for himself has a list of his own");
         symlink("list", folder.0.join("link")).unwrap();
         std::os::unix::fs::chown(&list, Some(0), None).unwrap();

@@ -91,7 +91,10 @@ fn allowed(place: &Place, address: SocketAddr, permit: &Permit) -> Result<(), St
     if place.rules.contains(&rule) {
         return Ok(());
     }
-    Err(format!("{} ({address}) is under another rule of this host's list than when the run began", place.host))
+    Err(format!(
+        "{} ({address}) is under another rule of this host's list than when the run began",
+        place.host
+    ))
 }
 
 pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem> {
@@ -119,11 +122,14 @@ mod tests {
 
     #[test]
     fn a_name_that_moves_to_a_forbidden_address_keeps_what_it_had_and_it_is_said() {
-        let list = targets("[[target]]\nhost = \"gw\"\naddresses = [\"10.0.0.0/8\"]\n[[target]]\naddresses = [\"11.0.0.0/8\"]\n");
+        let list = targets(
+            "[[target]]\nhost = \"gw\"\naddresses = [\"10.0.0.0/8\"]\n[[target]]\naddresses = [\"11.0.0.0/8\"]\n",
+        );
         let texts = |again: &Again| again.addresses[0].iter().map(ToString::to_string).collect::<Vec<_>>();
         let moved = rebound(&list, &[0], &["10.0.0.7:80"]);
         assert_eq!((texts(&moved), moved.refused.len()), (vec!["10.0.0.7:80".to_owned()], 0));
-        for forbidden in ["192.0.2.1:80", "169.254.169.254:80", "[::ffff:169.254.169.254]:80", "127.0.0.1:80"] {
+        for forbidden in ["192.0.2.1:80", "169.254.169.254:80", "[::ffff:169.254.169.254]:80", "127.0.0.1:80"]
+        {
             let kept = rebound(&list, &[0], &[forbidden]);
             assert_eq!(texts(&kept), ["10.0.0.1:80"], "{forbidden}");
             assert_eq!(kept.refused.len(), 1, "{forbidden}");

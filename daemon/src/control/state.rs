@@ -15,9 +15,9 @@ use scale_ring::Features;
 use scale_ring::host::{self, Facts};
 use tokio::sync::broadcast;
 
+use super::caller::Who;
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
-use super::caller::Who;
 use super::live::Live;
 use super::observe::Watch;
 use super::resolve::Again;

@@ -26,8 +26,8 @@ use crate::worker::share::Addresses;
 use super::fit;
 use super::targets::{Demand, Permit};
 pub use observe::{Observe, QUERIES_AT_ONCE};
-use tables::{Of, Tables};
 pub(super) use tables::base_pace;
+use tables::{Of, Tables};
 
 /// A checked run.
 #[derive(Debug, Clone)]

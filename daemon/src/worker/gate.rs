@@ -73,7 +73,8 @@ mod tests {
     /// The most of `times` within any second.
     fn most_in_a_second(mut times: Vec<Time>) -> usize {
         times.sort_unstable();
-        let within = |from: usize| times[from..].iter().take_while(|at| at.ns_since(times[from]) < SECOND_NS).count();
+        let within =
+            |from: usize| times[from..].iter().take_while(|at| at.ns_since(times[from]) < SECOND_NS).count();
         (0..times.len()).map(within).max().unwrap_or(0)
     }
 

@@ -218,7 +218,8 @@ impl Tables {
                 streams.len()
             )));
         }
-        let of_target = |target: u16| streams.iter().filter(|((of, _), _)| *of == target).map(|(_, n)| n).sum();
+        let of_target =
+            |target: u16| streams.iter().filter(|((of, _), _)| *of == target).map(|(_, n)| n).sum();
         let totals: Vec<u64> = (0..targets.len() as u16).map(of_target).collect();
         let mut hosts = BTreeMap::new();
         for ((target, host), streams) in streams {

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_those_of_the_text() {
-        let accounts = Accounts::of("root:x:0:0:root:/root:/bin/sh\nalice:x:1001:1001::/:\n+nis:x:7:\nbad\nal:x:x:\n");
+        let accounts =
+            Accounts::of("root:x:0:0:root:/root:/bin/sh\nalice:x:1001:1001::/:\n+nis:x:7:\nbad\nal:x:x:\n");
         assert_eq!((accounts.id("alice"), accounts.name(1001).as_deref()), (Some(1001), Some("alice")));
         assert_eq!((accounts.id("root"), accounts.name(0).as_deref()), (Some(0), Some("root")));
         assert_eq!((accounts.id("+nis"), accounts.id("al"), accounts.name(7)), (None, None, None));

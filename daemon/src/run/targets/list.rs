@@ -130,7 +130,10 @@ impl Account {
         match self {
             Self::Id(id) => Ok(*id),
             Self::Name(name) => accounts.id(name).ok_or_else(|| {
-                format!("there is no {what} `{name}` in /etc/{}; give the number", if what == "user" { "passwd" } else { "group" })
+                format!(
+                    "there is no {what} `{name}` in /etc/{}; give the number",
+                    if what == "user" { "passwd" } else { "group" }
+                )
             }),
         }
     }
@@ -230,7 +233,8 @@ impl Rule {
         let host = host.map(|host| host.trim_end_matches('.').to_ascii_lowercase());
         if let Some(host) = &host {
             let name = host.strip_prefix("*.").unwrap_or(host);
-            check_host(name).map_err(|why| format!("host: {why}; only `*.` at the beginning stands for any name"))?;
+            check_host(name)
+                .map_err(|why| format!("host: {why}; only `*.` at the beginning stands for any name"))?;
         }
         if addresses.is_empty() {
             return Err("addresses is empty; name what the host may resolve to, such as 10.1.0.0/16".into());
@@ -281,7 +285,9 @@ impl Rule {
 
     /// Whom it is for, in words; `None`: everybody.
     pub(super) fn whom(&self) -> Option<String> {
-        let of = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+        let of = |what: &str, names: &[String]| {
+            (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+        };
         let parts = [of("users", &self.user_names), of("groups", &self.group_names)];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(" and "))
@@ -387,8 +393,14 @@ mod tests {
             "gw at 10.0.0.0/8, ports 443, at most 5,000 streams, at most 500/s new connections, at most 40MB/s each way, for users alice, 1002 and groups perf"
         );
         let wire = list.rules[0].wire();
-        assert_eq!((wire.bytes_per_second_max, wire.connects_per_second_max), (Some(40_000_000), Some(500.0)));
-        assert_eq!((wire.users, wire.groups), (vec!["alice".to_owned(), "1002".into()], vec!["perf".to_owned()]));
+        assert_eq!(
+            (wire.bytes_per_second_max, wire.connects_per_second_max),
+            (Some(40_000_000), Some(500.0))
+        );
+        assert_eq!(
+            (wire.users, wire.groups),
+            (vec!["alice".to_owned(), "1002".into()], vec!["perf".to_owned()])
+        );
     }
 
     #[test]

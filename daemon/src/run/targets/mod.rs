@@ -300,7 +300,10 @@ pub(crate) mod tests {
         assert_eq!(asks(1001), Ok(0));
         assert_eq!(asks(2001), Ok(1), "the first rule that is for the caller decides");
         let error = asks(1002).unwrap_err();
-        assert!(error.contains("for users alice") && error.contains("uid 1002") && error.contains("t.toml"), "{error}");
+        assert!(
+            error.contains("for users alice") && error.contains("uid 1002") && error.contains("t.toml"),
+            "{error}"
+        );
         assert_eq!(asks(0), Ok(0));
         let seen = targets.summary(Some(&caller(2001)), None);
         assert_eq!(seen.list.iter().map(|rule| rule.allowed).collect::<Vec<_>>(), [false, true]);

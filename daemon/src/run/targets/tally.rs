@@ -182,7 +182,11 @@ mod tests {
         let of = [
             (Demand { streams: 4, ..NONE }, "12 were asked for in all", "streams_max"),
             (Demand { connects_milli: 2000, ..NONE }, "6/s were asked for in all", "connects_per_second_max"),
-            (Demand { bytes_per_second: Some(400), ..NONE }, "1200B/s were asked for in all", "bytes_per_second_max"),
+            (
+                Demand { bytes_per_second: Some(400), ..NONE },
+                "1200B/s were asked for in all",
+                "bytes_per_second_max",
+            ),
         ];
         for (demand, sum, key) in of {
             let mut tally = Tally::default();
@@ -222,7 +226,8 @@ mod tests {
 
     #[test]
     fn shares_are_rounded_up() {
-        let demand = Demand { streams: 3, connects_milli: 1000, is_flexible: true, bytes_per_second: Some(10) };
+        let demand =
+            Demand { streams: 3, connects_milli: 1000, is_flexible: true, bytes_per_second: Some(10) };
         let share = demand.share(1);
         assert_eq!((share.streams, share.connects_milli, share.bytes_per_second), (1, 334, Some(4)));
     }

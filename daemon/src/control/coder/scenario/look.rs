@@ -13,9 +13,9 @@ use scale_coder::config::Config;
 use scale_coder::preflight::Site;
 
 use super::groups;
+use crate::control::caller::Caller;
 use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
 use crate::control::coder::{in_time, invalid, reach, traffic};
-use crate::control::caller::Caller;
 use crate::control::state::State;
 use crate::run::plan::Host;
 use crate::run::targets::{Action, Permit};

@@ -1,8 +1,8 @@
 //! The list's caps against whole plans: what each part asks for is held against them together.
 
 use scale_api::http::ProblemCode;
-use scale_api::spec::{Stage, Traffic};
-use scale_api::units::{Bytes, PerSecond, Span};
+use scale_api::spec::{StageSpec as Stage, Traffic};
+use scale_api::units::{Bytes, PerSecond};
 
 use super::*;
 use crate::run::targets::tests::targets;
@@ -65,7 +65,8 @@ fn groups_targets_and_stages_that_each_fit_are_held_against_a_cap_of_streams_tog
     assert!(why.contains("25 streams") && why.contains("30 were asked for in all"), "{why}");
     let staged = group("c", |g| (g.conns, g.stage) = (Some(1), vec![stage(6, 0)]));
     assert!(refused(&list, [ten(), vec![staged]].concat()).contains("26 were asked for"));
-    let two = group("a", |g| (g.target, g.conns) = (vec!["ws://gw:1/".into(), "ws://gx:2/".into()], Some(26)));
+    let two =
+        group("a", |g| (g.target, g.conns) = (vec!["ws://gw:1/".into(), "ws://gx:2/".into()], Some(26)));
     assert!(refused(&list, vec![two]).contains("26 were asked for"), "both targets are under one rule");
     let rows = group("a", |g| {
         (g.target, g.conns) = (vec!["ssh://{host}/".into()], Some(30));
@@ -126,13 +127,17 @@ fn a_connect_rate_that_was_asked_for_is_refused_and_one_that_was_not_is_lowered(
     }
     let lowered = of(&list, vec![many(|_| {})]).unwrap();
     assert_eq!((lowered.groups[0].connect_rate_milli, lowered.groups[0].ramp_ns), (50_000, 20_000_000_000));
-    let said = lowered.summary.warnings.iter().any(|line| line.contains("50/s new connections instead of 1000/s"));
+    let said =
+        lowered.summary.warnings.iter().any(|line| line.contains("50/s new connections instead of 1000/s"));
     assert!(said, "{:?}", lowered.summary.warnings);
     assert_eq!(&*lowered.gates.rates_milli, [50_000]);
     assert_eq!(&*lowered.gates.rows[0], [0]);
     assert_eq!(lowered.places[0].demand.connects_milli, 50_000);
     let few = of(&list, vec![group("a", |_| {})]).unwrap();
-    assert!(few.summary.warnings.iter().all(|line| !line.contains("instead of")), "ten cannot be more a second");
+    assert!(
+        few.summary.warnings.iter().all(|line| !line.contains("instead of")),
+        "ten cannot be more a second"
+    );
     let explicit = of(&list, vec![many(|g| g.ramp = Some(Span::from_secs(100)))]).unwrap();
     assert_eq!(explicit.groups[0].ramp_ns, 100_000_000_000);
     assert!(of(&super::guard::list(""), vec![many(|_| {})]).unwrap().gates.rates_milli.is_empty());
@@ -152,10 +157,12 @@ fn groups_share_what_the_cap_on_connects_leaves() {
     let why = refused(&list, vec![many("a", Some(50)), many("b", None)]);
     assert!(why.contains("group b") && why.contains("no new connections are left"), "{why}");
     // Half of the streams go to each target, and so do half of the connects.
-    let two = |rate| group("a", |g| {
-        (g.conns, g.connect_rate) = (Some(1000), per_second(rate));
-        g.target = vec!["ws://g1:1/".into(), "ws://g2:1/".into()];
-    });
+    let two = |rate| {
+        group("a", |g| {
+            (g.conns, g.connect_rate) = (Some(1000), per_second(rate));
+            g.target = vec!["ws://g1:1/".into(), "ws://g2:1/".into()];
+        })
+    };
     let apart = "[[target]]\naddresses = [\"10.0.0.49/32\"]\nconnects_per_second_max = 50\n[[target]]\naddresses = [\"10.0.0.50/32\"]\n";
     assert!(of(apart, vec![two(100)]).is_ok());
     assert!(refused(apart, vec![two(102)]).contains("51/s"));
@@ -166,7 +173,10 @@ fn a_list_that_is_read_again_still_allows_a_plan_or_says_why_not() {
     let plan = of(&list("streams_max = 10"), vec![group("a", |_| {})]).unwrap();
     let still = |text: &str| targets(text).still_allows(&plan);
     assert_eq!(still(&list("")), Ok(()));
-    assert_eq!(still(&list("streams_max = 10\nconnects_per_second_max = 10\nbytes_per_second_max = 10000")), Ok(()));
+    assert_eq!(
+        still(&list("streams_max = 10\nconnects_per_second_max = 10\nbytes_per_second_max = 10000")),
+        Ok(())
+    );
     assert!(still(&list("streams_max = 9")).unwrap_err().contains("streams_max"));
     assert!(still(&list("connects_per_second_max = 9")).unwrap_err().contains("connects_per_second_max"));
     assert!(still(&list("bytes_per_second_max = 9999")).unwrap_err().contains("bytes_per_second_max"));
@@ -180,7 +190,10 @@ fn a_list_that_is_read_again_still_allows_a_plan_or_says_why_not() {
 
 #[test]
 fn mapped_addresses_of_a_name_are_connected_to_as_what_they_map() {
-    let spec = |target: &str| Spec { group: vec![group("a", |g| g.target = vec![target.into()])], ..Spec::default() };
+    let spec = |target: &str| Spec {
+        group: vec![group("a", |g| g.target = vec![target.into()])],
+        ..Spec::default()
+    };
     let to = |text: &str, address: &str| {
         let mut resolve = |_: &str, _| Ok(vec![address.parse().unwrap()]);
         Plan::new(&spec(text), &host(), &targets(&list("")).own(), &mut resolve)
@@ -188,13 +201,17 @@ fn mapped_addresses_of_a_name_are_connected_to_as_what_they_map() {
     let plan = to("ws://gw:80/", "[::ffff:10.0.0.7]:80").unwrap();
     assert_eq!(plan.addresses[0], ["10.0.0.7:80".parse().unwrap()]);
     assert_eq!(to("ws://[::ffff:10.0.0.7]:80/", "[::1]:1").unwrap().addresses[0], plan.addresses[0]);
-    for target in ["ws://[::ffff:169.254.169.254]/", "ws://[::ffff:a9fe:a9fe]/", "ws://[fe80::1]/", "ws://0.0.0.0/"] {
+    for target in
+        ["ws://[::ffff:169.254.169.254]/", "ws://[::ffff:a9fe:a9fe]/", "ws://[fe80::1]/", "ws://0.0.0.0/"]
+    {
         assert!(to(target, "[::1]:1").unwrap_err().detail.contains("never hit"), "{target}");
     }
     for address in ["169.254.169.254:80", "[::ffff:a9fe:a9fe]:80", "[fe80::1]:80", "127.255.255.255:80"] {
         assert!(to("ws://gw:80/", address).unwrap_err().detail.contains("never hit"), "{address}");
     }
-    assert!(to("ws://[::ffff:127.0.0.1]/", "[::1]:1").unwrap_err().detail.contains("not on this host's list"));
+    assert!(
+        to("ws://[::ffff:127.0.0.1]/", "[::1]:1").unwrap_err().detail.contains("not on this host's list")
+    );
     let mut nothing = |_: &str, _| Ok(Vec::new());
     let none = Plan::new(&spec("ws://gw:80/"), &host(), &targets(&list("")).own(), &mut nothing);
     assert!(none.unwrap_err().detail.contains("no address"));
@@ -213,10 +230,13 @@ fn where_streams_are_led_instead_is_what_is_checked() {
     }
     // What a bastion opens from there is its own affair; it is the bastion that is looked up.
     let forward = |target: &str| {
-        of(list, vec![group("a", |g| {
-            g.target = vec![target.into()];
-            (g.ssh_forward, g.insecure_host_keys) = (Some("192.0.2.1:80".into()), true);
-        })])
+        of(
+            list,
+            vec![group("a", |g| {
+                g.target = vec![target.into()];
+                (g.ssh_forward, g.insecure_host_keys) = (Some("192.0.2.1:80".into()), true);
+            })],
+        )
     };
     assert!(forward("ssh://u@gw/").is_ok());
     assert_eq!(forward("ssh://u@gx/").unwrap_err().code, ProblemCode::TargetRefused);
