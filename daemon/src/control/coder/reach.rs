@@ -7,13 +7,15 @@ use scale_api::coder::{Deployment, Secret};
 use scale_api::http::{Problem, ProblemCode};
 use scale_coder::client::Client;
 use scale_coder::config::{Config, Connections};
+use scale_coder::door::Door;
 use scale_coder::preflight::{self, Ask, Site};
 use scale_coder::secret::Token;
 use scale_proto::tls::ClientSettings;
 
 use super::{invalid, wall_now};
 use crate::control::resolve::{RESOLVE_TIME_MAX, addresses, spawn};
-use crate::run::targets::{Action, Permit, canonical};
+use crate::run::plan::{OBSERVE, Place};
+use crate::run::targets::{Action, Demand, Permit, Tally, canonical, refused};
 
 /// The settings of clients for `deployment`.
 ///
@@ -98,5 +100,23 @@ fn reach(url: String, ca: Option<&[u8]>, insecure: bool, permit: &Permit) -> Res
         permit.check(&host, address)?;
     }
     config.addresses = found;
+    config.door = room(&config, permit, 1)?.map(Door::new);
     Ok(config)
 }
+
+/// Whether so many connections to the deployment at once keep within the list's caps; new ones in thousandths a second
+/// that it allows.
+///
+/// # Errors
+/// There would be too many.
+pub fn room(config: &Config, permit: &Permit, connections: u64) -> Result<Option<u64>, Problem> {
+    let (host, port) = config.endpoint().map_err(|error| invalid(error.to_string()))?;
+    let demand = Demand { streams: connections, bytes_per_second: Some(0), ..Demand::default() };
+    let place = Place { host, port, asker: FLOW, demand, rules: Vec::new() };
+    let mut tally = Tally::default();
+    let rules = tally.add(permit, &place, &config.addresses).map_err(refused)?;
+    Ok(rules.into_iter().filter_map(|rule| tally.left(permit, rule, FLOW.0)).min())
+}
+
+/// A flow among the askers.
+const FLOW: (u16, u16) = OBSERVE;

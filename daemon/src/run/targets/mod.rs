@@ -40,6 +40,8 @@ pub struct Permit {
     /// `None`: the daemon itself, for what it owes after a restart.
     caller: Option<Caller>,
     by: Option<StartedBy>,
+    /// What of the caps somebody else takes.
+    reserved: Caps,
 }
 
 impl Default for Targets {
@@ -64,15 +66,24 @@ impl Targets {
         List::read(path).map(|list| Self(Arc::new(list)))
     }
 
+    /// A list from its text alone, as root's.
+    ///
+    /// # Errors
+    /// It is no such list; the sentence says the cure.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (users, groups) = (caller::Accounts::users(), caller::Accounts::groups());
+        List::parse(Path::new("targets.toml"), text, 0, &users, &groups).map(|list| Self(Arc::new(list)))
+    }
+
     /// What `caller` may hit.
     pub fn permit(&self, caller: Caller) -> Permit {
         let by = Some(caller.started_by());
-        Permit { list: self.0.clone(), caller: Some(caller), by }
+        Permit { list: self.0.clone(), caller: Some(caller), by, reserved: Caps::default() }
     }
 
     /// What this daemon may hit for itself.
     pub fn own(&self) -> Permit {
-        Permit { list: self.0.clone(), caller: None, by: None }
+        Permit { list: self.0.clone(), caller: None, by: None, reserved: Caps::default() }
     }
 
     /// Whether a plan that was made under another list could be made under this one: for the run that goes when a list
@@ -171,9 +182,21 @@ impl Permit {
         Self { list: targets.0.clone(), ..self.clone() }
     }
 
+    /// The same, where somebody else takes that much of each cap.
+    #[must_use]
+    pub fn beside(self, reserved: Caps) -> Self {
+        Self { reserved, ..self }
+    }
+
     /// The caps of a rule.
     pub(super) fn caps(&self, rule: usize) -> Caps {
-        self.list.rules[rule].caps
+        let less = |cap: Option<u64>, by: Option<u64>| cap.map(|cap| cap.saturating_sub(by.unwrap_or(0)));
+        let (caps, by) = (self.list.rules[rule].caps, self.reserved);
+        Caps {
+            streams: less(caps.streams, by.streams),
+            connects_milli: less(caps.connects_milli, by.connects_milli),
+            bytes_per_second: less(caps.bytes_per_second, by.bytes_per_second),
+        }
     }
 
     /// Whether one connection to `host` at `address` is allowed.

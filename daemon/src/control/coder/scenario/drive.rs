@@ -23,6 +23,10 @@ use crate::control::coder::going::Going;
 use crate::control::coder::look::{Ready, Times, Todo};
 use crate::control::coder::{begin_ledger, outcome, wall_now};
 use crate::control::state::State;
+use crate::run::targets::Caps;
+
+/// What the probe may take of the list's caps beside the traffic: a connection, and the one that follows it.
+pub(super) const PROBE: Caps = Caps { streams: Some(2), connects_milli: Some(1000), bytes_per_second: None };
 
 type States = Rc<RefCell<State>>;
 
@@ -100,6 +104,9 @@ impl Drive {
                 }
             }
         }
+        if let Some(door) = looked.client.door() {
+            door.slow_down(None);
+        }
         let how = looked.scenario.cleanup();
         let is_to_go = match how.when {
             When::Always => true,
@@ -122,8 +129,11 @@ impl Drive {
         let (host, permit) = {
             let state = self.state.borrow();
             // The list may have been read again since the look.
-            (state.place(), self.looked.permit.under(&state.targets))
+            (state.place(), self.looked.permit.under(&state.targets).beside(PROBE))
         };
+        if let Some(door) = self.looked.client.door() {
+            door.slow_down(PROBE.connects_milli);
+        }
         let (spec, plan) = crate::control::resolve::plan(found.spec, host, permit).await?;
         if !plan.summary.cannot.is_empty() {
             return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));

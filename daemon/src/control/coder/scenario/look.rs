@@ -12,6 +12,7 @@ use scale_coder::client::Client;
 use scale_coder::config::Config;
 use scale_coder::preflight::Site;
 
+use super::drive::PROBE;
 use super::groups;
 use crate::control::caller::Caller;
 use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
@@ -76,7 +77,7 @@ pub async fn look(
             .check_deployment(&looked.client.host(), looked.site.deployment.as_deref(), &actions)
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
         let spec = planned_traffic(&looked).await?;
-        say(&looked, spec, host, permit.clone(), &mut answer).await?;
+        say(&looked, spec, host, permit.clone().beside(PROBE), &mut answer).await?;
         Ok::<_, Problem>((looked, answer))
     };
     in_time(looked).await
