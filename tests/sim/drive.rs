@@ -7,7 +7,6 @@ use scale_ring::sim::{Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
-use scaled::worker::gate::Gates;
 use scaled::worker::share::{Command, GroupGauges, StreamResult};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
 
@@ -148,7 +147,7 @@ fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
             addresses: scenario.addresses.clone(),
             ports: ((2000 + width * number) as u16, (1999 + width * (number + 1)) as u16),
             ports_reserved: [].into(),
-            gates: Gates::default(),
+            gates: scenario.gates.clone(),
             streams_max: scenario.streams_max,
             stream_by_stream: false,
         };

@@ -44,19 +44,28 @@ impl Slots {
     /// Takes the next slot of a row of addresses, which may lie ahead; `None`: nothing holds it.
     pub(super) fn take(&mut self, row: u32, now: Time) -> Option<Time> {
         let gates = self.rows.get(row as usize).filter(|gates| !gates.is_empty())?;
-        // Under several gates it takes one of each, and goes with the last of them.
-        let mut last = now;
+        // Under several gates it takes one of each, at one time.
+        let mut at = now;
+        loop {
+            let before = at;
+            for &gate in gates {
+                let (apart, next) = &mut self.gates[usize::from(gate)];
+                let late = at.ns_since(*next);
+                if late > SLOT_NS {
+                    // Lost: the first one that is not, on the same grid.
+                    *next = next.plus_ns((late - SLOT_NS).div_ceil(*apart).saturating_mul(*apart));
+                }
+                at = at.max(*next);
+            }
+            if at == before {
+                break;
+            }
+        }
         for &gate in gates {
             let (apart, next) = &mut self.gates[usize::from(gate)];
-            let late = now.ns_since(*next);
-            if late > SLOT_NS {
-                // Lost: the first one that is not, on the same grid.
-                *next = next.plus_ns((late - SLOT_NS).div_ceil(*apart).saturating_mul(*apart));
-            }
-            last = last.max(*next);
             *next = next.plus_ns(*apart);
         }
-        Some(last)
+        Some(at)
     }
 }
 
@@ -126,5 +135,7 @@ mod tests {
         let mut slots = Slots::new(&two, START, 0, 1);
         assert_eq!(slots.take(0, START), Some(START));
         assert_eq!(slots.take(0, START), Some(START.plus_ns(1_010_000_000)));
+        let (_, quick) = slots.gates[1];
+        assert!(quick > START.plus_ns(1_010_000_000), "its slot of the quicker one is the one of that time");
     }
 }
