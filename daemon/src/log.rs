@@ -171,8 +171,9 @@ mod tests {
 
     #[test]
     fn a_filter_is_levels_and_everything_else_is_refused_with_what_to_write() {
-        let shows =
-            |text: &str, target: &str, level: Level| filter(SCALED_LOG, text).unwrap().would_enable(target, &level);
+        let shows = |text: &str, target: &str, level: Level| {
+            filter(SCALED_LOG, text).unwrap().would_enable(target, &level)
+        };
         assert!(shows("", "scaled::control", Level::INFO) && !shows("", "scaled::control", Level::DEBUG));
         assert!(shows("WARN", "x", Level::WARN) && !shows("warn", "x", Level::INFO));
         assert!(!shows("info, streams=off", "streams", Level::ERROR));

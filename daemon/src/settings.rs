@@ -139,7 +139,8 @@ impl Settings {
             let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
             cores.join(",")
         };
-        let address = |metrics: &Option<SocketAddr>| metrics.map_or("off".into(), |address| address.to_string());
+        let address =
+            |metrics: &Option<SocketAddr>| metrics.map_or("off".into(), |address| address.to_string());
         [
             ("socket", socket.display().to_string(), new.socket.display().to_string()),
             ("metrics", address(metrics), address(&new.metrics)),
@@ -239,7 +240,12 @@ mod tests {
         let said = ["metrics stays off, not 127.0.0.1:9", "realtime stays off, not fifo"];
         assert_eq!(old.restart_for(&new), said);
         assert_eq!((new.keep.runs_max, new.log.as_deref()), (6, Some("warn")));
-        assert!(old.restart_for(&old.again().map(|new| Settings { metrics: None, realtime: Realtime::Off, ..new }).unwrap()).is_empty());
+        assert!(
+            old.restart_for(
+                &old.again().map(|new| Settings { metrics: None, realtime: Realtime::Off, ..new }).unwrap()
+            )
+            .is_empty()
+        );
         std::fs::write(&file, "cores = 5\n").unwrap();
         assert!(old.again().unwrap_err().contains("scaled.toml"));
         std::fs::remove_dir_all(folder).unwrap();

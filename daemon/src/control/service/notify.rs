@@ -77,7 +77,8 @@ pub fn say(notices: &[Notice<'_>]) {
 /// A status is one line, or what follows would be taken for other words.
 fn one_line(text: &str) -> String {
     let mut line = text.lines().next().unwrap_or_default().to_owned();
-    line.truncate(line.floor_char_boundary(STATUS_BYTES_MAX));
+    let fits = (0..=line.len().min(STATUS_BYTES_MAX)).rev().find(|&at| line.is_char_boundary(at));
+    line.truncate(fits.unwrap_or(0));
     line
 }
 

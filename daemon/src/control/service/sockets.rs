@@ -99,9 +99,7 @@ fn listener(passed: Passed) -> Result<TcpListener, String> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
-        format!(
-            "cannot listen for scrapes on {address}: {error}; give --metrics ADDR:PORT or --metrics off"
-        )
+        format!("cannot listen for scrapes on {address}: {error}; give --metrics ADDR:PORT or --metrics off")
     })
 }
 

@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn a_sign_of_life_comes_each_period_while_all_move_and_between_runs() {
         let mut dog = Watchdog::new(Some(PERIOD));
-        let (fed, news) = watch(&mut dog, 0.0, 9.0, |at| vec![(0, (at * 100.0) as u64), (1, (at * 20.0) as u64)]);
+        let (fed, news) =
+            watch(&mut dog, 0.0, 9.0, |at| vec![(0, (at * 100.0) as u64), (1, (at * 20.0) as u64)]);
         assert_eq!((fed.len(), news.len()), (5, 0), "{fed:?}");
         let (fed, news) = watch(&mut dog, 9.0, 6.0, |_| vec![]);
         assert_eq!((fed.len(), news.len()), (3, 0), "{fed:?}");
@@ -124,7 +125,8 @@ mod tests {
         let mut dog = Watchdog::new(Some(PERIOD));
         // The one on core 3 stands still from 10 to 20.
         let turns = |at: f64| (at.min(10.0) + (at - 20.0).max(0.0)) * 100.0;
-        let (fed, news) = watch(&mut dog, 0.0, 30.0, |at| vec![(2, (at * 100.0) as u64), (3, turns(at) as u64)]);
+        let (fed, news) =
+            watch(&mut dog, 0.0, 30.0, |at| vec![(2, (at * 100.0) as u64), (3, turns(at) as u64)]);
         let [(stopped, what), (moving, then)] = &news[..] else { panic!("{news:?}") };
         assert!((11.9..12.2).contains(stopped) && (20.0..20.2).contains(moving), "{news:?}");
         assert_eq!((what.stopped[0].0, &then.moving[..]), (3, &[3][..]));
@@ -136,7 +138,8 @@ mod tests {
         let mut dog = Watchdog::new(None);
         let (_, news) = watch(&mut dog, 0.0, 1.0, |at| vec![(0, (at * 100.0) as u64)]);
         // The process is stopped for a minute; the control thread comes first afterwards.
-        let (_, more) = watch(&mut dog, 61.0, 3.0, |at| vec![(0, if at < 61.1 { 95 } else { (at * 100.0) as u64 })]);
+        let (_, more) =
+            watch(&mut dog, 61.0, 3.0, |at| vec![(0, if at < 61.1 { 95 } else { (at * 100.0) as u64 })]);
         assert_eq!((news.len(), more.len()), (0, 0));
         // One that stands still afterwards is found all the same.
         let (_, news) = watch(&mut dog, 64.0, 7.0, |_| vec![(0, 7)]);

@@ -41,9 +41,7 @@ impl State {
             self.restart_wanted.clone_from(&done.restart);
         }
         notify::say(&[Notice::Ready, Notice::Status(&self.line_of_state())]);
-        done.map_err(|why| {
-            Problem::new(ProblemCode::Invalid, format!("nothing has changed: {why}"))
-        })
+        done.map_err(|why| Problem::new(ProblemCode::Invalid, format!("nothing has changed: {why}")))
     }
 
     fn read_again(&mut self) -> Result<Reloaded, String> {
