@@ -27,7 +27,8 @@ const END_WAIT: Duration = Duration::from_millis(800);
 /// The manager's line of the state changes at most this often.
 const STATUS_EVERY_NS: u64 = 1_000_000_000;
 
-/// Looks after the state until SIGTERM or SIGINT, and ends what goes. SIGHUP reloads.
+/// Looks after the state until SIGTERM or SIGINT, and ends what goes. SIGHUP reloads, but for that of a terminal which
+/// has gone: a daemon that a person started there ends with it.
 ///
 /// # Errors
 /// No signal can be listened to.
@@ -35,7 +36,7 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hang_up = listen(SignalKind::hangup())?;
-    let mut manager = Manager::new();
+    let (mut manager, had_terminal) = (Manager::new(), has_terminal());
     notify::say(&[Notice::Ready, Notice::Status(&state.borrow().line_of_state())]);
     let mut every = tokio::time::interval(TICK);
     loop {
@@ -45,6 +46,9 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
                 manager.look(&state.borrow(), host::monotonic_now());
             }
             _ = hang_up.recv() => {
+                if had_terminal && !has_terminal() {
+                    break;
+                }
                 tracing::info!("SIGHUP: settings and targets are read again");
                 // What was wrong has been said, and stands in the line of the state.
                 let _ = state.borrow_mut().reload();
@@ -63,6 +67,11 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
     };
     let _ = tokio::time::timeout(END_WAIT, ended).await;
     Ok(())
+}
+
+/// Whether this process has a terminal; the kernel takes it away before it says that it hung up (tty_ioctl(4)).
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// What the manager is told while nothing special happens.
