@@ -1,6 +1,7 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
 mod keep;
+mod reload;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,6 +66,10 @@ pub struct State {
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Again>>,
+    /// Why the last reload changed nothing.
+    reload_failed: Option<String>,
+    /// What the last one would change, had scaled been restarted.
+    restart_wanted: Vec<String>,
 }
 
 /// What a follower of a run gets.
@@ -95,6 +100,8 @@ impl State {
             metrics: Metrics::default(),
             seconds: 0,
             resolving: None,
+            reload_failed: None,
+            restart_wanted: Vec::new(),
         };
         state.keep_pages();
         state.prune();
@@ -149,7 +156,7 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(super::doctor::this_host(&self.settings.cores));
-        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.record(&flow.id);
@@ -161,7 +168,7 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(super::doctor::this_host(&self.settings.cores));
-        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.record(&course.id);
@@ -188,10 +195,10 @@ impl State {
     /// Who started what is going.
     fn started_by(&self) -> Option<StartedBy> {
         if let Some(scenario) = &self.scenario {
-            return scenario.started_by();
+            return scenario.permit().started_by();
         }
-        let of_flow = self.flow.as_ref().and_then(Going::started_by);
-        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
