@@ -13,19 +13,20 @@ use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report};
 use scale_api::spec::Spec;
 use scale_ring::Features;
-use scale_ring::host::{self, Facts};
 use tokio::sync::broadcast;
 
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
+use super::doctor::{Doctor, Looking};
 use super::live::Live;
 use super::observe::Watch;
+use super::resolve::Place;
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
 use crate::run::failures::What;
 use crate::run::marks;
-use crate::run::plan::{Host, Observe, Plan};
+use crate::run::plan::{Observe, Plan};
 use crate::run::recorder::Recorder;
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
@@ -43,6 +44,9 @@ const EVENTS_KEPT: usize = 64;
 /// The state.
 pub struct State {
     settings: Settings,
+    doctor: Arc<Doctor>,
+    /// Looks at the host for what has just begun.
+    looking: Looking,
     /// The list of what may be hit.
     pub targets: Targets,
     /// What is kept.
@@ -77,7 +81,10 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
+        let doctor = Arc::new(Doctor::new(settings.cores.clone()));
         let mut state = Self {
+            looking: Looking::start(&doctor),
+            doctor,
             settings,
             targets,
             store,
@@ -105,9 +112,9 @@ impl State {
         self.metrics.scrape(format, self.run.as_ref())
     }
 
-    /// Cores for workers.
-    pub fn cores(&self) -> &[usize] {
-        &self.settings.cores
+    /// Who looks at this host.
+    pub fn doctor(&self) -> Arc<Doctor> {
+        self.doctor.clone()
     }
 
     /// The run that is going.
@@ -147,7 +154,7 @@ impl State {
 
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
-        flow.set_host(super::doctor::this_host(&self.settings.cores));
+        flow.set_host(self.looking.begin(&self.doctor));
         tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
@@ -159,7 +166,7 @@ impl State {
 
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
-        course.set_host(super::doctor::this_host(&self.settings.cores));
+        course.set_host(self.looking.begin(&self.doctor));
         tracing::info!(run = %course.id, "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
@@ -290,7 +297,7 @@ impl State {
     ///
     /// # Errors
     /// A run is going.
-    pub fn prepare(&self, dry_run: bool) -> Result<(Host, Targets), Problem> {
+    pub fn prepare(&self, dry_run: bool) -> Result<(Place, Targets), Problem> {
         if !dry_run {
             self.is_free()?;
         }
@@ -298,19 +305,9 @@ impl State {
     }
 
     /// This host and its list, for a plan.
-    pub fn place(&self) -> (Host, Targets) {
-        let facts = Facts::read(std::path::Path::new("/"));
-        let rings = Features::probe().is_ok_and(|features| features.direct_descriptors);
-        let host = Host {
-            cores: self.settings.cores.clone(),
-            facts,
-            seed: host::random_seed() >> 12,
-            unix_s: wall_seconds() as u64,
-            files: host::nofile_limit(),
-            direct_descriptors: rings && self.engine.features.direct_descriptors,
-            has_address: host::has_address,
-        };
-        (host, self.targets.clone())
+    pub fn place(&self) -> (Place, Targets) {
+        let direct_descriptors = self.engine.features.direct_descriptors;
+        (Place { doctor: self.doctor(), direct_descriptors }, self.targets.clone())
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -337,7 +334,7 @@ impl State {
     /// # Errors
     /// A thread or a ring cannot be had.
     pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
-        let doctor = super::doctor::this_host(&self.settings.cores);
+        let doctor = plan.host.doctor.clone();
         let place = |observe: &Observe| plan.addresses[observe.addresses as usize].clone();
         let watch = plan.observe.as_ref().map(|observe| Watch::start(observe, place(observe))).transpose()?;
         let streams = plan.streams_max;
@@ -358,6 +355,7 @@ impl State {
 
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
+        self.tick_host();
         self.tick_flow();
         self.tick_run();
         self.tick_scenario();
@@ -403,6 +401,17 @@ impl State {
         }
         self.keep_second();
         self.keep_checkpoint();
+    }
+
+    /// What was seen of the host since a flow or a scenario began.
+    fn tick_host(&mut self) {
+        let Some(seen) = self.looking.done() else { return };
+        if let Some(course) = &self.scenario {
+            course.set_host(seen.clone());
+        }
+        if let Some(flow) = &mut self.flow {
+            flow.set_host(seen);
+        }
     }
 
     fn tick_flow(&mut self) {

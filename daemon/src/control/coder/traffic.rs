@@ -42,7 +42,7 @@ const SKIPPED_NAMED_MAX: usize = 3;
 pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Result<TrafficBegun, Problem> {
     let TrafficRequest { deployment, traffic, mut spec, dry_run } = request;
     spec.name_groups();
-    let (host, targets) = state.borrow().prepare(dry_run)?;
+    let (place, targets) = state.borrow().prepare(dry_run)?;
     let config = reach::config(&deployment, targets.clone()).await?;
     let looked = async {
         let config = Config { pace: PACE, ..config };
@@ -69,7 +69,7 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
     if !group.is_ssh() {
         (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
     }
-    let (spec, mut plan) = crate::control::resolve::plan(spec, host, targets).await?;
+    let (spec, mut plan) = crate::control::resolve::plan(spec, place, targets).await?;
     plan.stream_by_stream = said.fleet.has_metrics;
     let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
     if let (Some(_), Some(run)) = (&started.id, state.borrow_mut().run()) {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
-use crate::control::{coder, doctor, resolve};
+use crate::control::{coder, resolve};
 use crate::page;
 
 /// The longest request body: a run with its files in hex.
@@ -80,15 +80,16 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
     match (&method, parts.as_slice()) {
         (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
-        (&Method::GET, ["v1", "doctor"]) => json(&doctor::this_host(state.borrow().cores())),
+        (&Method::GET, ["v1", "doctor"]) => {
+            let doctor = state.borrow().doctor();
+            json(&off_thread(move || doctor.look().entries).await?)
+        }
         (&Method::POST, ["v1", "doctor"]) => {
             let DoctorRequest { mut spec } = read(&body)?;
             spec.name_groups();
-            let (host, targets) = state.borrow().prepare(true)?;
-            let mut entries = doctor::this_host(state.borrow().cores());
-            let (_, plan) = resolve::plan(spec, host, targets).await?;
-            entries.extend(plan.fit);
-            json(&entries)
+            let (place, targets) = state.borrow().prepare(true)?;
+            let (_, plan) = resolve::plan(spec, place, targets).await?;
+            json(&[plan.host.doctor, plan.fit].concat())
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
         (&Method::GET, ["v1", "runs"]) => {
@@ -98,8 +99,8 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();
-            let (host, targets) = state.borrow().prepare(dry_run)?;
-            let (spec, plan) = resolve::plan(spec, host, targets).await?;
+            let (place, targets) = state.borrow().prepare(dry_run)?;
+            let (spec, plan) = resolve::plan(spec, place, targets).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {

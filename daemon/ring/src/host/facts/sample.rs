@@ -5,6 +5,10 @@ use super::tree::Tree;
 /// USER_HZ, in which /proc counts (proc(5)); 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Programs that run others under their own name, and load generators that come so.
+const RUNTIMES: [&str; 4] = ["java", "beam.smp", "node", "MainThread"];
+const HOSTED: [&str; 4] = ["jmeter", "gatling", "tsung", "artillery"];
+
 /// One look at the counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
@@ -12,6 +16,8 @@ pub struct Sample {
     pub times: Times,
     /// Processes, by pid.
     pub processes: Vec<Process>,
+    /// This process' own number.
+    pub own: u32,
 }
 
 /// CPU time since boot, in ticks (/proc/stat).
@@ -49,16 +55,18 @@ pub struct Others {
 
 impl Sample {
     pub(super) fn read(tree: &Tree<'_>) -> Self {
+        let own = tree.text("proc/self/stat").unwrap_or_default();
         let pids = tree.numbered("proc", "").into_iter().filter_map(|pid| u32::try_from(pid).ok());
         Self {
             times: times(tree).unwrap_or_default(),
             processes: pids.filter_map(|pid| process(tree, pid)).collect(),
+            own: own.split(' ').next().and_then(|pid| pid.parse().ok()).unwrap_or(0),
         }
     }
 
-    /// What went on since `before`, `seconds` ago, but for process `own`.
-    pub fn since(&self, before: &Self, seconds: f64, own: u32) -> Others {
-        let others = || self.processes.iter().filter(|process| process.pid != own);
+    /// What went on since `before`, `seconds` ago, but for this process.
+    pub fn since(&self, before: &Self, seconds: f64) -> Others {
+        let others = || self.processes.iter().filter(|process| process.pid != self.own);
         let taken = |process: &Process| {
             // A number may have gone to another program meanwhile.
             let at = before.processes.binary_search_by_key(&process.pid, |process| process.pid).ok();
@@ -93,5 +101,14 @@ fn process(tree: &Tree<'_>, pid: u32) -> Option<Process> {
     let (front, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11).map(|word| word.parse::<u64>().unwrap_or(0));
     let ticks = fields.next()? + fields.next()?;
-    Some(Process { pid, name: front.split_once('(')?.1.to_owned(), ticks })
+    let name = front.split_once('(')?.1;
+    let is_shared = RUNTIMES.contains(&name);
+    let hosted = if is_shared { hosted(tree, pid) } else { None };
+    Some(Process { pid, name: hosted.unwrap_or(name).to_owned(), ticks })
+}
+
+/// What a runtime's process runs, if that is a load generator.
+fn hosted(tree: &Tree<'_>, pid: u32) -> Option<&'static str> {
+    let line = tree.text(&format!("proc/{pid}/cmdline"))?.to_lowercase();
+    HOSTED.into_iter().find(|name| line.contains(name))
 }

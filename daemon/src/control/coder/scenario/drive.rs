@@ -118,8 +118,8 @@ impl Drive {
     async fn begin_traffic(&self, made: Option<&Names>) -> Result<bool, Problem> {
         let found = groups::find(&self.looked, made, false).await?;
         self.course.warn(found.warnings);
-        let (host, targets) = self.state.borrow().place();
-        let (spec, plan) = crate::control::resolve::plan(found.spec, host, targets).await?;
+        let (place, targets) = self.state.borrow().place();
+        let (spec, plan) = crate::control::resolve::plan(found.spec, place, targets).await?;
         if !plan.summary.cannot.is_empty() {
             return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
         }

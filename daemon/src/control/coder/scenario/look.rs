@@ -15,8 +15,8 @@ use scale_coder::preflight::Site;
 use super::groups;
 use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
 use crate::control::coder::{in_time, invalid, reach, traffic};
+use crate::control::resolve::Place;
 use crate::control::state::State;
-use crate::run::plan::Host;
 use crate::run::targets::{Action, Targets};
 
 /// A scenario that may begin.
@@ -57,7 +57,7 @@ pub async fn look(
 ) -> Result<(Looked, Preflight), Problem> {
     let ScenarioRequest { deployment, scenario, dry_run } = request;
     scenario.check().map_err(|errors| invalid(errors.join("\n")))?;
-    let (host, targets) = state.borrow().prepare(dry_run)?;
+    let (place, targets) = state.borrow().prepare(dry_run)?;
     let store = state.borrow().store.clone();
     let config = reach::config(&deployment, targets.clone()).await?;
     let id = store.new_id(crate::run::supervisor::wall_seconds() as u64);
@@ -72,7 +72,7 @@ pub async fn look(
             .check_deployment(&looked.client.host(), looked.site.deployment.as_deref(), &actions)
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
         let spec = planned_traffic(&looked).await?;
-        say(&looked, spec, host, targets.clone(), &mut answer).await?;
+        say(&looked, spec, place, targets.clone(), &mut answer).await?;
         Ok::<_, Problem>((looked, answer))
     };
     in_time(looked).await
@@ -172,7 +172,7 @@ async fn planned_traffic(looked: &Looked) -> Result<Spec, Problem> {
 async fn say(
     looked: &Looked,
     spec: Spec,
-    host: Host,
+    place: Place,
     targets: Targets,
     answer: &mut Preflight,
 ) -> Result<(), Problem> {
@@ -182,7 +182,7 @@ async fn say(
     if spec.group.is_empty() {
         return Ok(());
     }
-    let (_, plan) = crate::control::resolve::plan(spec, host, targets).await?;
+    let (_, plan) = crate::control::resolve::plan(spec, place, targets).await?;
     if !plan.summary.cannot.is_empty() {
         return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
     }
