@@ -66,7 +66,7 @@ impl Sample {
 
     /// What went on since `before`, `seconds` ago, but for this process.
     pub fn since(&self, before: &Self, seconds: f64) -> Others {
-        let others = || self.processes.iter().filter(|process| process.pid != self.own);
+        let others = || self.processes.iter().filter(|process| process.pid != before.own);
         let taken = |process: &Process| {
             // A number may have gone to another program meanwhile.
             let at = before.processes.binary_search_by_key(&process.pid, |process| process.pid).ok();
