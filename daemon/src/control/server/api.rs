@@ -92,6 +92,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             json(&[plan.host.doctor, plan.fit].concat())
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
+        (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
         (&Method::GET, ["v1", "runs"]) => {
             let list = state.borrow().runs();
             json(&off_thread(list).await?)
