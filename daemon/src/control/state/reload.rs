@@ -50,9 +50,9 @@ impl State {
         let targets = Targets::read(&settings.targets)?;
         // Nothing of it is wrong: from here on it is applied.
         let mut applied = Vec::new();
-        let words = |targets: &Targets| targets.summary(None, None).rules;
-        if words(&targets) != words(&self.targets) {
-            applied.push(format!("what may be hit: {}", words(&targets).join("; ")));
+        let rules = targets.summary(None, None).rules;
+        if rules != self.targets.summary(None, None).rules {
+            applied.push(format!("what may be hit: {}", rules.join("; ")));
         }
         self.targets = targets;
         let (old, new) = (self.settings.keep, settings.keep);
