@@ -162,7 +162,7 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.record(&flow.id);
@@ -174,7 +174,7 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.record(&course.id);
@@ -201,10 +201,10 @@ impl State {
     /// Who started what is going.
     fn started_by(&self) -> Option<StartedBy> {
         if let Some(scenario) = &self.scenario {
-            return scenario.started_by();
+            return scenario.permit().started_by();
         }
-        let of_flow = self.flow.as_ref().and_then(Going::started_by);
-        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
