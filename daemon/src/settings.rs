@@ -149,3 +149,6 @@ impl Settings {
         Ok(Self { socket, metrics, cores, state, realtime, keep, targets })
     }
 }
+
+#[cfg(test)]
+mod tests;
