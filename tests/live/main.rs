@@ -15,6 +15,7 @@ mod network;
 mod observe;
 mod pages;
 mod refusals;
+mod service;
 mod ssh;
 mod stand_in;
 mod terminals;

@@ -110,6 +110,8 @@ pub struct Status {
     pub marks: Vec<crate::report::Mark>,
     /// The last run that ended.
     pub last: Option<RunSummary>,
+    /// What is wrong with the daemon itself, now: its state folder, above all. Each goes when it is mended.
+    pub warnings: Vec<String>,
 }
 
 /// A run in a list.
@@ -162,6 +164,18 @@ pub struct Targets {
     pub file: Option<String>,
     /// One rule a line, as a person reads it.
     pub rules: Vec<String>,
+}
+
+/// What a reload of the settings file and the list of targets came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// What is so from now on, a sentence each.
+    pub applied: Vec<String>,
+    /// What only a restart applies: what stays, and what the file says.
+    pub restart: Vec<String>,
+    /// Why what was going is ended.
+    pub ended: Option<String>,
 }
 
 /// Why a request was refused, by what a caller does about it.

@@ -21,6 +21,7 @@
 mod buffers;
 pub mod host;
 mod kernel;
+pub mod passed;
 mod prefetch;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -16,16 +16,14 @@ fn defaults() -> String {
 
 #[test]
 fn the_installed_file_decides_nothing_and_says_each_key_with_its_default() {
-    let FileForm { socket, metrics, cores, state, realtime, runs_kept_max, runs_bytes_max, .. } =
-        toml::from_str(INSTALLED).expect("it is read");
-    let is_silent =
-        (socket, metrics, cores, state, realtime, runs_kept_max, runs_bytes_max.map(|bytes| bytes.0));
-    assert_eq!(is_silent, (None, None, None, None, None, None, None));
+    let silent: toml::Table = INSTALLED.parse().expect("TOML");
+    assert!(silent.is_empty(), "{silent:?}");
     let said: FileForm = toml::from_str(&defaults()).expect("each default is a value that is taken");
     assert_eq!(said.socket, Some("/run/scaled/control.sock".into()));
     assert_eq!(said.metrics.as_deref(), Some(METRICS));
     assert_eq!(said.state, Some("/var/lib/scaled".into()));
     assert_eq!(said.realtime, Some(Realtime::default()));
+    assert_eq!(said.log.as_deref(), Some("info"));
     assert_eq!(said.runs_kept_max, Some(Keep::DEFAULT.runs_max));
     assert_eq!(said.runs_bytes_max.map(|bytes| bytes.0), Some(Keep::DEFAULT.bytes_max));
 }
