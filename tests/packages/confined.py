@@ -1,7 +1,7 @@
 """A container runtime's seccomp profile (JSON), loaded as a runtime does, by libseccomp.
 
-seccomp.py PROFILE --try                              calls that must be refused, and io_uring, which must not
-seccomp.py PROFILE [--root DIR] [--user N] -- COMMAND   a program under it, without privileges
+confined.py PROFILE --try                              calls that must be refused, and io_uring, which must not
+confined.py PROFILE [--root DIR] [--user N] -- COMMAND   a program under it, without privileges
 """
 
 import ctypes
