@@ -8,6 +8,7 @@ mod exits;
 mod faults;
 mod figures;
 mod flags;
+mod guard;
 mod kept;
 mod logs;
 mod meaning;
