@@ -111,7 +111,11 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// The manual page, as roff.
-    Man,
+    Man {
+        /// Write it there instead, and a page for each command beside it.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What to do with runs.

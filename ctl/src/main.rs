@@ -157,7 +157,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "scalectl", &mut script);
             print(&script);
         }
-        Command::Man => {
+        Command::Man { folder: Some(folder) } => {
+            let written = clap_mangen::generate_to(Cli::command(), folder);
+            written.map_err(|error| Failure::usage(format!("--folder {}: {error}", folder.display())))?;
+        }
+        Command::Man { folder: None } => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
             rendered.map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;

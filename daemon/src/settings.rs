@@ -221,6 +221,8 @@ impl Settings {
 }
 
 #[cfg(test)]
+mod installed;
+#[cfg(test)]
 mod tests {
     use super::*;
 
