@@ -1,5 +1,6 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod calibrations;
 mod keep;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use super::observe::Watch;
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
+use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
 use crate::run::marks;
 use crate::run::plan::{Host, Observe, Plan};
@@ -47,6 +49,7 @@ pub struct State {
     pub targets: Targets,
     /// What is kept.
     pub store: Store,
+    calibrations: Arc<Kept>,
     engine: Engine,
     run: Option<Supervisor>,
     /// Asks for the target's own figures while it goes.
@@ -77,7 +80,10 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
+        let realtime = settings.realtime == Realtime::Fifo;
+        let here = calibration::here(std::path::Path::new("/"), &settings.cores, realtime);
         let mut state = Self {
+            calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
             store,
@@ -309,6 +315,7 @@ impl State {
             files: host::nofile_limit(),
             direct_descriptors: rings && self.engine.features.direct_descriptors,
             has_address: host::has_address,
+            calibrations: self.calibrations.clone(),
         };
         (host, self.targets.clone())
     }

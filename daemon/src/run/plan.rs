@@ -21,6 +21,7 @@ use crate::load::{Endpoint, Group, Traffic};
 use crate::stream::meter::Meter;
 use crate::worker::share::Addresses;
 
+use super::calibration::Kept;
 use super::fit;
 use super::targets::Targets;
 pub use observe::Observe;
@@ -77,6 +78,8 @@ pub struct Host {
     pub direct_descriptors: bool,
     /// Whether an address is this host's.
     pub has_address: fn(IpAddr) -> bool,
+    /// What it was found to offer.
+    pub calibrations: Arc<Kept>,
 }
 
 /// Names to addresses.
@@ -190,6 +193,7 @@ impl Plan {
         summary.source_ports = fit::source_ports(self);
         self.summary = summary;
         self.fit = fit::examine(self, &self.host);
+        self.summary.calibration = fit::calibrated(self, &self.host);
         let said = |status: &str| -> Vec<String> {
             self.fit.iter().filter(|entry| entry.status == status).map(fit::sentence).collect()
         };

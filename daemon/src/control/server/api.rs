@@ -90,6 +90,11 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             entries.extend(plan.fit);
             json(&entries)
         }
+        (&Method::GET, ["v1", "calibration"]) => json(&state.borrow().calibrations()),
+        (&Method::PUT, ["v1", "calibration"]) => {
+            let found = read(&body)?;
+            json(&state.borrow_mut().calibrated(found)?)
+        }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
         (&Method::GET, ["v1", "runs"]) => {
             let list = state.borrow().runs();
