@@ -1,5 +1,6 @@
 //! `scalectl`: the command line of `scaled`. Arguments in, exit code out.
 
+mod calibrate;
 mod client;
 mod coder;
 mod commands;
@@ -130,6 +131,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let run = run.as_deref().unwrap_or("last");
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
+        Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
@@ -262,6 +264,7 @@ fn announce<'a>(
                 "source ports towards the busiest destination: {}",
                 scale_api::units::thousands(plan.source_ports)
             ));
+            lines.extend(plan.calibration.clone());
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }
         show(cli.json, plan, || lines.join("\n"));

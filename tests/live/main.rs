@@ -1,5 +1,6 @@
 //! The real programs on the real kernel.
 
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
@@ -15,6 +16,7 @@ mod network;
 mod observe;
 mod pages;
 mod refusals;
+mod soak;
 mod ssh;
 mod stand_in;
 mod terminals;
