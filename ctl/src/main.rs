@@ -254,9 +254,9 @@ fn announce<'a>(
     let detached = detach && started.id.is_some();
     if detached || (quiet && !dry_run) {
         // With --detach its output is the id, for `RUN=$(scalectl start --detach …)`.
-        plan.lines.iter().for_each(|line| eprintln!("{line}"));
+        plan.lines.iter().chain(&plan.calibration).for_each(|line| eprintln!("{line}"));
     } else if !cli.json || dry_run {
-        let mut lines = plan.lines.clone();
+        let mut lines: Vec<String> = plan.lines.iter().chain(&plan.calibration).cloned().collect();
         if dry_run {
             lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
             lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));
@@ -264,7 +264,6 @@ fn announce<'a>(
                 "source ports towards the busiest destination: {}",
                 scale_api::units::thousands(plan.source_ports)
             ));
-            lines.extend(plan.calibration.clone());
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }
         show(cli.json, plan, || lines.join("\n"));

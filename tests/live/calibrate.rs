@@ -73,11 +73,17 @@ fn what_was_held_is_kept_and_later_plans_are_judged_by_it() {
     };
     assert_eq!(output.status.code(), Some(0), "{}", error(&output));
     let found: Calibration = serde_json::from_slice(&output.stdout).expect("the result alone");
-    assert!((1..=200).contains(&found.streams) && found.lateness_p99 <= 0.001 && found.busy_max <= 0.8, "{found:?}");
+    assert!(
+        (1..=200).contains(&found.streams) && found.lateness_p99 <= 0.001 && found.busy_max <= 0.8,
+        "{found:?}"
+    );
     let held = |step: &&scale_api::calibration::Step| step.broke.is_none() && step.streams == found.streams;
     let step = found.steps.iter().rfind(held).expect("it was held");
     assert!(step.seconds >= 3 && step.seconds_over * 4 <= step.seconds * 3, "{step:?}");
-    assert_eq!((found.protocol.as_str(), found.payload_bytes, found.against.as_str()), ("wss", 4096, "scale-sink"));
+    assert_eq!(
+        (found.protocol.as_str(), found.payload_bytes, found.against.as_str()),
+        ("wss", 4096, "scale-sink")
+    );
     assert!(found.cpu_us_per_message > 0.0 && found.cpu_us_per_message < 1000.0, "{found:?}");
     if found.streams == 200 {
         assert_eq!(found.limit, Limit::Streams);
@@ -87,7 +93,10 @@ fn what_was_held_is_kept_and_later_plans_are_judged_by_it() {
     assert_eq!(again.host, found.host);
     assert!(!found.host.kernel.is_empty() && !found.host.cores.is_empty());
     let sentence = dry_run(&daemon, "wss", "50").plan.calibration.expect("it is calibrated");
-    assert!(sentence.starts_with("calibrated 20") && sentence.contains("% of what this host offers"), "{sentence}");
+    assert!(
+        sentence.starts_with("calibrated 20") && sentence.contains("% of what this host offers"),
+        "{sentence}"
+    );
     assert_eq!(dry_run(&daemon, "ws", "50").plan.calibration, None, "another protocol");
     // The run of it is over, and is there to be looked at.
     assert!(status(&daemon).run.is_none());
@@ -192,7 +201,14 @@ fn a_target_that_takes_no_streams_is_the_targets_fault() {
     let daemon = Daemon::start();
     // Nobody listens there.
     let output = daemon.scalectl(&[
-        "calibrate", "--target", "ws://127.0.0.1:9/", "--yes", "--max-streams", "20", "--time", "15s",
+        "calibrate",
+        "--target",
+        "ws://127.0.0.1:9/",
+        "--yes",
+        "--max-streams",
+        "20",
+        "--time",
+        "15s",
     ]);
     assert_eq!(output.status.code(), Some(99), "{}", error(&output));
     assert!(error(&output).contains("the target was the limit"), "{}", error(&output));

@@ -72,9 +72,10 @@ fn counters(daemon: &Daemon) -> BTreeMap<String, f64> {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("text");
     let lines = text.lines().filter(|line| line.starts_with("scaled_") && line.contains("_total"));
-    lines.filter_map(|line| line.rsplit_once(' ')).map(|(name, value)| {
-        (name.to_owned(), value.parse().expect("a number"))
-    }).collect()
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+        .collect()
 }
 
 fn sum(counters: &BTreeMap<String, f64>, name: &str) -> f64 {
@@ -145,7 +146,8 @@ fn agree(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) {
         assert!(later >= *value, "{name} went from {value} to {later}");
     }
     let [due, sent, missed] =
-        ["scaled_ticks_due_total", "scaled_ticks_sent_total", "scaled_ticks_missed_total"].map(|it| sum(now, it));
+        ["scaled_ticks_due_total", "scaled_ticks_sent_total", "scaled_ticks_missed_total"]
+            .map(|it| sum(now, it));
     let waiting = due - sent - missed;
     assert!((0.0..=STREAMS as f64).contains(&waiting), "due {due}, sent {sent}, missed {missed}");
 }
@@ -189,7 +191,8 @@ fn a_soak_with_churn_leaves_no_memory_descriptor_or_slot_behind_and_its_counters
 
     let (early, late, most) = windows(&seen, seconds);
     let slots = |seen: &Seen| seen.daemon.slots;
-    let middle: Vec<&Seen> = seen.iter().filter(|second| second.at > 15.0 && second.at < seconds as f64).collect();
+    let middle: Vec<&Seen> =
+        seen.iter().filter(|second| second.at > 15.0 && second.at < seconds as f64).collect();
     eprintln!(
         "soak of {seconds} s: {} streams replaced; resident {early} KB early, {late} KB late ({:+.2} %), {} KB at most; \
          descriptors {} idle, {} to {} going; slots {:?} to {:?}; lateness p99 {:?}",
@@ -237,12 +240,17 @@ fn assert_totals(daemon: &Daemon, report: &Report, sinks: Vec<Sink>) {
     let counters = counters(daemon);
     let of = |name: &str| sum(&counters, name) as u64;
     let missed = of("scaled_ticks_missed_total");
-    assert_eq!(of("scaled_ticks_due_total"), of("scaled_ticks_sent_total") + missed, "every tick is accounted for");
+    assert_eq!(
+        of("scaled_ticks_due_total"),
+        of("scaled_ticks_sent_total") + missed,
+        "every tick is accounted for"
+    );
     super::assert_every_tick_is_accounted_for(&report.load);
     assert_eq!(of("scaled_messages_sent_total"), report.total.messages_sent);
     assert_eq!(of("scaled_payload_sent_bytes_total"), report.total.payload_bytes_sent);
     assert_eq!((report.load.verify_failures, report.load.unexpected_bytes), (0, 0));
-    let rows = |figure: fn(&scale_api::report::SeriesRow) -> u64| report.series.iter().map(figure).sum::<u64>();
+    let rows =
+        |figure: fn(&scale_api::report::SeriesRow) -> u64| report.series.iter().map(figure).sum::<u64>();
     assert_eq!(rows(|row| row.messages_sent), report.total.messages_sent, "the series has every second");
 
     let (mut connections, mut received, mut sent) = (0, 0, 0);

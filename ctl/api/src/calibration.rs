@@ -212,12 +212,8 @@ mod tests {
 
     #[test]
     fn versions_of_a_series_are_the_same_and_all_else_is_named() {
-        let host = Host {
-            version: "0.1.0".into(),
-            kernel: "6.1".into(),
-            cores: vec![1, 2],
-            ..Host::default()
-        };
+        let host =
+            Host { version: "0.1.0".into(), kernel: "6.1".into(), cores: vec![1, 2], ..Host::default() };
         let later = Host { version: "0.1.9".into(), ..host.clone() };
         assert_eq!(later.differs(&host), [""; 0]);
         let other = Host {

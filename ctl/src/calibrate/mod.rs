@@ -147,10 +147,7 @@ impl Calibrate {
         eprint!("This loads {} to its limit or this host's. Go on? [y/N] ", self.target.join(", "));
         let _ = std::io::stderr().flush();
         let mut line = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut line)
-            .map_err(|error| Failure::usage(error.to_string()))?;
+        std::io::stdin().lock().read_line(&mut line).map_err(|error| Failure::usage(error.to_string()))?;
         let is_yes = ["y", "yes"].iter().any(|yes| line.trim().eq_ignore_ascii_case(yes));
         if is_yes { Ok(()) } else { Err(Failure::usage("nothing was done")) }
     }
@@ -223,7 +220,11 @@ impl<'a> Work<'a> {
             warm_up: Some(Span::default()),
             // Longer than it will go. The stage behind it is what rings and memory are made for.
             duration: Some(spec::Duration::For(Span::from_secs(3600))),
-            stage: vec![StageSpec { conns: Some(most), hold: Some(Span::from_secs(1)), ..StageSpec::default() }],
+            stage: vec![StageSpec {
+                conns: Some(most),
+                hold: Some(Span::from_secs(1)),
+                ..StageSpec::default()
+            }],
             ca: flags.ca.as_ref().map(File::new),
             insecure: flags.insecure,
             header_file: flags.header_file.as_ref().map(File::new),
@@ -359,9 +360,7 @@ impl<'a> Work<'a> {
         taken: Vec<Taken>,
     ) -> Result<Calibration, Failure> {
         let (best, limit) = (search.best(), search.limit());
-        let Some(answer) =
-            taken.iter().rev().find(|it| it.step.streams == best && it.step.broke.is_none())
-        else {
+        let Some(answer) = taken.iter().rfind(|it| it.step.streams == best && it.step.broke.is_none()) else {
             return Err(nothing_held(&taken, limit, self.flags.time));
         };
         let is_last = taken.last().is_some_and(|last| last.step.at.total_cmp(&answer.step.at).is_eq());
@@ -461,5 +460,8 @@ fn nothing_held(taken: &[Taken], limit: Limit, time: Span) -> Failure {
     };
     let exit = if limit == Limit::Target { Exit::Failed } else { Exit::HostCannotCarry };
     let why = limit.meaning();
-    Failure { message: format!("not even {} streams were held: {why}; nothing is kept", thousands(least)), exit }
+    Failure {
+        message: format!("not even {} streams were held: {why}; nothing is kept", thousands(least)),
+        exit,
+    }
 }

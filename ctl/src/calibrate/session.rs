@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
         if let Some(limit) = self.settle(streams, grown)? {
             let second = Second::of(&self.last, &self.missed_before);
             watch.take(second);
-            return Ok((watch_step(watch, streams, self.elapsed(), Some(limit))));
+            return Ok(watch_step(watch, streams, self.elapsed(), Some(limit)));
         }
         let at = self.elapsed();
         let broke = loop {
@@ -215,13 +215,11 @@ impl<'a> Session<'a> {
             if is_failing || event.elapsed > until {
                 let busy = event.now.busy_max;
                 let fresh = |now: &Classes, before: &Classes| -> Vec<String> {
-                    let grown = now.iter().filter(|(class, count)| before.get(*class) < Some(count));
+                    let grown = now.iter().filter(|(class, count)| before.get(*class) < Some(*count));
                     grown.map(|(class, _)| class.clone()).collect()
                 };
-                let classes = [
-                    fresh(&event.connect_failures, &failed_before),
-                    fresh(&event.disconnects, &lost_before),
-                ];
+                let classes =
+                    [fresh(&event.connect_failures, &failed_before), fresh(&event.disconnects, &lost_before)];
                 return Ok(Some(why_not_open(&classes.concat(), busy)));
             }
         }

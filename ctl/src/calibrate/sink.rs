@@ -87,9 +87,12 @@ impl Sink {
         let child = command.spawn().map_err(|error| {
             let _ = std::fs::remove_dir_all(&folder);
             let program = program.display();
-            failure(format!("cannot start {program}: {error}; install it beside scalectl, or give --target URL"))
+            failure(format!(
+                "cannot start {program}: {error}; install it beside scalectl, or give --target URL"
+            ))
         })?;
-        let mut sink = Self { child, folder, protocol, address: String::new(), host_keys: String::new(), shares };
+        let mut sink =
+            Self { child, folder, protocol, address: String::new(), host_keys: String::new(), shares };
         sink.wait_until_ready()?;
         Ok(sink)
     }
@@ -166,7 +169,11 @@ mod tests {
         assert_eq!(place(&[0, 1], &[1]), (vec![0], false));
         assert_eq!(place(&[0, 1, 2, 3, 4, 5], &[4, 5]), (vec![0, 1], false));
         assert_eq!(place(&[0, 1], &[0, 1]), (vec![0, 1], true));
-        assert_eq!(place(&[0, 1, 2, 3], &[1, 2, 3]), (vec![0, 1, 2, 3], true), "one core could not echo for three");
+        assert_eq!(
+            place(&[0, 1, 2, 3], &[1, 2, 3]),
+            (vec![0, 1, 2, 3], true),
+            "one core could not echo for three"
+        );
         assert_eq!(place(&[], &[]), (vec![], true), "nothing is known");
     }
 }

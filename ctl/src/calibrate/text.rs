@@ -67,7 +67,9 @@ fn sentence(found: &Calibration) -> String {
 pub fn result(found: &Calibration) -> String {
     let mut lines = vec![sentence(found), format!("  limit: {}", found.limit.meaning())];
     if found.shared_cores {
-        lines.push("  the sink ran on cores of the workers: without it they offer more (docs/calibrate.md)".into());
+        lines.push(
+            "  the sink ran on cores of the workers: without it they offer more (docs/calibrate.md)".into(),
+        );
     }
     let byte = found.byte_us.map_or(String::new(), |byte| {
         format!(": {:.1} us, and {:.2} ns for each byte", found.message_us, byte * 1000.0)
@@ -128,8 +130,13 @@ mod tests {
         assert!(sentence(&shared).starts_with("this host offers at least 31,000"));
         assert!(result(&shared).contains("without it they offer more"));
         let target = Calibration { limit: Limit::Target, ..found() };
-        assert!(sentence(&target).contains("at least") && result(&target).contains("the target was the limit"));
-        assert_eq!((kilobytes(40_000.0), kilobytes(40_960.0), kilobytes(10.0)), ("40".into(), "40.96".into(), "0.01".into()));
+        assert!(
+            sentence(&target).contains("at least") && result(&target).contains("the target was the limit")
+        );
+        assert_eq!(
+            (kilobytes(40_000.0), kilobytes(40_960.0), kilobytes(10.0)),
+            ("40".into(), "40.96".into(), "0.01".into())
+        );
     }
 
     #[test]
@@ -140,7 +147,9 @@ mod tests {
             kept(&Calibrations { host: now, kept: vec![Calibration { host, ..found() }] })
         };
         assert!(!kept_with("6.1").contains("not used"));
-        assert!(kept_with("6.12").contains("not used any more: it was made with kernel 6.1, and here is 6.12"));
+        assert!(
+            kept_with("6.12").contains("not used any more: it was made with kernel 6.1, and here is 6.12")
+        );
         assert!(kept(&Calibrations::default()).contains("nothing is calibrated"));
     }
 

@@ -105,9 +105,11 @@ fn near(by: Limit, noise: f64, seeds: u64) -> f64 {
         };
         let held = steps.iter().any(|(next, held)| *held && streams(next) == claim);
         assert!(held || claim == 0, "seed {seed}: {claim} was never held: {steps:?}");
-        let last = |wanted: bool| steps.iter().rposition(|(next, held)| {
-            *held == wanted && (if wanted { streams(next) == claim } else { streams(next) <= claim })
-        });
+        let last = |wanted: bool| {
+            steps.iter().rposition(|(next, held)| {
+                *held == wanted && (if wanted { streams(next) == claim } else { streams(next) <= claim })
+            })
+        };
         assert!(claim == 0 || last(false) < last(true), "seed {seed}: {claim} broke later: {steps:?}");
         let share = claim as f64 / truth as f64;
         assert!(share < 1.12, "seed {seed}: {claim} of {truth}: {steps:?}");

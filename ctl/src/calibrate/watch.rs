@@ -121,22 +121,13 @@ impl Watch {
             Some(seconds) => (all >= seconds, bad > seconds.div_ceil(BAD_ONE_IN)),
             None => (all - bad >= GOOD, bad >= BAD || (bad == GOOD && all == bad)),
         };
-        if broke {
-            Some(self.worst())
-        } else {
-            held.then_some(None)
-        }
+        if broke { Some(self.worst()) } else { held.then_some(None) }
     }
 
     /// What was broken most often.
     fn worst(&self) -> Option<Limit> {
         let count = |limit: &Limit| self.broke.iter().filter(|other| *other == limit).count();
         self.broke.iter().copied().max_by_key(|limit| (count(limit), std::cmp::Reverse(*limit)))
-    }
-
-    /// The seconds so far.
-    pub fn seconds(&self) -> &[Second] {
-        &self.seconds
     }
 
     /// The median of a figure.

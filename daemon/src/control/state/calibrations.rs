@@ -25,9 +25,8 @@ impl State {
         tracing::info!(protocol = found.protocol, streams = found.streams, run = %found.run, "calibrated");
         kept.write(&self.settings.state).map_err(|error| {
             let folder = self.settings.state.display();
-            let why = format!(
-                "the calibration is not kept in {folder}: {error}; it holds until the daemon ends"
-            );
+            let why =
+                format!("the calibration is not kept in {folder}: {error}; it holds until the daemon ends");
             tracing::error!("{why}");
             Problem::new(ProblemCode::Internal, why)
         })?;

@@ -30,7 +30,6 @@ fn plan(targets: &[&str], conns: u64, kept: Kept) -> Plan {
         name: "main".into(),
         target: targets.iter().map(|&target| target.into()).collect(),
         conns: Some(conns),
-        insecure_host_keys: targets.iter().any(|target| target.starts_with("ssh")),
         ..GroupSpec::default()
     };
     let spec = Spec { group: vec![group], ..Spec::default() };
@@ -45,7 +44,7 @@ fn kept(found: Calibration) -> Kept {
 }
 
 const WS: &str = "ws://127.0.0.1:9/";
-const SSH: &str = "ssh://u@127.0.0.1:9";
+const WSS: &str = "wss://127.0.0.1:9/";
 
 #[test]
 fn a_plan_says_what_share_it_takes_and_above_all_of_it_warns_but_is_not_refused() {
@@ -78,7 +77,10 @@ fn a_lower_bound_says_at_most_and_never_that_it_is_too_much_for_sure() {
         let found = Calibration { limit: Limit::Target, ..found("ws") };
         plan(&[WS], conns, kept(found)).summary.calibration.unwrap()
     };
-    assert_eq!(bounded(4_000), "calibrated 2026-11-27: this plan takes at most 40 % of what this host offers");
+    assert_eq!(
+        bounded(4_000),
+        "calibrated 2026-11-27: this plan takes at most 40 % of what this host offers"
+    );
     assert!(bounded(20_000).ends_with("200 % of what this host was seen to offer; it may offer more"));
 }
 
@@ -86,10 +88,10 @@ fn a_lower_bound_says_at_most_and_never_that_it_is_too_much_for_sure() {
 fn what_is_not_calibrated_is_named_and_what_is_stale_is_not_used() {
     let nothing = plan(&[WS], 100, kept(found("wss"))).summary.calibration;
     assert_eq!(nothing, None, "another protocol says nothing");
-    let mixed = plan(&[WS, SSH], 4_000, kept(found("ws"))).summary.calibration.unwrap();
+    let mixed = plan(&[WS, WSS], 4_000, kept(found("ws"))).summary.calibration.unwrap();
     assert_eq!(
         mixed,
-        "calibrated 2026-11-27: of this plan ws alone takes 20 % of what this host offers; not calibrated: ssh"
+        "calibrated 2026-11-27: of this plan ws alone takes 20 % of what this host offers; not calibrated: wss"
     );
     let folder = std::env::temp_dir().join(format!("scaled-stale-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
