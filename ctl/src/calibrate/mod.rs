@@ -51,6 +51,9 @@ const STREAMS_PER_SOURCE: u64 = 60_000;
 const SHORTER: u64 = 16;
 const SHORTER_MIN: u64 = 32;
 const COST_SECONDS: usize = 3;
+const COST_NEEDS: f64 = (SETTLE_SECONDS + COST_SECONDS + 1) as f64;
+/// Less time than this is little.
+const SHORT: f64 = 45.0;
 /// Where the bound of what may be planned is known this well, it is known.
 const BOUND_PRECISION: f64 = 1.02;
 
@@ -316,7 +319,8 @@ impl<'a> Work<'a> {
         session: &mut Session<'_>,
         (first, most): (u64, (u64, Limit)),
     ) -> Result<Calibration, Failure> {
-        let hold = if self.time < 45.0 { HOLD_SECONDS_MIN } else { HOLD_SECONDS };
+        let (hold, for_cost) =
+            if self.time < SHORT { (HOLD_SECONDS_MIN, 0.0) } else { (HOLD_SECONDS, COST_NEEDS) };
         let pace = Pace {
             connects: self.connects as f64,
             step: (SETTLE_SECONDS + TRY_SECONDS_MAX) as f64,
@@ -325,7 +329,7 @@ impl<'a> Work<'a> {
         let mut search = Search::new(first, most, pace);
         let mut taken: Vec<Taken> = Vec::new();
         loop {
-            let next = search.next(self.time - session.elapsed());
+            let next = search.next(self.time - for_cost - session.elapsed());
             let (streams, hold) = match next {
                 Next::Try(streams) => (streams, None),
                 Next::Hold(streams) => (streams, Some(hold)),
@@ -393,8 +397,7 @@ impl<'a> Work<'a> {
     /// The cost of a shorter message, where the answer's streams still go and there is time: its bytes, and us.
     fn shorter(&self, session: &mut Session<'_>, is_last: bool) -> Result<Option<(u64, f64)>, Failure> {
         let bytes = self.bytes / SHORTER;
-        let needed = (SETTLE_SECONDS + COST_SECONDS + 1) as f64;
-        if !is_last || bytes < SHORTER_MIN || self.time - session.elapsed() < needed {
+        if !is_last || bytes < SHORTER_MIN || self.time - session.elapsed() < COST_NEEDS {
             return Ok(None);
         }
         match session.cost_of(bytes, COST_SECONDS) {

@@ -1,7 +1,8 @@
 //! Which number of streams is tried next: what came of the last step goes in, the next step comes out. No clock, no daemon.
 //!
-//! It grows by doubling until a step breaks or a bound is met, then narrows, then holds the answer for longer. What it
-//! claims is never more than a step that was held; a step that broke is never claimed, nor anything above it.
+//! It grows by doubling until a step breaks or a bound is met, then narrows, tries what broke once more (it may have been a
+//! neighbour's doing), and holds the answer for longer. What it claims is never more than a step that was held; a step
+//! that broke is never claimed, nor anything above it, unless it was held when it was tried again.
 
 use scale_api::calibration::{BUSY_MAX, Limit};
 
@@ -50,6 +51,15 @@ impl Pace {
     }
 }
 
+/// So many streams were not held.
+#[derive(Debug, Clone, Copy)]
+struct Broke {
+    streams: u64,
+    limit: Limit,
+    /// More than once.
+    surely: bool,
+}
+
 /// The search.
 #[derive(Debug)]
 pub struct Search {
@@ -61,7 +71,8 @@ pub struct Search {
     now: u64,
     /// What was held, ascending, with the busiest worker's share: all below what broke.
     held: Vec<(u64, f64)>,
-    broke: Option<(u64, Limit)>,
+    /// What broke, descending: all above what was held.
+    broke: Vec<Broke>,
     confirmed: bool,
     /// The answer did not stand when it was held.
     fell: bool,
@@ -71,7 +82,7 @@ impl Search {
     /// Between 1 and `most` streams, beginning with `first`; `most` is due to a limit.
     pub fn new(first: u64, most: (u64, Limit), pace: Pace) -> Self {
         let first = first.clamp(1, most.0.max(1));
-        Self { pace, first, most, now: 0, held: Vec::new(), broke: None, confirmed: false, fell: false }
+        Self { pace, first, most, now: 0, held: Vec::new(), broke: Vec::new(), confirmed: false, fell: false }
     }
 
     /// The next step, with `left` seconds to go.
@@ -79,17 +90,20 @@ impl Search {
         if self.confirmed {
             return Next::Done;
         }
-        let best = self.best();
-        let next = match (best, self.broke) {
+        let (best, broke) = (self.best(), self.broke.last());
+        let next = match (best, broke) {
             (0, None) if self.first == self.most.0 => return self.hold(self.first, left),
             (0, None) => self.first,
-            (0, Some((1, _))) => return Next::Done,
-            (0, Some((broke, _))) => (broke / 4).max(1),
-            (best, Some((broke, _))) if self.fell => {
-                return self.hold(best.max((broke as f64 * LOWER) as u64), left);
+            (0, Some(Broke { streams: 1, .. })) => return Next::Done,
+            (0, Some(broke)) => (broke.streams / 4).max(1),
+            (best, Some(broke)) if self.fell => {
+                return self.hold(best.max((broke.streams as f64 * LOWER) as u64), left);
             }
-            (best, Some((broke, _))) if is_close(best, broke) => return self.hold(best, left),
-            (best, Some((broke, _))) => self.between(best, broke),
+            (best, Some(broke)) if is_close(best, broke.streams) => match broke.surely {
+                true => return self.hold(best, left),
+                false => broke.streams,
+            },
+            (best, Some(broke)) => self.between(best, broke.streams),
             (best, None) if best == self.most.0 => return self.hold(best, left),
             (best, None) => self.grown(best),
         };
@@ -99,7 +113,7 @@ impl Search {
             Next::Try(next)
         } else if best > 0 {
             self.hold(best, left)
-        } else if self.broke.is_none() {
+        } else if broke.is_none() {
             // Too little time for both: one of them.
             self.hold(next, left)
         } else {
@@ -139,13 +153,15 @@ impl Search {
         self.now = streams;
         match outcome {
             Outcome::Held { busy } => {
+                self.broke.retain(|broke| broke.streams > streams);
                 self.held.retain(|&(held, _)| held < streams);
                 self.held.push((streams, busy));
                 self.confirmed = is_hold;
             }
             Outcome::Broke(limit) => {
                 self.held.retain(|&(held, _)| held < streams);
-                self.broke = Some((streams, limit));
+                let surely = self.broke.pop_if(|broke| broke.streams == streams).is_some();
+                self.broke.push(Broke { streams, limit, surely });
                 self.fell = is_hold;
             }
         }
@@ -158,8 +174,8 @@ impl Search {
 
     /// What ended it.
     pub fn limit(&self) -> Limit {
-        match self.broke {
-            Some((broke, limit)) if is_close(self.best(), broke) || self.best() == 0 => limit,
+        match self.broke.last() {
+            Some(broke) if is_close(self.best(), broke.streams) || self.best() == 0 => broke.limit,
             // It was not found out where between the two it is.
             Some(_) => Limit::Time,
             None if self.best() == self.most.0 => self.most.1,

@@ -87,7 +87,7 @@ impl Simulated {
     }
 }
 
-const TIME: f64 = 115.0;
+const TIME: f64 = 109.0;
 const NO_BOUND: (u64, Limit) = (1_000_000, Limit::Cores);
 
 /// Claims of many hosts are what some step held and no step broke; the share of them within 10 % of the truth.
@@ -112,7 +112,7 @@ fn near(by: Limit, noise: f64, seeds: u64) -> f64 {
         };
         assert!(claim == 0 || last(false) < last(true), "seed {seed}: {claim} broke later: {steps:?}");
         let share = claim as f64 / truth as f64;
-        assert!(share < 1.12, "seed {seed}: {claim} of {truth}: {steps:?}");
+        assert!(share < 1.06, "seed {seed}: {claim} of {truth}: {steps:?}");
         near += u64::from((0.9..1.06).contains(&share) && limit == by);
     }
     near as f64 / seeds as f64
@@ -122,7 +122,7 @@ fn near(by: Limit, noise: f64, seeds: u64) -> f64 {
 fn on_a_quiet_host_the_limit_is_found_within_ten_percent() {
     for by in [Limit::Busy, Limit::Lateness, Limit::Target] {
         let near = near(by, 0.0, 500);
-        assert!(near >= 0.97, "{by:?}: {near} of the hosts");
+        assert!(near >= 0.99, "{by:?}: {near} of the hosts");
     }
 }
 
@@ -130,7 +130,7 @@ fn on_a_quiet_host_the_limit_is_found_within_ten_percent() {
 fn on_a_noisy_host_it_is_found_all_the_same() {
     for by in [Limit::Busy, Limit::Lateness, Limit::Target] {
         let near = near(by, 0.1, 500);
-        assert!(near >= 0.9, "{by:?}: {near} of the hosts");
+        assert!(near >= 0.95, "{by:?}: {near} of the hosts");
     }
 }
 
