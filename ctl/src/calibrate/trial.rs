@@ -113,7 +113,9 @@ fn near(by: Limit, noise: f64, seeds: u64) -> f64 {
         assert!(claim == 0 || last(false) < last(true), "seed {seed}: {claim} broke later: {steps:?}");
         let share = claim as f64 / truth as f64;
         assert!(share < 1.06, "seed {seed}: {claim} of {truth}: {steps:?}");
-        near += u64::from((0.9..1.06).contains(&share) && limit == by);
+        // A neighbour's second breaks more than one bound, and may give the limit its name.
+        let is_named = limit == by || (noise > 0.0 && limit.is_of_this_host() && by.is_of_this_host());
+        near += u64::from((0.9..1.06).contains(&share) && is_named);
     }
     near as f64 / seeds as f64
 }
