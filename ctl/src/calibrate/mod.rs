@@ -105,6 +105,9 @@ pub struct Calibrate {
     /// File of header lines (with --target).
     #[arg(long, value_name = "FILE", requires = "target")]
     header_file: Option<PathBuf>,
+    /// Streams opened a second, in all (default, a worker: 1000/s of ws and tcp, 500/s of wss, 250/s of ssh).
+    #[arg(long)]
+    connect_rate: Option<PerSecond>,
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     source: Vec<String>,
@@ -167,7 +170,7 @@ struct Work<'a> {
     /// No more streams than this.
     most: u64,
     /// Streams opened a second: handshakes cost, and are not what is measured.
-    connects: u64,
+    connects: PerSecond,
     /// For the run, in seconds.
     time: f64,
 }
@@ -204,7 +207,7 @@ impl<'a> Work<'a> {
             tick,
             bytes,
             most: flags.max_streams.unwrap_or(spec::STREAMS_MAX).min(spec::STREAMS_MAX),
-            connects: connects * workers,
+            connects: flags.connect_rate.unwrap_or(PerSecond { milli: connects * workers * 1000 }),
             time: flags.time.ns() as f64 / 1e9 - AROUND,
         })
     }
@@ -219,7 +222,7 @@ impl<'a> Work<'a> {
             rate: flags.rate,
             bytes_per_tick: flags.bytes_per_tick,
             tick_interval: flags.tick_interval,
-            connect_rate: Some(PerSecond { milli: self.connects * 1000 }),
+            connect_rate: Some(self.connects),
             warm_up: Some(Span::default()),
             // Longer than it will go. The stage behind it is what rings and memory are made for.
             duration: Some(spec::Duration::For(Span::from_secs(3600))),
@@ -293,7 +296,7 @@ impl<'a> Work<'a> {
         let request = StartRequest { spec: self.spec(sink.as_ref(), first, most.0)?, dry_run: false };
         let started: Started = client.send("POST", RUNS, &request)?;
         let id = started.id.unwrap_or_default();
-        let begun = (first, self.connects as f64, self.tick.ns() as f64 / 1e9);
+        let begun = (first, self.connects.milli as f64 / 1000.0, self.tick.ns() as f64 / 1e9);
         let mut session = Session::follow(client, &id, signals, begun)?;
         if !cli.json {
             say(&text::head(self.protocol.name(), self.bytes, self.tick));
@@ -322,7 +325,7 @@ impl<'a> Work<'a> {
         let (hold, for_cost) =
             if self.time < SHORT { (HOLD_SECONDS_MIN, 0.0) } else { (HOLD_SECONDS, COST_NEEDS) };
         let pace = Pace {
-            connects: self.connects as f64,
+            connects: self.connects.milli as f64 / 1000.0,
             step: (SETTLE_SECONDS + TRY_SECONDS_MAX) as f64,
             hold: (SETTLE_SECONDS + hold) as f64,
         };

@@ -4,6 +4,7 @@ use scale_api::calibration::{Calibration, Host as Here, Limit};
 
 use super::*;
 use crate::run::calibration::Kept;
+use crate::run::targets::Targets;
 
 /// 2026-11-27.
 const AT: f64 = 1_795_737_600.0;
@@ -34,7 +35,7 @@ fn plan(targets: &[&str], conns: u64, kept: Kept) -> Plan {
     };
     let spec = Spec { group: vec![group], ..Spec::default() };
     let host = Host { calibrations: kept.into(), ..host() };
-    Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap()
+    Plan::new(&spec, &host, &Targets::default().own(), &mut |_, _| unreachable!()).unwrap()
 }
 
 fn kept(found: Calibration) -> Kept {
