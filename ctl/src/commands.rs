@@ -91,6 +91,8 @@ pub enum Command {
         #[arg(long = "for", value_name = "FILE")]
         run: Option<PathBuf>,
     },
+    /// What this host can offer: streams at a rate, found by steps in under two minutes.
+    Calibrate(Box<crate::calibrate::Calibrate>),
     /// What may be hit from this host.
     Targets,
     /// Read the daemon's settings and targets.toml again.
@@ -178,7 +180,10 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 }
 
 /// Checks a run, and reads the files that it names.
-fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
+///
+/// # Errors
+/// The user's mistakes.
+pub fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
     hand_over(spec.group.iter_mut(), folder)?;

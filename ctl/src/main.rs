@@ -1,5 +1,6 @@
 //! `scalectl`: the command line of `scaled`. Arguments in, exit code out.
 
+mod calibrate;
 mod client;
 mod coder;
 mod commands;
@@ -126,6 +127,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let run = run.as_deref().unwrap_or("last");
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
+        Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
@@ -253,9 +255,9 @@ fn announce<'a>(
     let detached = detach && started.id.is_some();
     if detached || (quiet && !dry_run) {
         // With --detach its output is the id, for `RUN=$(scalectl start --detach …)`.
-        plan.lines.iter().for_each(|line| eprintln!("{line}"));
+        plan.lines.iter().chain(&plan.calibration).for_each(|line| eprintln!("{line}"));
     } else if !cli.json || dry_run {
-        let mut lines = plan.lines.clone();
+        let mut lines: Vec<String> = plan.lines.iter().chain(&plan.calibration).cloned().collect();
         if dry_run {
             lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
             lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));

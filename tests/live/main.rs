@@ -1,5 +1,6 @@
 //! The real programs on the real kernel.
 
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
@@ -17,6 +18,7 @@ mod observe;
 mod pages;
 mod refusals;
 mod service;
+mod soak;
 mod ssh;
 mod stand_in;
 mod terminals;

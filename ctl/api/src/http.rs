@@ -56,6 +56,8 @@ pub struct PlanSummary {
     pub source_ports: u64,
     /// What of it this host cannot give; empty: it can.
     pub cannot: Vec<String>,
+    /// What share it takes of what this host was found to offer, in a sentence; `None`: nothing is known of it.
+    pub calibration: Option<String>,
 }
 
 /// Changes a going run.

@@ -1,5 +1,6 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod calibrations;
 mod keep;
 mod reload;
 
@@ -25,6 +26,7 @@ use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
+use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
 use crate::run::marks;
 use crate::run::plan::{Observe, Plan};
@@ -52,6 +54,7 @@ pub struct State {
     pub targets: Targets,
     /// What is kept.
     pub store: Store,
+    calibrations: Arc<Kept>,
     engine: Engine,
     run: Option<Supervisor>,
     /// Asks for the target's own figures while it goes.
@@ -87,9 +90,12 @@ impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
         let doctor = Arc::new(Doctor::new(settings.cores.clone()));
+        let realtime = settings.realtime == Realtime::Fifo;
+        let here = calibration::here(std::path::Path::new("/"), &settings.cores, realtime);
         let mut state = Self {
             looking: Looking::start(&doctor),
             doctor,
+            calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
             store,
@@ -327,7 +333,11 @@ impl State {
 
     /// This host, for a plan.
     pub fn place(&self) -> Here {
-        Here { doctor: self.doctor(), direct_descriptors: self.engine.features.direct_descriptors }
+        Here {
+            doctor: self.doctor(),
+            direct_descriptors: self.engine.features.direct_descriptors,
+            calibrations: self.calibrations.clone(),
+        }
     }
 
     /// Starts a plan, unless `dry_run`.

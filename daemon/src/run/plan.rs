@@ -23,6 +23,7 @@ use crate::stream::meter::Meter;
 use crate::worker::gate::Gates;
 use crate::worker::share::Addresses;
 
+use super::calibration::Kept;
 use super::fit;
 use super::targets::{Demand, Permit};
 pub use observe::{Observe, QUERIES_AT_ONCE};
@@ -103,6 +104,8 @@ pub struct Host {
     pub direct_descriptors: bool,
     /// Whether an address is this host's.
     pub has_address: fn(IpAddr) -> bool,
+    /// What it was found to offer.
+    pub calibrations: Arc<Kept>,
 }
 
 /// Names to addresses.
@@ -232,6 +235,7 @@ impl Plan {
         summary.source_ports = fit::source_ports(self);
         self.summary = summary;
         self.fit = fit::examine(self, &self.host);
+        self.summary.calibration = fit::calibrated(self, &self.host);
         let said = |status: &str| -> Vec<String> {
             self.fit.iter().filter(|entry| entry.status == status).map(fit::sentence).collect()
         };

@@ -95,6 +95,7 @@ fn check_spec(spec: &Spec) {
         files: 20_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     let _ = Plan::new(spec, &host, &Permit::default(), &mut resolve);

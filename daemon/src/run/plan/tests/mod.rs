@@ -1,5 +1,6 @@
 //! Plans of small runs.
 
+mod calibrated;
 mod guard;
 mod ssh;
 
@@ -17,6 +18,7 @@ fn host() -> Host {
         files: 100_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
     }
 }
 
