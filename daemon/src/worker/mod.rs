@@ -4,7 +4,8 @@
 //! - [`turn`]: the loop; the one place that reads the clock.
 //! - [`inbox`]: commands in. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
 //! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does;
-//!   `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again.
+//!   `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again; `hold`: streams
+//!   whose target gets no connects.
 
 pub mod inbox;
 pub mod ports;
@@ -15,6 +16,7 @@ pub mod wheel;
 
 mod compare;
 mod connect;
+mod hold;
 mod link;
 mod receive;
 mod ticks;

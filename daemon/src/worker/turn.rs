@@ -248,6 +248,7 @@ impl<R: Ring> Worker<R> {
                     }
                 }
                 Command::Addresses(addresses) => self.share.addresses = addresses,
+                Command::Connects { group, target, permits } => self.set_permits(group, target, permits),
             }
         }
     }
