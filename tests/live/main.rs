@@ -17,6 +17,7 @@ mod pages;
 mod refusals;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

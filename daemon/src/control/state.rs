@@ -37,6 +37,8 @@ use crate::settings::{Realtime, Settings};
 const RESOLVE_EVERY_S: u64 = 30;
 /// Marks that a status has: the newest.
 const STATUS_MARKS_MAX: usize = 10;
+/// Followers of a run: with half of the seats others are answered all the same.
+const FOLLOWERS_MAX: usize = 128;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -468,6 +470,10 @@ impl State {
     /// None is going, where that is asked for.
     pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
+            if self.events.receiver_count() >= FOLLOWERS_MAX {
+                let detail = format!("{FOLLOWERS_MAX} others follow this run; see `scalectl status` instead");
+                return Err(Problem::new(ProblemCode::TooManyReaders, detail));
+            }
             return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {

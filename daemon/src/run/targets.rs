@@ -120,6 +120,15 @@ impl Targets {
         Ok(Self { file: Some(path.to_owned()), rules: form.target, coder: form.coder })
     }
 
+    /// A list's text alone.
+    ///
+    /// # Errors
+    /// It is no such list.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form: FileForm = toml::from_str(text).map_err(|error| error.to_string())?;
+        Ok(Self { file: None, rules: form.target, coder: form.coder })
+    }
+
     /// The rule that decides about `address`, by its place in the list.
     pub fn rule(&self, host: &str, address: SocketAddr) -> Option<usize> {
         self.rules.iter().position(|rule| rule.allows(host, address))
