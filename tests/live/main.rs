@@ -1,5 +1,6 @@
 //! The real programs on the real kernel.
 
+mod attacks;
 mod coder;
 mod commands;
 mod compare;
