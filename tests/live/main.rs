@@ -1,6 +1,7 @@
 //! The real programs on the real kernel.
 
 mod attacks;
+mod breaker;
 mod coder;
 mod commands;
 mod compare;
