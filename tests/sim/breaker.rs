@@ -36,6 +36,24 @@ struct Hand {
     cells: Vec<Cell>,
     gauges: Vec<GroupGauges>,
     second: u64,
+    is_done: bool,
+}
+
+impl Hand {
+    /// Its turn, if it is to have one, and what it hands over.
+    fn turn(&mut self, now: Time) {
+        if self.is_done || (self.wakes)() > now {
+            return;
+        }
+        self.is_done = self.worker.turn() == Turn::Finished;
+        for snapshot in self.snapshots.try_iter() {
+            self.cells.resize_with(snapshot.cells.len(), Cell::default);
+            for (mine, cell) in self.cells.iter_mut().zip(snapshot.cells) {
+                mine.counters = cell.counters;
+            }
+            (self.gauges, self.second) = (snapshot.groups, snapshot.second);
+        }
+    }
 }
 
 /// What a run came to.
@@ -112,6 +130,7 @@ fn hand(world: &World, plan: &Plan, number: u32, start_at: Time) -> Hand {
         cells: Vec::new(),
         gauges: Vec::new(),
         second: 0,
+        is_done: false,
     }
 }
 
@@ -141,33 +160,23 @@ fn run(seed: u64, breaker: &str, refuse_per_mille: u64) -> Ran {
     let mut breakers = Breakers::new(plan.groups.clone());
     let (mut sink, sink_wakes) = sink(&world);
     let mut hands: Vec<Hand> = (0..WORKERS).map(|number| hand(&world, &plan, number, start)).collect();
-    let (mut ran, mut finished) = (Ran::default(), false);
-    while !finished {
-        let wakes = hands.iter().map(|hand| (hand.wakes)()).fold(sink_wakes().min(world.next()), Time::min);
-        world.advance(wakes);
+    let (mut ran, mut is_over) = (Ran::default(), false);
+    while hands.iter().any(|hand| !hand.is_done) {
+        let wakes = hands.iter().filter(|hand| !hand.is_done).map(|hand| (hand.wakes)());
+        world.advance(wakes.fold(sink_wakes().min(world.next()), Time::min));
         assert!(world.now() < start.plus_ns(2 * SECONDS_MAX * SECOND_NS), "seed {seed}: {ran:?}");
         if world.now() >= start.plus_ns(WELL_AT * SECOND_NS) {
             world.set_faults(faults.clone());
         }
-        finished = true;
-        for hand in &mut hands {
-            finished &= (hand.wakes)() > world.now() || hand.worker.turn() == Turn::Finished;
-            finished &= hand.gauges.iter().any(|of| of.phase == scaled::worker::share::GroupPhase::Done);
-            for snapshot in hand.snapshots.try_iter() {
-                hand.cells.resize_with(snapshot.cells.len(), Cell::default);
-                for (mine, cell) in hand.cells.iter_mut().zip(snapshot.cells) {
-                    mine.counters = cell.counters;
-                }
-                (hand.gauges, hand.second) = (snapshot.groups, snapshot.second);
-            }
-        }
+        hands.iter_mut().for_each(|hand| hand.turn(world.now()));
         if sink_wakes() <= world.now() {
             sink.turn(world.now().plus_ns(SECOND_NS));
         }
         let second = ran.attempts.len() as u64 + 1;
-        if hands.iter().all(|hand| hand.second >= second) {
+        if !is_over && hands.iter().all(|hand| hand.second >= second) {
             close_second(second, &hands, &mut breakers, &mut ran);
-            if ran.open.last() == Some(&STREAMS) || second == SECONDS_MAX {
+            is_over = ran.open.last() == Some(&STREAMS) || second == SECONDS_MAX;
+            if is_over {
                 hands.iter().for_each(|hand| hand.inbox.push(Command::Abort));
             }
         }
