@@ -125,11 +125,8 @@ fn followers_take_half_of_the_seats_at_most() {
         |status: &str| followers.iter().filter(|(_, head)| head == &format!("HTTP/1.1 {status}")).count();
     assert_eq!((count("200"), count("503")), (128, 72));
     assert!(ask(&daemon, "GET", "/v1/status", "").starts_with("HTTP/1.1 200"));
-    assert_eq!(
-        daemon.scalectl(&["stop", "--now"]).status.code(),
-        Some(2),
-        "it cannot follow the end, and says so"
-    );
+    // It may find the run ended already, or cannot follow its end and says so.
+    assert!(matches!(daemon.scalectl(&["stop", "--now"]).status.code(), Some(2 | 5)));
     until("the run's end", || ask(&daemon, "GET", "/v1/status", "").contains("\"run\":null").then_some(()));
 }
 

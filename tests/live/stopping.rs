@@ -31,6 +31,7 @@ enum How {
 }
 
 /// Stops what `daemon` does, and looks at the wire meanwhile and afterwards.
+#[expect(clippy::print_stdout, reason = "a test's output")]
 fn stops(what: &str, daemon: &mut Daemon, how: How) {
     let wire = Wire::watch();
     let asked = host::monotonic_now();

@@ -1,6 +1,5 @@
 //! A target that refuses half of those who come, and later none: workers, breakers and a sink in one world.
 
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 
 use scale_api::spec::Spec;

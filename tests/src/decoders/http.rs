@@ -5,10 +5,10 @@ use scaled::control::server::trial::{Listener, Trial};
 use crate::host::Folder;
 
 thread_local! {
-    /// The daemon that answers on this thread, and its folder.
-    static DAEMON: (Trial, Folder) = {
+    /// The daemon that answers on this thread, and its folder. A runtime does not end well with its thread: it stays.
+    static DAEMON: (&'static Trial, Folder) = {
         let folder = Folder::new();
-        (Trial::new(folder.path("runs")), folder)
+        (Box::leak(Box::new(Trial::new(folder.path("runs")))), folder)
     };
 }
 

@@ -17,9 +17,7 @@ pub fn check(text: &str) {
     words::check_run_file(text);
     check_scenario(text);
     check_targets(text);
-    // What it says must be of one line or several of text, as any refusal that is printed.
-    let said = Settings::check(text).err().unwrap_or_default();
-    assert!(!said.contains('\0') || text.contains('\0'), "{said:?}");
+    let _ = Settings::check(text);
 }
 
 fn check_scenario(text: &str) {

@@ -88,6 +88,7 @@ impl Seats {
         let idle = seats.iter().enumerate().filter_map(|(at, (seat, _))| Some((seat.idle_ns(now)?, at)));
         let Some((_, at)) = idle.max() else { return false };
         let (_, task) = seats.swap_remove(at);
+        drop(seats);
         task.abort();
         true
     }

@@ -26,7 +26,7 @@ use crate::settings::{Keep, Realtime, Settings};
 /// Bytes on their way in either direction.
 const PIPE_BYTES: usize = 64 << 10;
 /// The longest answers that are read.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// Which listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +95,14 @@ impl Trial {
                 // It may have heard enough.
                 let _ = to.write_all(bytes).await;
                 let _ = to.shutdown().await;
+                std::future::pending::<()>().await;
             };
             let mut answers = Vec::new();
-            let mut from = from.take(ANSWER_BYTES_MAX as u64);
-            let hear = from.read_to_end(&mut answers);
-            let ((), heard) = tokio::join!(say, hear);
-            heard.expect("a pipe");
+            let mut from = from.take(ANSWER_BYTES_MAX);
+            tokio::select! {
+                () = say => {}
+                heard = from.read_to_end(&mut answers) => drop(heard.expect("a pipe")),
+            }
             answers
         });
         // What is left of the connection ends with its pipe.
