@@ -10,6 +10,7 @@ mod follow;
 mod render;
 mod ssh;
 mod standing;
+mod targets;
 mod view;
 
 use std::io::{ErrorKind, Write};
@@ -23,7 +24,7 @@ use commands::{Cli, Command, RunsAction, Start};
 use export::Exports;
 use follow::follow;
 use scale_api::http::{
-    DoctorEntry, DoctorRequest, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status,
+    DoctorEntry, DoctorRequest, MarkRequest, Reloaded, RunSummary, SetRequest, StartRequest, Started, Status,
     StopRequest, Targets,
 };
 use scale_api::report::{Exit, Report};
@@ -145,10 +146,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Targets => {
             let targets: Targets = client.get("/v1/targets")?;
-            show(cli.json, &targets, || {
-                let file = targets.file.as_deref().unwrap_or("no targets.toml");
-                format!("{file}\n{}", targets.rules.join("\n"))
-            });
+            show(cli.json, &targets, || targets::table(&targets));
+        }
+        Command::Reload => {
+            let done: Reloaded = client.send("POST", "/v1/reload", &())?;
+            show(cli.json, &done, || render::reloaded(&done));
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

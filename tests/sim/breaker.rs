@@ -9,9 +9,10 @@ use scale_ring::sim::{Faults, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::run::breaker::{Breakers, Seen};
 use scaled::run::plan::{Host, Plan};
-use scaled::run::targets::Targets;
+use scaled::run::targets::Permit;
 use scaled::stream::flow::Standing;
 use scaled::stream::meter::Cell;
+use scaled::worker::gate::Gates;
 use scaled::worker::share::{Command, GroupGauges};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
 
@@ -76,6 +77,7 @@ fn plan(breaker: &str, seed: u64) -> Plan {
     let host = Host {
         cores: (0..WORKERS as usize).collect(),
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed,
         unix_s: 1_800_000_000,
         files: 100_000,
@@ -83,7 +85,7 @@ fn plan(breaker: &str, seed: u64) -> Plan {
         has_address: |_| true,
     };
     let mut resolve = |_: &str, _: u16| Ok(vec![TARGET.into()]);
-    Plan::new(&spec, &host, &Targets::default(), &mut resolve).expect("a plan")
+    Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan")
 }
 
 fn sink(world: &World) -> (Sink<SimRing>, Box<dyn Fn() -> Time>) {
@@ -119,6 +121,7 @@ fn hand(world: &World, plan: &Plan, number: u32, start_at: Time) -> Hand {
         ports_reserved: [].into(),
         streams_max: STREAMS as usize,
         stream_by_stream: false,
+        gates: Gates::default(),
     };
     let (inbox, (out, snapshots)) = (Inbox::default(), channel());
     Hand {

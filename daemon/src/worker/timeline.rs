@@ -241,6 +241,13 @@ impl Timeline {
         }
     }
 
+    /// It comes to nothing just yet.
+    pub fn unspend(&mut self, target: u16) {
+        if let Some(permits) = &mut self.permits[usize::from(target)] {
+            *permits += 1;
+        }
+    }
+
     /// The next point at which `step` has something to do.
     pub fn next_step(&self) -> Time {
         if self.paused.is_some() && self.phase < GroupPhase::Draining {

@@ -18,22 +18,11 @@ use tokio::sync::broadcast::error::RecvError;
 use super::body::{Room, body_of};
 use super::seats::Seat;
 use super::{ACCEPT_AGAIN, Answer, Connections, Shared, content, html, json, scrape, scrape_format};
+use crate::control::caller::{Caller, caller};
 use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
-use crate::control::{coder, doctor, resolve};
+use crate::control::{coder, resolve};
 use crate::page;
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pid: i32,
-    uid: u32,
-}
-
-impl Caller {
-    /// Of whom nothing is known.
-    pub const NOBODY: Self = Self { pid: 0, uid: u32::MAX };
-}
 
 /// Serves the control socket until the task is dropped.
 pub async fn control(state: Shared, listener: UnixListener) {
@@ -43,11 +32,10 @@ pub async fn control(state: Shared, listener: UnixListener) {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        let (pid, uid, _) = scale_ring::host::peer_credentials(&stream).unwrap_or((0, u32::MAX, 0));
-        let (state, room) = (state.clone(), room.clone());
+        let (state, room, caller) = (state.clone(), room.clone(), caller(&stream));
         connections.serve(stream, move |request, seat| {
-            let (state, room) = (state.clone(), room.clone());
-            async move { answer(state, request, Caller { pid, uid }, (&room, &seat)).await }
+            let (state, room, caller) = (state.clone(), room.clone(), caller.clone());
+            async move { answer(state, request, caller, (&room, &seat)).await }
         });
     }
 }
@@ -71,17 +59,19 @@ pub(super) async fn answer(
     match (&method, parts.as_slice()) {
         (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
-        (&Method::GET, ["v1", "doctor"]) => json(&doctor::this_host(state.borrow().cores())),
+        (&Method::GET, ["v1", "doctor"]) => {
+            let doctor = state.borrow().doctor();
+            json(&off_thread(move || doctor.look().entries).await?)
+        }
         (&Method::POST, ["v1", "doctor"]) => {
             let DoctorRequest { mut spec } = body.read()?;
             spec.name_groups();
-            let (host, targets) = state.borrow().prepare(true)?;
-            let mut entries = doctor::this_host(state.borrow().cores());
-            let (_, plan) = resolve::plan(spec, host, targets).await?;
-            entries.extend(plan.fit);
-            json(&entries)
+            let (here, permit) = state.borrow().prepare(&caller, true)?;
+            let (_, plan) = resolve::plan(spec, here, permit).await?;
+            json(&[plan.host.doctor, plan.fit].concat())
         }
-        (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
+        (&Method::GET, ["v1", "targets"]) => json(&state.borrow().target_list(&caller)),
+        (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
         (&Method::GET, ["v1", "runs"]) => {
             let list = state.borrow().runs();
             json(&off_thread(list).await?)
@@ -89,21 +79,21 @@ pub(super) async fn answer(
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = body.read()?;
             spec.name_groups();
-            let (host, targets) = state.borrow().prepare(dry_run)?;
-            let (spec, plan) = resolve::plan(spec, host, targets).await?;
+            let (here, permit) = state.borrow().prepare(&caller, dry_run)?;
+            let (spec, plan) = resolve::plan(spec, here, permit).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {
             let flow: FlowRequest = body.read()?;
-            json(&coder::begin(&state, flow).await?)
+            json(&coder::begin(&state, &caller, flow).await?)
         }
         (&Method::POST, ["v1", "coder", "scenario"]) => {
             let scenario: ScenarioRequest = body.read()?;
-            json(&coder::scenario::begin(&state, scenario).await?)
+            json(&coder::scenario::begin(&state, &caller, scenario).await?)
         }
         (&Method::POST, ["v1", "coder", "traffic"]) => {
             let traffic: TrafficRequest = body.read()?;
-            json(&coder::traffic::begin(&state, traffic).await?)
+            json(&coder::traffic::begin(&state, &caller, traffic).await?)
         }
         (&Method::GET, ["v1", "page"]) => shell(query.as_deref().unwrap_or_default()),
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
@@ -124,8 +114,8 @@ pub(super) async fn answer(
         }
         (&Method::PATCH, ["v1", "runs", id]) => {
             let set: SetRequest = body.read()?;
-            let targets = state.borrow().targets.clone();
-            going(&state, id, |run| run.set(&set, &targets))
+            let permit = state.borrow().targets.permit(caller);
+            going(&state, id, |run| run.set(&set, &permit))
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
             let stop: StopRequest = body.read()?;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use clap::Parser;
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use scale_api::coder::{FlowRequest, TrafficRequest};
@@ -17,11 +18,12 @@ use tokio::task::LocalSet;
 use super::body::{Room, Whole, body_of};
 use super::seats::{Seat, Seats};
 use super::{Answer, Shared, api, connection, json, read_only};
+use crate::control::caller::Caller;
 use crate::control::state::State;
 use crate::run::store::Store;
 use crate::run::targets::Targets;
 use crate::run::workers::Engine;
-use crate::settings::{Keep, Realtime, Settings};
+use crate::settings::{Flags, Settings};
 
 /// Bytes on their way in either direction.
 const PIPE_BYTES: usize = 64 << 10;
@@ -54,15 +56,12 @@ impl Trial {
     pub fn new(folder: PathBuf) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let tasks = LocalSet::new();
-        let settings = Settings {
-            socket: folder.join("control.sock"),
-            metrics: None,
-            cores: vec![0],
-            state: folder.clone(),
-            realtime: Realtime::Off,
-            keep: Keep::DEFAULT,
-            targets: folder.join("targets.toml"),
-        };
+        let path = |name: &str| folder.join(name).into_os_string();
+        let flags = ["scaled", "--metrics", "off", "--config"].map(Into::into).into_iter();
+        let flags = flags.chain([path("scaled.toml"), "--socket".into(), path("control.sock")]);
+        let flags = flags.chain(["--state".into(), folder.clone().into_os_string()]);
+        let flags = Flags::try_parse_from(flags).expect("flags of ours");
+        let settings = Settings::decide(flags).expect("settings of ours");
         let store = Store::open(folder).expect("a folder");
         let engine = Engine { realtime: false, features: scale_ring::Features::ALL };
         let state = tasks.block_on(&runtime, async {
@@ -133,7 +132,15 @@ async fn control(state: Shared, request: Request<Incoming>, place: (&Room, &Seat
         }
         (true, ["v1", "coder", "traffic"]) => decoded(whole(request, place).await?.read::<TrafficRequest>()?),
         (false, ["v1", "doctor"]) => decoded(whole(request, place).await?),
-        _ => api::answer(state, request, api::Caller::NOBODY, place).await,
+        _ => {
+            api::answer(
+                state,
+                request,
+                Caller { pid: 0, uid: u32::MAX, gid: u32::MAX, groups: [].into() },
+                place,
+            )
+            .await
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use scale_ring::host::Facts;
 
 use super::*;
 use crate::run::plan::{Host, Plan};
-use crate::run::targets::Targets;
+use crate::run::targets::Permit;
 
 /// Cells of group 0: before steady, by target; then its stage's. Then group 1's two.
 const LEFT: usize = 0;
@@ -38,6 +38,7 @@ impl Made {
         let host = Host {
             cores: vec![0],
             facts: Facts::default(),
+            doctor: Vec::new(),
             seed: 1,
             unix_s: 1_800_000_000,
             files: 100_000,
@@ -45,7 +46,7 @@ impl Made {
             has_address: |_| true,
         };
         let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
-        let groups = Plan::new(&spec, &host, &Targets::default(), &mut resolve).expect("a plan").groups;
+        let groups = Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan").groups;
         let gauges = GroupGauges { phase: GroupPhase::Ramping, requested: 10, ..GroupGauges::default() };
         Self {
             breakers: Breakers::new(groups),
