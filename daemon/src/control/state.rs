@@ -13,7 +13,7 @@ use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::Features;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::caller::Who;
 use super::coder::going::Going;
@@ -65,6 +65,8 @@ pub struct State {
     recorder: Option<Recorder>,
     pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
+    /// Told when somebody stops what goes.
+    stopped: Rc<Notify>,
     last_line: Arc<str>,
     live: Live,
     metrics: Metrics,
@@ -103,6 +105,7 @@ impl State {
             recorder: None,
             pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
+            stopped: Rc::default(),
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
@@ -143,6 +146,11 @@ impl State {
         }
         let load = self.run.as_ref().map(|run| run.id.as_str());
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
+    }
+
+    /// What is told when somebody stops what goes.
+    pub fn stopped(&self) -> Rc<Notify> {
+        self.stopped.clone()
     }
 
     /// Whether run `id` is going.

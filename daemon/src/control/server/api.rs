@@ -80,20 +80,20 @@ pub(super) async fn answer(
             let StartRequest { mut spec, dry_run } = body.read()?;
             spec.name_groups();
             let (here, permit) = state.borrow().prepare(&caller, dry_run)?;
-            let (spec, plan) = resolve::plan(spec, here, permit).await?;
+            let (spec, plan) = unless_stopped(&state, resolve::plan(spec, here, permit)).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {
             let flow: FlowRequest = body.read()?;
-            json(&coder::begin(&state, &caller, flow).await?)
+            json(&unless_stopped(&state, coder::begin(&state, &caller, flow)).await?)
         }
         (&Method::POST, ["v1", "coder", "scenario"]) => {
             let scenario: ScenarioRequest = body.read()?;
-            json(&coder::scenario::begin(&state, &caller, scenario).await?)
+            json(&unless_stopped(&state, coder::scenario::begin(&state, &caller, scenario)).await?)
         }
         (&Method::POST, ["v1", "coder", "traffic"]) => {
             let traffic: TrafficRequest = body.read()?;
-            json(&coder::traffic::begin(&state, &caller, traffic).await?)
+            json(&unless_stopped(&state, coder::traffic::begin(&state, &caller, traffic)).await?)
         }
         (&Method::GET, ["v1", "page"]) => shell(query.as_deref().unwrap_or_default()),
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
@@ -120,6 +120,7 @@ pub(super) async fn answer(
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
             let stop: StopRequest = body.read()?;
             const WHY: &str = "ended by `scalectl stop`";
+            state.borrow().stopped().notify_waiters();
             if let Some(answer) = end_scenario(&state, id, WHY, stop.now, false) {
                 return answer;
             }
@@ -161,6 +162,21 @@ pub(super) async fn answer(
             ProblemCode::NotFound,
             format!("there is no {method} {path}; see docs/control.md"),
         )),
+    }
+}
+
+/// What is looked at or planned, unless somebody stops what goes meanwhile: then it does not begin.
+async fn unless_stopped<T>(
+    state: &Shared,
+    begins: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let stopped = state.borrow().stopped();
+    tokio::select! {
+        () = stopped.notified() => {
+            let why = "`scalectl stop` came while this was planned: it has not begun; start it again if it is to go";
+            Err(Problem::new(ProblemCode::Invalid, why))
+        }
+        begun = begins => begun,
     }
 }
 
