@@ -38,7 +38,7 @@ debian_packages() {
     ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd \
     tmux:tmux tcpserver:ucspi-tcp \
     systemd-analyze:systemd bwrap:bubblewrap setpriv:util-linux \
-    debootstrap:debootstrap lintian:lintian rpm:rpm ip:iproute2 xz:xz-utils readelf:binutils; do
+    debootstrap:debootstrap lintian:lintian rpm:rpm ip:iproute2 unshare:util-linux xz:xz-utils readelf:binutils; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)

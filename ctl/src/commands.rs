@@ -254,6 +254,12 @@ pub struct Start {
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
+    /// Hold connects where this share of them fails: on (50%), off, or a share such as 30%.
+    #[arg(long, value_name = "on|off|SHARE")]
+    pub breaker: Option<spec::Breaker>,
+    /// End the run where its target answers nothing for so long (default 30s; 2m with --reconnect), or `off`.
+    #[arg(long, value_name = "TIME|off")]
+    pub silence: Option<spec::Silence>,
     /// Decides payload, masks and random offsets.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -393,6 +399,8 @@ impl Start {
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
             churn: self.churn,
+            breaker: self.breaker,
+            silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
             header: self.header.clone(),

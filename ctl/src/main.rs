@@ -105,6 +105,8 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Resume => simple(cli, &client, "resume", "going on")?,
         Command::Stop { run, now, all, exports } => {
             if *all && client.get::<Status>("/v1/status")?.run.is_none() {
+                // What is being planned just now is not to begin, either.
+                let _ = client.send::<Value>("POST", "/v1/runs/current/stop", &StopRequest { now: *now });
                 show(cli.json, &json!({ "id": null }), || "no run is going".into());
                 return Ok(0);
             }

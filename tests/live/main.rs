@@ -1,5 +1,7 @@
 //! The real programs on the real kernel.
 
+mod attacks;
+mod breaker;
 mod calibrate;
 mod coder;
 mod commands;
@@ -21,6 +23,7 @@ mod service;
 mod soak;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

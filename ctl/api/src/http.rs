@@ -258,6 +258,8 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// As many pages are open as may be.
     TooManyReaders,
+    /// Others' requests take all the room that there is.
+    Busy,
     /// A bug of ours.
     Internal,
 }
@@ -267,7 +269,7 @@ impl ProblemCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
-            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders => Exit::Usage,
+            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders | Self::Busy => Exit::Usage,
             Self::TargetRefused => Exit::TargetRefused,
             Self::HostCannotCarry => Exit::HostCannotCarry,
             Self::Internal => Exit::Internal,
@@ -285,7 +287,7 @@ impl ProblemCode {
             Self::TooLarge => 413,
             Self::HostCannotCarry => 422,
             Self::Internal => 500,
-            Self::TooManyReaders => 503,
+            Self::TooManyReaders | Self::Busy => 503,
         }
     }
 }

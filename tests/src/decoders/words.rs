@@ -75,7 +75,11 @@ pub fn check_bodies(bytes: &[u8]) {
     }
 }
 
-fn check_spec(spec: &Spec) {
+/// A run's words: what passes its checks becomes a plan or a refusal.
+///
+/// # Panics
+/// Something of it does.
+pub fn check_spec(spec: &Spec) {
     let _ = spec.redacted();
     if spec.check().is_err() {
         return;
