@@ -36,7 +36,7 @@ debian_packages() {
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
     prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 chromium:chromium \
     ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd \
-    tmux:tmux tcpserver:ucspi-tcp; do
+    tmux:tmux tcpserver:ucspi-tcp ip:iproute2 nft:nftables; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)

@@ -8,6 +8,7 @@ mod exits;
 mod faults;
 mod figures;
 mod flags;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;

@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod decoders;
 pub mod grafana;
 pub mod host;
+pub mod hosts;
 pub mod peer;
 pub mod repository;
 pub mod server;

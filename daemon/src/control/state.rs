@@ -309,6 +309,7 @@ impl State {
             files: host::nofile_limit(),
             direct_descriptors: rings && self.engine.features.direct_descriptors,
             has_address: host::has_address,
+            interfaces: scale_ring::interfaces(),
         };
         (host, self.targets.clone())
     }

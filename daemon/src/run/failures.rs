@@ -105,6 +105,7 @@ mod tests {
             files: 100_000,
             direct_descriptors: true,
             has_address: |_| true,
+            interfaces: Vec::new(),
         };
         let plan = crate::run::plan::Plan::new(&spec, &host, &Default::default(), &mut |_, _| Ok(Vec::new()));
         plan.expect("a plan").groups.to_vec()

@@ -3,7 +3,7 @@
 //! - [`share`]: what a worker is given and what it hands back.
 //! - [`turn`]: the loop; the one place that reads the clock.
 //! - [`inbox`]: commands in. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
-//! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does;
+//! - [`ports`]: source ports. `origin`: where a connection comes from. `connect`, `ticks`, `receive`: the three things a turn does;
 //!   `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again.
 
 pub mod inbox;
@@ -16,6 +16,7 @@ pub mod wheel;
 mod compare;
 mod connect;
 mod link;
+mod origin;
 mod receive;
 mod ticks;
 

@@ -13,6 +13,8 @@ use crate::stream::flow::Standing;
 use crate::stream::meter::Cell;
 use crate::stream::versions::Versions;
 
+use super::ports::PortTable;
+
 /// What a worker is to do. Everything was checked when the plan was made.
 #[derive(Debug, Clone)]
 pub struct Share {
@@ -30,10 +32,8 @@ pub struct Share {
     pub endpoints: Arc<[Endpoint]>,
     /// Each target's addresses.
     pub addresses: Addresses,
-    /// Source ports this worker may use: from, to (inclusive).
-    pub ports: (u16, u16),
-    /// Source ports that are reserved on this host.
-    pub ports_reserved: Arc<[u16]>,
+    /// Source ports of this host, and which of them are whose.
+    pub ports: Arc<PortTable>,
     /// Streams this worker may ever hold.
     pub streams_max: usize,
     /// Every stream's own figures are handed over each second, not only at the end.

@@ -114,6 +114,8 @@ pub struct Worker<R> {
     pub(super) versions: Vec<Versions>,
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
+    /// Next ranks, by group and row of addresses: see `origin`.
+    pub(super) ranks: HashMap<(u8, u32), u32>,
     /// Streams opened, by address.
     pub(super) opened: Vec<(SocketAddr, u64)>,
     pub(super) random: Random,
@@ -157,8 +159,9 @@ impl<R: Ring> Worker<R> {
             meter: Meter::new(cells),
             pool: Pool::new(Pool::MAX),
             versions: vec![Versions::default(); share.groups.len()],
-            ports: Ports::new(share.ports, share.ports_reserved.clone(), seed),
+            ports: Ports::new(share.ports.clone(), (share.worker, share.workers), seed),
             ports_in_use: 0,
+            ranks: HashMap::new(),
             opened: Vec::with_capacity(ADDRESSES_MAX),
             random: Random::new(seed),
             completions: Vec::with_capacity(DRAIN_BATCH),

@@ -95,6 +95,7 @@ fn check_spec(spec: &Spec) {
         files: 20_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     let _ = Plan::new(spec, &host, &Targets::default(), &mut resolve);

@@ -15,7 +15,7 @@ use super::ssh::Sessions;
 use super::tables::{Tables, content};
 use super::{Resolve, invalid};
 use crate::load::endpoint::TlsName;
-use crate::load::{Endpoint, Protocol};
+use crate::load::{Endpoint, Protocol, Ways};
 use crate::run::rows::{Rows, Words};
 use crate::run::targets::Targets;
 
@@ -33,8 +33,8 @@ pub(super) struct Whom<'a> {
     pub conns: u32,
     /// The first one's number.
     pub first_stream: u32,
-    /// Addresses that streams come from.
-    pub sources: &'a [IpAddr],
+    /// Where streams come from.
+    pub ways: &'a Ways,
     /// What may be hit.
     pub targets: &'a Targets,
 }
@@ -138,11 +138,11 @@ impl Tables {
                 }
                 None => {
                     let place = (target.host.as_str(), target.port);
-                    self.resolved(place, streams, whom.targets, whom.sources, resolve)?
+                    self.resolved(place, streams, whom.targets, whom.ways, resolve)?
                 }
                 Some(to) => {
                     let (host, port) = spec::connect_to(to).expect("checked by the spec");
-                    self.resolved((&host, port), streams, whom.targets, whom.sources, resolve)?
+                    self.resolved((&host, port), streams, whom.targets, whom.ways, resolve)?
                 }
             };
             let tls = if target.scheme == Scheme::Wss {
@@ -200,20 +200,19 @@ impl Tables {
         let mut hosts = BTreeMap::new();
         for ((target, host), streams) in streams {
             let port = targets[usize::from(target)].port;
-            let addresses =
-                self.resolved((&host, port), streams, whom.targets, whom.sources, &mut *resolve)?;
+            let addresses = self.resolved((&host, port), streams, whom.targets, whom.ways, &mut *resolve)?;
             hosts.insert((target, host), addresses);
         }
         Ok(hosts)
     }
 
-    /// A row of addresses that may be hit. `sources`: where streams come from; none: anywhere.
+    /// A row of addresses that may be hit, of the families that `ways` reach.
     pub(super) fn resolved(
         &mut self,
         (host, port): (&str, u16),
         streams: u64,
         targets: &Targets,
-        sources: &[IpAddr],
+        ways: &Ways,
         resolve: Resolve<'_>,
     ) -> Result<u32, Problem> {
         let mut addresses = match host.parse::<IpAddr>() {
@@ -238,16 +237,15 @@ impl Tables {
         for rule in rules {
             *self.under_rule.entry(rule).or_default() += streams;
         }
-        let reached = |to: &SocketAddr| sources.iter().any(|source| source.is_ipv6() == to.is_ipv6());
-        if let (false, Some(to)) = (sources.is_empty(), addresses.first())
-            && !addresses.iter().any(reached)
-        {
+        let first = addresses.first().map(SocketAddr::ip);
+        addresses.retain(|to| ways.reaches(to.is_ipv6()));
+        if let (true, Some(to)) = (addresses.is_empty(), first) {
             return Err(invalid(format!(
-                "no --source can reach {host}, which is {}; give an {} address",
-                to.ip(),
+                "no --source can reach {host}, which is {to}; give an {} address",
                 if to.is_ipv6() { "IPv6" } else { "IPv4" }
             )));
         }
+        self.families.push((ways.reaches(false), ways.reaches(true)));
         self.addresses.push(addresses);
         self.names.push((host.to_owned(), port, streams));
         Ok((self.addresses.len() - 1) as u32)

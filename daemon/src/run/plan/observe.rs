@@ -12,6 +12,7 @@ use scale_proto::tls::ClientSettings;
 use super::endpoints::header;
 use super::tables::{Tables, content};
 use super::{Resolve, invalid};
+use crate::load::Ways;
 use crate::run::targets::Targets;
 
 /// What is asked, whom, and how.
@@ -59,7 +60,7 @@ impl Tables {
         let Some(observe) = observe else { return Ok(None) };
         let place = observe.place().map_err(invalid)?;
         // It carries no stream, so that it takes nothing of a cap.
-        let addresses = self.resolved((&place.host, place.port), 0, targets, &[], resolve)?;
+        let addresses = self.resolved((&place.host, place.port), 0, targets, &Ways::through(&[]), resolve)?;
         let tls = if place.https { Some(self.trust(observe)?) } else { None };
         let lines = content(observe.header_file.as_ref(), "observe.header_file")?.unwrap_or_default();
         let lines = std::str::from_utf8(lines).map_err(|_| invalid("observe.header_file is not text"))?;

@@ -2,7 +2,7 @@
 //! what, and when.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use scale_api::http::Problem;
 use scale_api::spec::{self, Duration, GroupSpec, Spec};
@@ -12,7 +12,7 @@ use scale_proto::ws::Opcode;
 
 use super::endpoints::Whom;
 use super::ssh::{self, Sessions};
-use super::{Host, Resolve, invalid};
+use super::{Asked, Host, Resolve, invalid, ways};
 use crate::load::{
     Endpoint, Group, MessageSize, Payload, Reconnect, Ssh, Stage, Terminal, TickOffset, Traffic,
 };
@@ -29,6 +29,8 @@ pub(super) struct Tables {
     pub endpoints: Vec<Endpoint>,
     pub addresses: Vec<Vec<SocketAddr>>,
     pub names: Vec<(String, u16, u64)>,
+    pub families: Vec<(bool, bool)>,
+    pub asked: Vec<Asked>,
     pub warnings: Vec<String>,
     /// Streams so far under each rule of the list of targets.
     pub under_rule: BTreeMap<usize, u64>,
@@ -57,14 +59,15 @@ impl Tables {
         // Rows and caps are for the most streams of any step.
         let most = group.stage.iter().filter_map(|stage| stage.conns).max().unwrap_or(0) as u32;
         let first_stream = spec.first_stream.unwrap_or(0);
-        let sources = sources(&group.source)?;
+        let (ways, asked) = ways::ways(group, host)?;
+        self.asked.push(asked);
         let stages = stages(group, conns, tick_ns, message);
         let message_max =
             stages.iter().map(|stage| stage.message).max_by_key(|size| size.max()).unwrap_or(message);
         let mut sessions =
             group.is_ssh().then(|| Sessions::new(group, message_max, host.unix_s)).transpose()?;
         let conns_max = conns.max(most);
-        let whom = Whom { group, conns: conns_max, first_stream, sources: &sources, targets };
+        let whom = Whom { group, conns: conns_max, first_stream, ways: &ways, targets };
         let (names, pattern) = self.endpoints(&whom, sessions.as_mut(), resolve)?;
         let text = group.opcode == spec::Opcode::Text;
         let payload = match message_file {
@@ -122,7 +125,7 @@ impl Tables {
             terminal: terminal(group),
             ssh: self.ssh(group, host)?,
             late_tick: group.typed.is_some_and(|typed| typed.profile == Profile::Exact),
-            sources: sources.into(),
+            ways,
             send_buffer_bytes: buffer(group.sndbuf),
             receive_buffer_bytes: buffer(group.rcvbuf),
         })
@@ -200,21 +203,6 @@ pub(super) fn content<'a>(file: Option<&'a spec::File>, word: &str) -> Result<Op
             ))
         }),
     }
-}
-
-/// Every address of `sources`.
-fn sources(sources: &[String]) -> Result<Vec<IpAddr>, Problem> {
-    let mut addresses = Vec::new();
-    for source in sources {
-        if let Ok(address) = source.parse::<IpAddr>() {
-            addresses.push(address);
-        } else {
-            let net: ipnet::IpNet =
-                source.parse().map_err(|_| invalid(format!("--source {source} is no address or range")))?;
-            addresses.extend(net.hosts());
-        }
-    }
-    Ok(addresses)
 }
 
 fn stages(group: &GroupSpec, conns: u32, tick_ns: u64, message: MessageSize) -> Vec<Stage> {

@@ -13,14 +13,17 @@ use crate::worker::turn::{CLOSE_WAIT_NS, Worker, kind};
 
 impl<R: Ring> Worker<R> {
     /// Puts a stream on a link: one of its row with room, or a new one.
-    pub(in crate::worker) fn ride(&mut self, stream: u32, row: u32, address: u32, now: Time, deadline: Time) {
+    pub(in crate::worker) fn ride(&mut self, stream: u32, row: u32, now: Time, deadline: Time) {
         let group = self.streams[stream as usize].group;
         let link = match self.link_with_room(group, row) {
             Some(link) => link,
-            None => match self.new_link(stream, row, (address, 0), now, deadline) {
-                Ok(link) => link,
-                Err(class) => return self.attempt_failed(stream, class, now),
-            },
+            None => {
+                let first = self.first_address(stream, row);
+                match self.new_link(stream, row, (first, 0), now, deadline) {
+                    Ok(link) => link,
+                    Err(class) => return self.attempt_failed(stream, class, now),
+                }
+            }
         };
         let socket = self.link(link).socket;
         let index = self.new_connection(socket, stream, row, Protocol::Ssh, now, deadline);
