@@ -70,6 +70,7 @@ impl Alone {
             }]),
             addresses: Arc::new([vec![self.address]]),
             ports: Arc::new(PortTable::new(&[], HashMap::new())),
+            gates: Default::default(),
             streams_max: self.streams as usize,
             stream_by_stream: false,
         }

@@ -9,6 +9,8 @@ mod files;
 mod follow;
 mod render;
 mod ssh;
+mod standing;
+mod targets;
 mod view;
 
 use std::io::{ErrorKind, Write};
@@ -22,7 +24,7 @@ use commands::{Cli, Command, RunsAction, Start};
 use export::Exports;
 use follow::follow;
 use scale_api::http::{
-    DoctorEntry, DoctorRequest, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status,
+    DoctorEntry, DoctorRequest, MarkRequest, Reloaded, RunSummary, SetRequest, StartRequest, Started, Status,
     StopRequest, Targets,
 };
 use scale_api::report::{Exit, Report};
@@ -75,13 +77,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Status => {
             let status: Status = client.get("/v1/status")?;
-            show(cli.json, &status, || match (&status.run, &status.last) {
-                (Some(event), _) => {
-                    [vec![render::status(event)], render::marks(&status.marks)].concat().join("\n")
-                }
-                (None, Some(last)) => format!("idle; last run {} {}", last.id, last.state),
-                (None, None) => "idle; no run yet".into(),
-            });
+            show(cli.json, &status, || standing::standing(&status));
         }
         Command::Set(set) => {
             let request = SetRequest {
@@ -150,10 +146,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Targets => {
             let targets: Targets = client.get("/v1/targets")?;
-            show(cli.json, &targets, || {
-                let file = targets.file.as_deref().unwrap_or("no targets.toml");
-                format!("{file}\n{}", targets.rules.join("\n"))
-            });
+            show(cli.json, &targets, || targets::table(&targets));
+        }
+        Command::Reload => {
+            let done: Reloaded = client.send("POST", "/v1/reload", &())?;
+            show(cli.json, &done, || render::reloaded(&done));
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -149,6 +149,7 @@ fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
             endpoints: scenario.endpoints.clone(),
             addresses: scenario.addresses.clone(),
             ports: ports.clone(),
+            gates: scenario.gates.clone(),
             streams_max: scenario.streams_max,
             stream_by_stream: false,
         };

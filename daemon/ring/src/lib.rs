@@ -22,11 +22,14 @@ mod buffers;
 pub mod host;
 mod interfaces;
 mod kernel;
+pub mod passed;
+pub mod peer;
 mod prefetch;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod time;
 mod token;
+pub mod trusted;
 
 use std::net::SocketAddr;
 

@@ -35,8 +35,8 @@ impl<R: Ring> Worker<R> {
         rank
     }
 
-    /// The address of its row that an attempt of `stream` tries first.
-    pub(super) fn first_address(&mut self, stream: u32, row: u32) -> u32 {
+    /// The address of its row that an attempt of `stream` tries next, after `tried` others.
+    pub(super) fn first_address(&mut self, stream: u32, row: u32, tried: u32) -> u32 {
         let rank = self.rank(stream);
         let flow = &self.streams[stream as usize];
         let addresses = &self.share.addresses[self.share.endpoints[row as usize].addresses as usize];
@@ -44,7 +44,7 @@ impl<R: Ring> Worker<R> {
         match addresses.len() as u32 {
             0 => 0,
             // Streams start at different addresses of a name, and go on from there.
-            count => ways.first_address(rank, count).wrapping_add(flow.attempts) % count,
+            count => ways.first_address(rank, count).wrapping_add(flow.attempts).wrapping_add(tried) % count,
         }
     }
 

@@ -182,7 +182,7 @@ fn range(to: IpAddr, sources: u64) -> String {
 /// The source addresses and interfaces that were asked for.
 pub(super) fn ways(plan: &Plan) -> Vec<DoctorEntry> {
     let mut entries = Vec::new();
-    let sources: Vec<_> = plan.asked.iter().flat_map(|asked| &asked.sources).collect();
+    let sources: Vec<_> = plan.sources.iter().flat_map(|sources| &sources.given).collect();
     let all: usize = sources.iter().map(|source| source.addresses).sum();
     let missing: Vec<IpAddr> = sources.iter().flat_map(|source| source.missing.iter().copied()).collect();
     let gone = sources.iter().find(|source| source.missing.len() == source.addresses);
@@ -190,7 +190,7 @@ pub(super) fn ways(plan: &Plan) -> Vec<DoctorEntry> {
         let shown: Vec<String> = missing.iter().take(MISSING_SHOWN).map(IpAddr::to_string).collect();
         let more = if missing.len() > MISSING_SHOWN { ", …" } else { "" };
         let bits = if first.is_ipv6() { 128 } else { 32 };
-        let device = plan.asked.iter().flat_map(|asked| &asked.interfaces).next();
+        let device = plan.sources.iter().flat_map(|sources| &sources.interfaces).next();
         let device = device.map_or_else(|| "lo".to_owned(), |(name, _)| name.to_string());
         entries.push(entry(
             "plan: source addresses",
@@ -214,7 +214,7 @@ pub(super) fn ways(plan: &Plan) -> Vec<DoctorEntry> {
         let value = format!("{} of this host's", thousands(all as u64));
         entries.push(entry("plan: source addresses", "ok", value, "bind(2)", ""));
     }
-    let interfaces: Vec<_> = plan.asked.iter().flat_map(|asked| &asked.interfaces).collect();
+    let interfaces: Vec<_> = plan.sources.iter().flat_map(|sources| &sources.interfaces).collect();
     if !interfaces.is_empty() {
         let down = interfaces.iter().find(|(_, up)| !up);
         let names: Vec<String> = interfaces.iter().map(|(name, _)| name.to_string()).collect();

@@ -23,9 +23,9 @@ pub struct Source {
 
 /// What a group asks for.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct Sources {
     /// Each `--source`.
-    pub sources: Vec<Source>,
+    pub given: Vec<Source>,
     /// Interfaces, and whether they are up.
     pub interfaces: Vec<(InterfaceName, bool)>,
 }
@@ -34,15 +34,15 @@ pub struct Asked {
 ///
 /// # Errors
 /// An interface that is not there, or that none of the addresses is for.
-pub(super) fn ways(group: &GroupSpec, host: &Host) -> Result<(Ways, Asked), Problem> {
-    let mut asked = Asked::default();
+pub(super) fn ways(group: &GroupSpec, host: &Host) -> Result<(Ways, Sources), Problem> {
+    let mut asked = Sources::default();
     let mut here: Vec<IpAddr> = Vec::new();
     for written in &group.source {
         let (there, missing): (Vec<_>, Vec<_>) =
             addresses(written)?.into_iter().partition(|&address| (host.has_address)(address));
         let count = there.len() + missing.len();
         here.extend(there);
-        asked.sources.push(Source { written: written.clone(), addresses: count, missing });
+        asked.given.push(Source { written: written.clone(), addresses: count, missing });
     }
     // What two ranges share counts once.
     let mut seen = std::collections::HashSet::new();

@@ -46,7 +46,7 @@ fn planned(change: impl FnOnce(&mut GroupSpec)) -> Result<Plan, Problem> {
         ]),
         _ => Err(std::io::Error::other("no such name")),
     };
-    Plan::new(&spec, &host_with_interfaces(), &Targets::default(), &mut resolve)
+    Plan::new(&spec, &host_with_interfaces(), &Permit::default(), &mut resolve)
 }
 
 fn entry<'a>(plan: &'a Plan, name: &str) -> &'a DoctorEntry {
@@ -121,12 +121,12 @@ fn reserved_ports_are_nobodys_and_each_worker_has_as_many_of_the_others() {
         ..GroupSpec::default()
     };
     let mut spec = Spec { group: vec![group], ..Spec::default() };
-    let refused = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).expect("a plan");
+    let refused = Plan::new(&spec, &host, &Permit::default(), &mut |_, _| unreachable!()).expect("a plan");
     let line = entry(&refused, "plan: source ports");
     assert_eq!(line.status, "fail");
     assert_eq!(line.value, "20,001 are needed towards one destination, 20,001 are usable from one address");
     spec.group[0].conns = Some(20_000);
-    let plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).expect("a plan");
+    let plan = Plan::new(&spec, &host, &Permit::default(), &mut |_, _| unreachable!()).expect("a plan");
     assert_eq!(entry(&plan, "plan: source ports").status, "ok");
     let to = plan.addresses[0][0];
     assert_eq!(plan.ports.slice((0, 2), to).first(), Some(&45_535));
