@@ -2,13 +2,16 @@
 //! the control thread answers others meanwhile.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::spec::Spec;
+use scale_ring::host;
 
+use super::doctor::Doctor;
 use crate::run::plan::{Host, Place, Plan, Resolve};
+use crate::run::supervisor::wall_seconds;
 use crate::run::targets::{Permit, canonical};
 use crate::worker::share::Addresses;
 
@@ -19,14 +22,40 @@ pub(super) fn addresses(name: &str, port: u16) -> std::io::Result<Vec<SocketAddr
     Ok((name, port).to_socket_addrs()?.collect())
 }
 
+/// What a plan is made for, before anybody has looked at it: that takes its time.
+pub struct Here {
+    /// Looks.
+    pub doctor: Arc<Doctor>,
+    /// Whether the engine may use the rings' own tables of sockets.
+    pub direct_descriptors: bool,
+}
+
+impl Here {
+    /// Looks at this host.
+    fn host(&self) -> Host {
+        let look = self.doctor.look();
+        Host {
+            cores: self.doctor.cores.clone(),
+            seed: host::random_seed() >> 12,
+            unix_s: wall_seconds() as u64,
+            files: host::nofile_limit(),
+            direct_descriptors: look.direct_descriptors && self.direct_descriptors,
+            has_address: host::has_address,
+            interfaces: scale_ring::interfaces(),
+            facts: look.facts,
+            doctor: look.entries,
+        }
+    }
+}
+
 /// Makes a plan of `spec`, which comes back with it.
 ///
 /// # Errors
 /// Why there can be no such plan, or that its names took too long.
-pub async fn plan(spec: Spec, host: Host, permit: Permit) -> Result<(Spec, Plan), Problem> {
+pub async fn plan(spec: Spec, here: Here, permit: Permit) -> Result<(Spec, Plan), Problem> {
     let (answer, planned) = tokio::sync::oneshot::channel();
     spawn("plan", move || {
-        let plan = Plan::new(&spec, &host, &permit, &mut addresses);
+        let plan = Plan::new(&spec, &here.host(), &permit, &mut addresses);
         // Nobody waits any more where it took too long.
         let _ = answer.send(plan.map(|plan| (spec, plan)));
     })?;

@@ -13,21 +13,21 @@ use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::Features;
-use scale_ring::host::{self, Facts};
 use tokio::sync::broadcast;
 
 use super::caller::Who;
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
+use super::doctor::{Doctor, Looking};
 use super::live::Live;
 use super::observe::Watch;
-use super::resolve::Again;
+use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
 use crate::run::failures::What;
 use crate::run::marks;
-use crate::run::plan::{Host, Observe, Plan};
+use crate::run::plan::{Observe, Plan};
 use crate::run::recorder::Recorder;
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
@@ -45,6 +45,9 @@ const EVENTS_KEPT: usize = 64;
 /// The state.
 pub struct State {
     settings: Settings,
+    doctor: Arc<Doctor>,
+    /// Looks at the host for what has just begun.
+    looking: Looking,
     /// The list of what may be hit.
     pub targets: Targets,
     /// What is kept.
@@ -83,7 +86,10 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
+        let doctor = Arc::new(Doctor::new(settings.cores.clone()));
         let mut state = Self {
+            looking: Looking::start(&doctor),
+            doctor,
             settings,
             targets,
             store,
@@ -113,9 +119,9 @@ impl State {
         self.metrics.scrape(format, self.run.as_ref())
     }
 
-    /// Cores for workers.
-    pub fn cores(&self) -> &[usize] {
-        &self.settings.cores
+    /// Who looks at this host.
+    pub fn doctor(&self) -> Arc<Doctor> {
+        self.doctor.clone()
     }
 
     /// The run that is going.
@@ -155,7 +161,7 @@ impl State {
 
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
-        flow.set_host(super::doctor::this_host(&self.settings.cores));
+        flow.set_host(self.looking.begin(&self.doctor));
         tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
@@ -167,7 +173,7 @@ impl State {
 
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
-        course.set_host(super::doctor::this_host(&self.settings.cores));
+        course.set_host(self.looking.begin(&self.doctor));
         tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
@@ -307,7 +313,7 @@ impl State {
     ///
     /// # Errors
     /// A run is going.
-    pub fn prepare(&self, caller: &Caller, dry_run: bool) -> Result<(Host, Permit), Problem> {
+    pub fn prepare(&self, caller: &Caller, dry_run: bool) -> Result<(Here, Permit), Problem> {
         if !dry_run {
             self.is_free()?;
         }
@@ -320,19 +326,8 @@ impl State {
     }
 
     /// This host, for a plan.
-    pub fn place(&self) -> Host {
-        let facts = Facts::read(std::path::Path::new("/"));
-        let rings = Features::probe().is_ok_and(|features| features.direct_descriptors);
-        Host {
-            cores: self.settings.cores.clone(),
-            facts,
-            seed: host::random_seed() >> 12,
-            unix_s: wall_seconds() as u64,
-            files: host::nofile_limit(),
-            direct_descriptors: rings && self.engine.features.direct_descriptors,
-            has_address: host::has_address,
-            interfaces: scale_ring::interfaces(),
-        }
+    pub fn place(&self) -> Here {
+        Here { doctor: self.doctor(), direct_descriptors: self.engine.features.direct_descriptors }
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -361,7 +356,7 @@ impl State {
     /// # Errors
     /// A thread or a ring cannot be had.
     pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
-        let doctor = super::doctor::this_host(&self.settings.cores);
+        let doctor = plan.host.doctor.clone();
         let place = |observe: &Observe| plan.addresses[observe.addresses as usize].clone();
         let watch = plan.observe.as_ref().map(|observe| Watch::start(observe, place(observe))).transpose()?;
         let streams = plan.streams_max;
@@ -383,6 +378,7 @@ impl State {
 
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
+        self.tick_host();
         self.tick_flow();
         self.tick_run();
         self.tick_scenario();
@@ -431,6 +427,17 @@ impl State {
         }
         self.keep_second();
         self.keep_checkpoint();
+    }
+
+    /// What was seen of the host since a flow or a scenario began.
+    fn tick_host(&mut self) {
+        let Some(seen) = self.looking.done() else { return };
+        if let Some(course) = &self.scenario {
+            course.set_host(seen.clone());
+        }
+        if let Some(flow) = &mut self.flow {
+            flow.set_host(seen);
+        }
     }
 
     fn tick_flow(&mut self) {

@@ -100,6 +100,7 @@ mod tests {
         let host = crate::run::plan::Host {
             cores: vec![0],
             facts: Default::default(),
+            doctor: Vec::new(),
             seed: 1,
             unix_s: 0,
             files: 100_000,

@@ -100,6 +100,8 @@ pub struct Host {
     pub cores: Vec<usize>,
     /// What the kernel's files say.
     pub facts: Facts,
+    /// What `doctor` says of it, for the report.
+    pub doctor: Vec<DoctorEntry>,
     /// A seed where none was asked for.
     pub seed: u64,
     /// Now, in seconds since 1970, for certificates.

@@ -257,7 +257,7 @@ impl Going {
                 started_at: self.started_at,
                 ended_at: wall_seconds(),
                 version: env!("CARGO_PKG_VERSION").into(),
-                kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+                kernel: host::facts::kernel_release(),
                 started_by: self.started_by.clone(),
                 ..report::Run::default()
             },

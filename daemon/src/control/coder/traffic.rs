@@ -47,7 +47,7 @@ pub async fn begin(
 ) -> Result<TrafficBegun, Problem> {
     let TrafficRequest { deployment, traffic, mut spec, dry_run } = request;
     spec.name_groups();
-    let (host, permit) = state.borrow().prepare(caller, dry_run)?;
+    let (here, permit) = state.borrow().prepare(caller, dry_run)?;
     let config = reach::config(&deployment, permit.clone()).await?;
     let looked = async {
         let config = Config { pace: PACE, ..config };
@@ -74,7 +74,7 @@ pub async fn begin(
     if !group.is_ssh() {
         (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
     }
-    let (spec, mut plan) = crate::control::resolve::plan(spec, host, permit).await?;
+    let (spec, mut plan) = crate::control::resolve::plan(spec, here, permit).await?;
     plan.stream_by_stream = said.fleet.has_metrics;
     let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
     if let (Some(_), Some(run)) = (&started.id, state.borrow_mut().run()) {

@@ -22,7 +22,7 @@ use super::{
 use crate::control::caller::{Caller, caller};
 use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
-use crate::control::{coder, doctor, resolve};
+use crate::control::{coder, resolve};
 use crate::page;
 
 /// The longest request body: a run with its files in hex.
@@ -73,15 +73,16 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
     match (&method, parts.as_slice()) {
         (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
         (&Method::GET, ["v1", "status"]) => json(&state.borrow().status()),
-        (&Method::GET, ["v1", "doctor"]) => json(&doctor::this_host(state.borrow().cores())),
+        (&Method::GET, ["v1", "doctor"]) => {
+            let doctor = state.borrow().doctor();
+            json(&off_thread(move || doctor.look().entries).await?)
+        }
         (&Method::POST, ["v1", "doctor"]) => {
             let DoctorRequest { mut spec } = read(&body)?;
             spec.name_groups();
-            let (host, permit) = state.borrow().prepare(&caller, true)?;
-            let mut entries = doctor::this_host(state.borrow().cores());
-            let (_, plan) = resolve::plan(spec, host, permit).await?;
-            entries.extend(plan.fit);
-            json(&entries)
+            let (here, permit) = state.borrow().prepare(&caller, true)?;
+            let (_, plan) = resolve::plan(spec, here, permit).await?;
+            json(&[plan.host.doctor, plan.fit].concat())
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().target_list(&caller)),
         (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
@@ -92,8 +93,8 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();
-            let (host, permit) = state.borrow().prepare(&caller, dry_run)?;
-            let (spec, plan) = resolve::plan(spec, host, permit).await?;
+            let (here, permit) = state.borrow().prepare(&caller, dry_run)?;
+            let (spec, plan) = resolve::plan(spec, here, permit).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {

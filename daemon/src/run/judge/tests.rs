@@ -32,6 +32,7 @@ fn groups(names: &[&str]) -> Arc<[Group]> {
     let host = Host {
         cores: vec![0],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 100_000,

@@ -101,7 +101,7 @@ impl Supervisor {
                 ended_at: wall_seconds(),
                 seed: self.plan.seed,
                 version: env!("CARGO_PKG_VERSION").into(),
-                kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+                kernel: host::facts::kernel_release(),
                 environment: self.spec.environment.clone(),
                 started_by: self.plan.permit.started_by(),
             },

@@ -126,7 +126,7 @@ impl Drive {
     async fn begin_traffic(&self, made: Option<&Names>) -> Result<bool, Problem> {
         let found = groups::find(&self.looked, made, false).await?;
         self.course.warn(found.warnings);
-        let (host, permit) = {
+        let (here, permit) = {
             let state = self.state.borrow();
             // The list may have been read again since the look.
             (state.place(), self.looked.permit.under(&state.targets).beside(PROBE))
@@ -134,7 +134,7 @@ impl Drive {
         if let Some(door) = self.looked.client.door() {
             door.slow_down(PROBE.connects_milli);
         }
-        let (spec, plan) = crate::control::resolve::plan(found.spec, host, permit).await?;
+        let (spec, plan) = crate::control::resolve::plan(found.spec, here, permit).await?;
         if !plan.summary.cannot.is_empty() {
             return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
         }

@@ -17,8 +17,8 @@ use super::groups;
 use crate::control::caller::Caller;
 use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
 use crate::control::coder::{in_time, invalid, reach, traffic};
+use crate::control::resolve::Here;
 use crate::control::state::State;
-use crate::run::plan::Host;
 use crate::run::targets::{Action, Permit};
 
 /// A scenario that may begin.
@@ -62,7 +62,7 @@ pub async fn look(
 ) -> Result<(Looked, Preflight), Problem> {
     let ScenarioRequest { deployment, scenario, dry_run } = request;
     scenario.check().map_err(|errors| invalid(errors.join("\n")))?;
-    let (host, permit) = state.borrow().prepare(caller, dry_run)?;
+    let (here, permit) = state.borrow().prepare(caller, dry_run)?;
     let store = state.borrow().store.clone();
     let config = reach::config(&deployment, permit.clone()).await?;
     let id = store.new_id(crate::run::supervisor::wall_seconds() as u64);
@@ -77,7 +77,7 @@ pub async fn look(
             .check_deployment(&looked.client.host(), looked.site.deployment.as_deref(), &actions)
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
         let spec = planned_traffic(&looked).await?;
-        say(&looked, spec, host, permit.clone().beside(PROBE), &mut answer).await?;
+        say(&looked, spec, here, permit.clone().beside(PROBE), &mut answer).await?;
         Ok::<_, Problem>((looked, answer))
     };
     in_time(looked).await
@@ -179,7 +179,7 @@ async fn planned_traffic(looked: &Looked) -> Result<Spec, Problem> {
 async fn say(
     looked: &Looked,
     spec: Spec,
-    host: Host,
+    here: Here,
     permit: Permit,
     answer: &mut Preflight,
 ) -> Result<(), Problem> {
@@ -189,7 +189,7 @@ async fn say(
     if spec.group.is_empty() {
         return Ok(());
     }
-    let (_, plan) = crate::control::resolve::plan(spec, host, permit).await?;
+    let (_, plan) = crate::control::resolve::plan(spec, here, permit).await?;
     if !plan.summary.cannot.is_empty() {
         return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
     }

@@ -12,6 +12,7 @@ fn host() -> Host {
     Host {
         cores: vec![0, 1],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 100_000,
