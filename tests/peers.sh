@@ -36,7 +36,7 @@ debian_packages() {
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
     prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 chromium:chromium \
     ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd \
-    tmux:tmux tcpserver:ucspi-tcp \
+    tmux:tmux tcpserver:ucspi-tcp nft:nftables \
     systemd-analyze:systemd bwrap:bubblewrap setpriv:util-linux \
     debootstrap:debootstrap lintian:lintian rpm:rpm ip:iproute2 unshare:util-linux xz:xz-utils readelf:binutils; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")

@@ -302,6 +302,9 @@ pub struct Start {
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     pub source: Vec<String>,
+    /// Interfaces that connections are spread over.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub interface: Vec<String>,
     /// Connect there instead; name and SNI stay the target's.
     #[arg(long, value_name = "HOST:PORT")]
     pub connect_to: Option<String>,
@@ -414,6 +417,7 @@ impl Start {
             key: file(&self.key),
             insecure: self.insecure,
             source: self.source.clone(),
+            interface: self.interface.clone(),
             connect_to: self.connect_to.clone(),
             sndbuf: self.sndbuf,
             rcvbuf: self.rcvbuf,

@@ -267,6 +267,7 @@ fn announce<'a>(
                 "source ports towards the busiest destination: {}",
                 scale_api::units::thousands(plan.source_ports)
             ));
+            lines.extend(plan.details.iter().cloned());
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }
         show(cli.json, plan, || lines.join("\n"));

@@ -12,6 +12,7 @@ mod faults;
 mod figures;
 mod flags;
 mod guard;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;

@@ -100,6 +100,7 @@ pub fn check_spec(spec: &Spec) {
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
         calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     let _ = Plan::new(spec, &host, &Permit::default(), &mut resolve);
