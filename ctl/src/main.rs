@@ -9,6 +9,7 @@ mod files;
 mod follow;
 mod render;
 mod ssh;
+mod standing;
 mod view;
 
 use std::io::{ErrorKind, Write};
@@ -75,13 +76,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Status => {
             let status: Status = client.get("/v1/status")?;
-            show(cli.json, &status, || match (&status.run, &status.last) {
-                (Some(event), _) => {
-                    [vec![render::status(event)], render::marks(&status.marks)].concat().join("\n")
-                }
-                (None, Some(last)) => format!("idle; last run {} {}", last.id, last.state),
-                (None, None) => "idle; no run yet".into(),
-            });
+            show(cli.json, &status, || standing::standing(&status));
         }
         Command::Set(set) => {
             let request = SetRequest {

@@ -110,6 +110,8 @@ pub struct Status {
     pub marks: Vec<crate::report::Mark>,
     /// The last run that ended.
     pub last: Option<RunSummary>,
+    /// What is wrong with the daemon itself, now: its state folder, above all. Each goes when it is mended.
+    pub warnings: Vec<String>,
 }
 
 /// A run in a list.

@@ -560,6 +560,7 @@ impl State {
             run: self.event_now(),
             marks: self.marks_now(),
             last: self.store.last(),
+            warnings: Vec::new(),
         }
     }
 
