@@ -2,7 +2,7 @@
 //! code says, and every flag is there.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use scale_api::threshold::{Preset, Row, TABLE as TABLE_OF_NAMES, When};
@@ -78,7 +78,8 @@ fn every_link_in_the_documentation_leads_somewhere() {
 fn anchor(heading: &str) -> String {
     let mut text = heading.to_owned();
     // Of a link in a heading its text alone is seen.
-    while let Some((from, to)) = text.find("](").and_then(|from| Some((from, from + text[from..].find(')')?))) {
+    while let Some((from, to)) = text.find("](").and_then(|from| Some((from, from + text[from..].find(')')?)))
+    {
         text.replace_range(from..=to, "");
     }
     let kept = text.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
@@ -97,7 +98,11 @@ fn every_link_to_a_heading_finds_it() {
             let text = read(&to);
             let headings = text.lines().filter(|line| line.starts_with('#'));
             let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
-            assert!(anchors.any(|anchor| anchor == wanted), "{} links to {place}, which is not there", name(&page));
+            assert!(
+                anchors.any(|anchor| anchor == wanted),
+                "{} links to {place}, which is not there",
+                name(&page)
+            );
         }
     }
 }
@@ -125,12 +130,19 @@ fn every_file_of_the_documentation_is_linked_from_somewhere() {
             linked.extend((to != page).then_some(to));
         }
     }
+    let is_page = |path: &Path| path.extension().is_some_and(|ending| ending == "md");
+    let folders: BTreeSet<_> =
+        linked.iter().filter(|path| !is_page(path)).filter_map(|path| path.parent()).collect();
     for path in files("docs", "") {
         let path = path.canonicalize().expect("it is there");
-        // Pages are read, so each has its link; examples may be found by a link to their folder.
-        let by_folder = path.extension().is_none_or(|ending| ending != "md")
-            && path.parent().is_some_and(|folder| linked.contains(folder));
-        assert!(linked.contains(&path) || by_folder, "nothing links to {}", path.display());
+        // Pages are read, so each has its link but the list of all; what stands beside a linked file is found by it.
+        let by_neighbour = !is_page(&path) && path.parent().is_some_and(|folder| folders.contains(folder));
+        let is_of_the_site = path.ends_with("docs/book.toml");
+        assert!(
+            linked.contains(&path) || by_neighbour || is_of_the_site,
+            "nothing links to {}",
+            path.display()
+        );
     }
 }
 
