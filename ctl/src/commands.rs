@@ -91,6 +91,8 @@ pub enum Command {
         #[arg(long = "for", value_name = "FILE")]
         run: Option<PathBuf>,
     },
+    /// What this host can offer: streams at a rate, found by steps in under two minutes.
+    Calibrate(Box<crate::calibrate::Calibrate>),
     /// What may be hit from this host.
     Targets,
     /// Read the daemon's settings and targets.toml again.
@@ -111,7 +113,11 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// The manual page, as roff.
-    Man,
+    Man {
+        /// Write it there instead, and a page for each command beside it.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What to do with runs.
@@ -174,7 +180,10 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 }
 
 /// Checks a run, and reads the files that it names.
-fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
+///
+/// # Errors
+/// The user's mistakes.
+pub fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
     hand_over(spec.group.iter_mut(), folder)?;
@@ -293,6 +302,9 @@ pub struct Start {
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     pub source: Vec<String>,
+    /// Interfaces that connections are spread over.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub interface: Vec<String>,
     /// Connect there instead; name and SNI stay the target's.
     #[arg(long, value_name = "HOST:PORT")]
     pub connect_to: Option<String>,
@@ -405,6 +417,7 @@ impl Start {
             key: file(&self.key),
             insecure: self.insecure,
             source: self.source.clone(),
+            interface: self.interface.clone(),
             connect_to: self.connect_to.clone(),
             sndbuf: self.sndbuf,
             rcvbuf: self.rcvbuf,

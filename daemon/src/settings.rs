@@ -229,6 +229,8 @@ impl Settings {
 }
 
 #[cfg(test)]
+mod installed;
+#[cfg(test)]
 mod tests {
     use super::*;
 

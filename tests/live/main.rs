@@ -2,6 +2,7 @@
 
 mod attacks;
 mod breaker;
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
@@ -11,6 +12,7 @@ mod faults;
 mod figures;
 mod flags;
 mod guard;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;
@@ -19,6 +21,7 @@ mod observe;
 mod pages;
 mod refusals;
 mod service;
+mod soak;
 mod ssh;
 mod stand_in;
 mod stopping;

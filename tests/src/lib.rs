@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod decoders;
 pub mod grafana;
 pub mod host;
+pub mod hosts;
 pub mod network;
 pub mod peer;
 pub mod repository;

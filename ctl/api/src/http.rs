@@ -54,8 +54,13 @@ pub struct PlanSummary {
     pub memory_bytes: u64,
     /// Source ports needed towards the busiest destination.
     pub source_ports: u64,
+    /// What of this host it takes and how much there is: ports by destination and worker, memory, descriptors,
+    /// CPU. For `--dry-run`.
+    pub details: Vec<String>,
     /// What of it this host cannot give; empty: it can.
     pub cannot: Vec<String>,
+    /// What share it takes of what this host was found to offer, in a sentence; `None`: nothing is known of it.
+    pub calibration: Option<String>,
 }
 
 /// Changes a going run.

@@ -12,7 +12,7 @@ use super::run::Run;
 
 /// Words of a group that may differ: how it connects, whom it is, how long it waits at the end. All
 /// others matter, also those that come to be.
-const NAMED_ONLY: [&str; 23] = [
+const NAMED_ONLY: [&str; 24] = [
     "breaker",
     "ca",
     "cert",
@@ -30,6 +30,7 @@ const NAMED_ONLY: [&str; 23] = [
     "ramp",
     "silence",
     "source",
+    "interface",
     "ssh_certificate",
     "ssh_identity",
     "ssh_passphrase_file",

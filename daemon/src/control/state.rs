@@ -1,5 +1,6 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod calibrations;
 mod keep;
 mod reload;
 
@@ -25,6 +26,7 @@ use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
+use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
 use crate::run::marks;
 use crate::run::plan::{Observe, Plan};
@@ -54,6 +56,7 @@ pub struct State {
     pub targets: Targets,
     /// What is kept.
     pub store: Store,
+    calibrations: Arc<Kept>,
     engine: Engine,
     run: Option<Supervisor>,
     /// Asks for the target's own figures while it goes.
@@ -91,9 +94,12 @@ impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
         let doctor = Arc::new(Doctor::new(settings.cores.clone()));
+        let realtime = settings.realtime == Realtime::Fifo;
+        let here = calibration::here(std::path::Path::new("/"), &settings.cores, realtime);
         let mut state = Self {
             looking: Looking::start(&doctor),
             doctor,
+            calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
             store,
@@ -172,7 +178,7 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.record(&flow.id);
@@ -184,7 +190,7 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.record(&course.id);
@@ -211,10 +217,10 @@ impl State {
     /// Who started what is going.
     fn started_by(&self) -> Option<StartedBy> {
         if let Some(scenario) = &self.scenario {
-            return scenario.started_by();
+            return scenario.permit().started_by();
         }
-        let of_flow = self.flow.as_ref().and_then(Going::started_by);
-        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
@@ -337,7 +343,11 @@ impl State {
 
     /// This host, for a plan.
     pub fn place(&self) -> Here {
-        Here { doctor: self.doctor(), direct_descriptors: self.engine.features.direct_descriptors }
+        Here {
+            doctor: self.doctor(),
+            direct_descriptors: self.engine.features.direct_descriptors,
+            calibrations: self.calibrations.clone(),
+        }
     }
 
     /// Starts a plan, unless `dry_run`.

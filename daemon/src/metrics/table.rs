@@ -106,6 +106,7 @@ metrics! {
     WORKER_TURN Summary "scaled_worker_turn_seconds" [cpu] "Length of a worker's turns: p99 of the last second, and (quantile 1) the longest of the run."
     RING_OVERFLOWS Counter "scaled_ring_cq_overflows_total" [] "Completions that did not fit into the queue at once."
     RING_EXHAUSTED Counter "scaled_ring_buffers_exhausted_total" [] "Receives that found no buffer."
+    PORTS_SKIPPED Counter "scaled_source_ports_skipped_total" [] "Source ports that others held when a connection was to have them; the next one was taken."
     CODER_READ Counter "coderd_scaletest_bytes_read_total" [] "Payload that came in, as Coder's dashboards call it."
     CODER_WRITTEN Counter "coderd_scaletest_bytes_written_total" [] "Payload handed to the kernel, as Coder's dashboards call it."
     CODER_READ_ERRORS Counter "coderd_scaletest_read_errors_total" [] "Streams lost, as Coder's dashboards call it."

@@ -1,9 +1,8 @@
 //! Streams begin, try again, and end.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
+use scale_ring::{Errno, Ring, Time, Token};
 
 use crate::load::{Group, Protocol, Reconnect, Terminal};
 use crate::stream::class::Class;
@@ -13,11 +12,14 @@ use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
 use super::gate::SLOT_NS;
+use super::origin::PORTS_TRIED_MAX;
 use super::share::{ADDRESSES_MAX, GroupPhase};
 use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, INTERRUPT_WAIT_NS, LAUNCHES_MAX, Worker, kind};
 
-/// Source ports tried for one socket when others hold them.
-const PORTS_TRIED_MAX: u32 = 64;
+/// Times that a stream looks again when others hold every source port that it tried, and the first wait
+/// before that; each is twice the last.
+const SEARCHES_MAX: u8 = 6;
+const SEARCH_WAIT_NS: u64 = 10_000_000;
 /// Back-off: the first attempt's ceiling, and the last's.
 const BACKOFF_NS: u64 = 500_000_000;
 const BACKOFF_MAX_NS: u64 = 30_000_000_000;
@@ -131,18 +133,14 @@ impl<R: Ring> Worker<R> {
         let spec = &self.share.groups[usize::from(flow.group)];
         let row = spec.endpoint(flow.number);
         let deadline = now.plus_ns(spec.connect_timeout_ns);
-        let addresses =
-            self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
-        // Streams start at different addresses of a name, and go on from there.
-        let address = if addresses == 0 { 0 } else { (flow.number + flow.attempts + tried) % addresses };
-        let what = Try { address, tried, has_slot };
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting += 1;
         timeline.spend(flow.target);
         self.stand(stream, Standing::Connecting);
         if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
-            return self.ride(stream, row, what, now, deadline);
+            return self.ride(stream, row, (tried, has_slot), now, deadline);
         }
+        let what = Try { address: self.first_address(stream, row, tried), tried, has_slot };
         self.try_address(stream, row, what, now, deadline);
     }
 
@@ -232,50 +230,6 @@ impl<R: Ring> Worker<R> {
         index
     }
 
-    /// A socket bound to a source port of ours.
-    pub(super) fn open(
-        &mut self,
-        stream: u32,
-        to: SocketAddr,
-    ) -> Result<(scale_ring::Socket, Option<super::ports::Lease>), Errno> {
-        let flow = &self.streams[stream as usize];
-        let spec = &self.share.groups[usize::from(flow.group)];
-        let sources: Vec<IpAddr> =
-            spec.sources.iter().copied().filter(|s| s.is_ipv6() == to.is_ipv6()).collect();
-        let source = (!sources.is_empty()).then(|| sources[flow.number as usize % sources.len()]);
-        let any =
-            if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        let mut options = SocketOptions {
-            ipv6: to.is_ipv6(),
-            bind: None,
-            send_buffer_bytes: spec.send_buffer_bytes,
-            receive_buffer_bytes: spec.receive_buffer_bytes,
-        };
-        let mut passed = Vec::new();
-        let mut result = Err(Errno::AddressNotAvailable);
-        for _ in 0..PORTS_TRIED_MAX {
-            let Some(lease) = self.ports.take(source, to) else { break };
-            options.bind = Some(SocketAddr::new(source.unwrap_or(any), lease.1));
-            match self.ring.open(&options) {
-                Ok(socket) => {
-                    result = Ok((socket, Some(lease)));
-                    break;
-                }
-                Err(Errno::AddressInUse) => {
-                    self.ports_in_use += 1;
-                    passed.push(lease);
-                }
-                Err(errno) => {
-                    self.ports.give(lease);
-                    result = Err(errno);
-                    break;
-                }
-            }
-        }
-        passed.into_iter().for_each(|lease| self.ports.give(lease));
-        result
-    }
-
     /// TCP refused or failed: a sibling address within the same attempt, or the attempt fails.
     pub(super) fn connect_failed(&mut self, index: u32, errno: Errno, now: Time) {
         let connection = self.connection(index);
@@ -313,10 +267,18 @@ impl<R: Ring> Worker<R> {
 
     /// An attempt came to nothing; its connection, if there was one, has ended.
     pub(super) fn attempt_failed(&mut self, stream: u32, class: Class, now: Time) {
+        let wanted = self.is_wanted(stream);
         let flow = &mut self.streams[stream as usize];
-        flow.failure = Some(class);
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
+        if class == Class::AddressUnavailable && wanted && flow.searches < SEARCHES_MAX {
+            // Others hold a stretch of ports: the next stretch, before it is called a failure.
+            let wait = SEARCH_WAIT_NS << flow.searches;
+            (flow.searches, flow.connection) = (flow.searches + 1, NO_CONNECTION);
+            self.stand(stream, Standing::Waiting);
+            return self.deadlines.push(Reverse((now.plus_ns(wait), Deadline::Retry(stream))));
+        }
+        flow.failure = Some(class);
         let cell = timeline.cell_now(flow.target);
         self.meter.counters(cell).failures.count(class);
         self.next_attempt(stream, now);

@@ -94,11 +94,14 @@ pub fn check_spec(spec: &Spec) {
     let host = Host {
         cores: vec![0, 1],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 20_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     let _ = Plan::new(spec, &host, &Permit::default(), &mut resolve);

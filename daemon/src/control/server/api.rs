@@ -70,6 +70,11 @@ pub(super) async fn answer(
             let (_, plan) = resolve::plan(spec, here, permit).await?;
             json(&[plan.host.doctor, plan.fit].concat())
         }
+        (&Method::GET, ["v1", "calibration"]) => json(&state.borrow().calibrations()),
+        (&Method::PUT, ["v1", "calibration"]) => {
+            let found = body.read()?;
+            json(&state.borrow_mut().calibrated(found)?)
+        }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().target_list(&caller)),
         (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
         (&Method::GET, ["v1", "runs"]) => {

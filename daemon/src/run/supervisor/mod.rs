@@ -360,6 +360,10 @@ impl Supervisor {
 
     /// Names were resolved again.
     pub fn readdress(&mut self, addresses: crate::worker::share::Addresses) {
+        let addresses = self.plan.reachable(&addresses);
+        if addresses == self.plan.addresses {
+            return;
+        }
         self.plan.addresses = addresses.clone();
         self.send(&Command::Addresses(addresses));
     }
@@ -387,6 +391,11 @@ impl Supervisor {
     /// Share of the last second that each worker's thread was on its core, by core.
     pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.workers.iter().map(|worker| (worker.core, worker.busy.last))
+    }
+
+    /// Source ports that were tried and found in use, of all workers.
+    pub fn ports_skipped(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.ports_in_use).sum()
     }
 
     /// Turns so far of each worker that has not ended, by core: one that no longer moves stands still.

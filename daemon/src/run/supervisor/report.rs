@@ -128,6 +128,7 @@ impl Supervisor {
                 rss_peak: self.rss_peak,
                 rss_per_stream: (self.rss_steady > self.rss_before && parts.streams.requested > 0)
                     .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
+                source_ports_skipped: self.ports_skipped(),
             },
             marks: self.marks.list().to_vec(),
             observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
