@@ -1,5 +1,8 @@
 //! The real programs on the real kernel.
 
+mod attacks;
+mod breaker;
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
@@ -8,6 +11,8 @@ mod exits;
 mod faults;
 mod figures;
 mod flags;
+mod guard;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;
@@ -15,8 +20,11 @@ mod network;
 mod observe;
 mod pages;
 mod refusals;
+mod service;
+mod soak;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

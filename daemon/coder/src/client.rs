@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, ConfigError, Connections, Pace, base, connection};
+use crate::door::Door;
 use crate::error::{ApiError, Cause};
 use crate::random::Random;
 use crate::secret::Token;
@@ -169,9 +170,20 @@ impl Client {
         self.shared.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// Its host as it stands in the URL, and the addresses that connections go to.
+    pub fn place(&self) -> (String, Vec<SocketAddr>) {
+        let host = self.shared.base.host_str().unwrap_or_default();
+        (host.trim_matches(['[', ']']).to_owned(), self.shared.config.addresses.clone())
+    }
+
     /// The token.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// What its new connections wait at.
+    pub fn door(&self) -> Option<&Door> {
+        self.shared.config.door.as_ref()
     }
 
     /// How patiently.

@@ -11,7 +11,7 @@ use scale_ring::{Features, Kernel, KernelConfig, RingCounters, Time, host};
 use crate::stream::meter::{Cell, Counters, Histograms};
 use crate::stream::versions::Versions;
 use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
-use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
+use crate::worker::{Command, Inbox, Pulse, Share, Snapshot, Turn, Worker};
 
 use super::plan::Plan;
 use super::saturation::Second;
@@ -50,6 +50,8 @@ impl Busy {
 pub(super) struct Hand {
     pub core: usize,
     inbox: Inbox,
+    /// Moves with each of its turns.
+    pub pulse: Pulse,
     thread: Option<JoinHandle<()>>,
     /// Counters so far and histograms of the whole run.
     pub cells: Vec<Cell>,
@@ -66,6 +68,10 @@ pub(super) struct Hand {
     /// The last second that it handed over.
     pub second: u64,
     pub ring: RingCounters,
+    /// Source ports that others held.
+    pub ports_in_use: u64,
+    /// Connections that waited for the list's caps.
+    pub held_back: u64,
     /// Streams opened, by address.
     pub opened: Vec<(SocketAddr, u64)>,
     /// Its streams' own figures, as it last handed them over.
@@ -90,7 +96,7 @@ pub(super) fn start(
     let count = plan.cores.len() as u32;
     let mut workers = Vec::new();
     for (number, &core) in plan.cores.iter().enumerate() {
-        let inbox = Inbox::default();
+        let (inbox, pulse) = (Inbox::default(), Pulse::default());
         let streams: u64 = plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
         let share = Share {
             worker: number as u32,
@@ -100,8 +106,8 @@ pub(super) fn start(
             groups: plan.groups.clone(),
             endpoints: plan.endpoints.clone(),
             addresses: plan.addresses.clone(),
-            ports: plan.ports(number),
-            ports_reserved: plan.ports_reserved.clone(),
+            ports: plan.ports.clone(),
+            gates: plan.gates.clone(),
             streams_max: streams as usize,
             stream_by_stream: plan.stream_by_stream,
         };
@@ -112,7 +118,8 @@ pub(super) fn start(
             receive_buffer_bytes: plan.receive_buffer_bytes,
             features: engine.features,
         };
-        let (sender, ready, its_inbox) = (sender.clone(), ready.clone(), inbox.clone());
+        let (sender, ready, its_inbox, its_pulse) =
+            (sender.clone(), ready.clone(), inbox.clone(), pulse.clone());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{core}"))
             .spawn(move || {
@@ -129,13 +136,15 @@ pub(super) fn start(
                     Ok(ring) => {
                         let _ = ready.send(Ok(()));
                         let mut worker = Worker::new(ring, share, its_inbox, sender);
-                        while worker.turn() == Turn::Going {}
+                        while worker.turn() == Turn::Going {
+                            its_pulse.beat();
+                        }
                     }
                     Err(error) => drop(ready.send(Err(error.to_string()))),
                 }
             })
             .map_err(|error| format!("cannot start a worker: {error}"))?;
-        workers.push(Hand::new(core, inbox, thread));
+        workers.push(Hand::new(core, inbox, pulse, thread));
     }
     for _ in 0..count {
         let answer = all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
@@ -148,10 +157,11 @@ pub(super) fn start(
 }
 
 impl Hand {
-    fn new(core: usize, inbox: Inbox, thread: JoinHandle<()>) -> Self {
+    fn new(core: usize, inbox: Inbox, pulse: Pulse, thread: JoinHandle<()>) -> Self {
         Self {
             core,
             inbox,
+            pulse,
             thread: Some(thread),
             cells: Vec::new(),
             groups: Vec::new(),
@@ -163,6 +173,8 @@ impl Hand {
             turn_max: 0.0,
             second: 0,
             ring: RingCounters::default(),
+            ports_in_use: 0,
+            held_back: 0,
             opened: Vec::new(),
             streams: Vec::new(),
             finished: false,
@@ -190,6 +202,7 @@ impl Hand {
             let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
             self.busy.take(busy.min(1.0));
         }
+        self.held_back = snapshot.held_back;
         self.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
         self.groups = snapshot.groups;
@@ -197,6 +210,7 @@ impl Hand {
         self.negotiated = snapshot.negotiated;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
+        self.ports_in_use = snapshot.ports_in_use;
         self.opened = snapshot.opened;
         self.finished |= snapshot.last;
         if let Some(streams) = snapshot.streams {
