@@ -57,7 +57,8 @@ fn the_installed_list_allows_this_host_alone() {
 fn the_installed_list_shows_each_key_in_an_entry_that_would_be_taken() {
     let text = uncommented(&page("systemd/targets.toml"));
     let list = targets(&text, "uncommented").expect("the entries are taken as they stand");
-    list.own().check("gw.example.com", "10.1.2.3:443".parse().expect("an address"))
+    list.own()
+        .check("gw.example.com", "10.1.2.3:443".parse().expect("an address"))
         .expect("the example allows it");
     let table: toml::Table = text.parse().expect("TOML");
     for name in ["target", "coder"] {
