@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
+use scale_ring::private::{self, Wiping};
 use scaled::control::server;
 use scaled::control::state::{START_FAILED, State};
 use scaled::run::store::Store;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Wiping<mimalloc::MiMalloc> = Wiping(mimalloc::MiMalloc);
 
 /// How often the run is looked after: how late a second's event may be.
 const TICK: Duration = Duration::from_millis(50);
@@ -29,7 +30,7 @@ const END_WAIT: Duration = Duration::from_millis(800);
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    scale_ring::host::set_not_dumpable();
+    private::keep_private();
     match scaled::log::begin().and_then(|()| Settings::decide(flags)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

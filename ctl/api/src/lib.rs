@@ -8,6 +8,7 @@
 //! - [`typed`]: terminals and apps of Coder as load.
 //! - [`coder`]: what Coder's flows are asked and what they answer.
 //! - [`scenario`]: workspaces, a quiet time, groups of traffic and clean-up as one run.
+//! - [`private`]: files that hold a secret, and bytes that are wiped.
 //! - [`token`]: where a deployment's token comes from.
 //! - [`page`]: where a page takes its data.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
@@ -16,6 +17,7 @@ pub mod coder;
 pub mod heat;
 pub mod http;
 pub mod page;
+pub mod private;
 pub mod report;
 pub mod scenario;
 pub mod spec;

@@ -19,9 +19,11 @@
 #![allow(unsafe_code, reason = "the one crate of system calls; each block says why it is sound")]
 
 mod buffers;
+pub mod folder;
 pub mod host;
 mod kernel;
 mod prefetch;
+pub mod private;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod time;
