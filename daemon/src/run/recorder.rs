@@ -127,16 +127,18 @@ impl Recorder {
     /// checkpoint that it replaces stays until that is done.
     fn end(&mut self, report: &Report, histograms: Option<&Vec<u8>>, say: &mut dyn FnMut(Done)) {
         let id = &report.run.id;
-        self.going.take_if(|hand| hand.id == *id);
+        if self.going.as_ref().is_some_and(|hand| hand.id == *id) {
+            self.going = None;
+        }
         let page = (self.page)(report);
-        let written = (|| {
+        let write = || -> io::Result<(Folder, File)> {
             let folder = self.store.make(id)?;
             let kept = self.store.write_report(&folder, report)?;
             folder.replace(PAGE, page.as_bytes())?;
             histograms.map(|json| folder.replace(HISTOGRAMS, json)).transpose()?;
             Ok((folder, kept))
-        })();
-        match written {
+        };
+        match write() {
             Ok((folder, kept)) => {
                 say(Ok(()));
                 if kept.sync_all().and_then(|()| folder.sync()).is_ok() {
