@@ -94,6 +94,8 @@ pub enum Command {
     },
     /// What may be hit from this host.
     Targets,
+    /// Read the daemon's settings and targets.toml again.
+    Reload,
     /// Coder: make test users.
     CreateUsers(Box<CreateUsersFlags>),
     /// Coder: make test workspaces and wait for their agents.

@@ -23,7 +23,7 @@ use commands::{Cli, Command, RunsAction, Start};
 use export::Exports;
 use follow::follow;
 use scale_api::http::{
-    DoctorEntry, DoctorRequest, MarkRequest, RunSummary, SetRequest, StartRequest, Started, Status,
+    DoctorEntry, DoctorRequest, MarkRequest, Reloaded, RunSummary, SetRequest, StartRequest, Started, Status,
     StopRequest, Targets,
 };
 use scale_api::report::{Exit, Report};
@@ -151,6 +151,10 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
                 let file = targets.file.as_deref().unwrap_or("no targets.toml");
                 format!("{file}\n{}", targets.rules.join("\n"))
             });
+        }
+        Command::Reload => {
+            let done: Reloaded = client.send("POST", "/v1/reload", &())?;
+            show(cli.json, &done, || render::reloaded(&done));
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

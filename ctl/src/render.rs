@@ -1,6 +1,6 @@
 //! What people read: a line a second, and the report.
 
-use scale_api::http::RunSummary;
+use scale_api::http::{Reloaded, RunSummary};
 use scale_api::report::{
     Event, Figure, Load, Mark, Observed, Report, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
 };
@@ -30,6 +30,14 @@ pub fn rate(bytes: f64) -> String {
 /// A value, or that there is none.
 pub fn optional(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or("-".into(), show)
+}
+
+/// What a reload came to.
+pub fn reloaded(done: &Reloaded) -> String {
+    let mut lines = done.applied.clone();
+    lines.extend(done.restart.iter().map(|what| format!("{what}, until scaled is restarted")));
+    lines.extend(done.ended.iter().map(|why| format!("what was going is ended: {why}")));
+    if lines.is_empty() { "read again; nothing has changed".into() } else { lines.join("\n") }
 }
 
 /// One second in one line.

@@ -1,6 +1,6 @@
 //! The daemon's log: the journal's own fields where systemd has started it, else lines on stderr.
 //!
-//! - `SCALED_LOG` says what of it: a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or parts and their
+//! - `SCALED_LOG`, else `log` of the settings file, says what of it: a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or parts and their
 //!   levels, `info,streams=off`.
 //! - Where stderr is the journal's ([`JOURNAL_STREAM`]) and its socket is there, an entry has fields (`SCALED_RUN`,
 //!   `SCALED_CLASS`) that `journalctl` finds; where the socket is not there, a line has its priority in front as
@@ -11,6 +11,7 @@
 use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use tracing::{Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
@@ -19,7 +20,7 @@ use tracing_subscriber::fmt::{MakeWriter, layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, registry};
+use tracing_subscriber::{Layer, Registry, registry, reload};
 
 /// The variable that says what is logged.
 pub const SCALED_LOG: &str = "SCALED_LOG";
@@ -28,22 +29,52 @@ pub const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 /// In front of the names of an event's fields in the journal.
 const FIELD_PREFIX: &str = "SCALED";
 
+/// What is logged, which a reload may change.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
 /// Begins to log, as this process's environment says.
 ///
 /// # Errors
 /// `SCALED_LOG` is no filter; what to write instead.
 pub fn begin() -> Result<(), String> {
-    let text = match std::env::var(SCALED_LOG) {
-        Ok(text) => text,
-        Err(std::env::VarError::NotPresent) => String::new(),
-        Err(std::env::VarError::NotUnicode(_)) => return Err(format!("{SCALED_LOG} is no text")),
-    };
-    let filter = filter(&text)?;
+    let text = of_environment()?.unwrap_or_default();
+    let (filter, handle) = reload::Layer::new(filter(SCALED_LOG, &text)?);
+    let _ = FILTER.set(handle);
     let stream = std::env::var(JOURNAL_STREAM).unwrap_or_default();
     // What stderr is, whatever it is called.
     let stderr = std::fs::metadata("/proc/self/fd/2").ok();
     registry().with(output(is_journal(&stream, stderr.as_ref())).with_filter(filter)).init();
     Ok(())
+}
+
+fn of_environment() -> Result<Option<String>, String> {
+    match std::env::var(SCALED_LOG) {
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(format!("{SCALED_LOG} is no text")),
+    }
+}
+
+/// What the settings file says of the log, checked; [`Change::apply`] makes it so.
+pub struct Change(Targets);
+
+/// Looks at `text`, the file's `log`: absent, it is the default. `None`: `SCALED_LOG` is above it.
+///
+/// # Errors
+/// It is no filter; what to write instead.
+pub fn change(text: Option<&str>) -> Result<Option<Change>, String> {
+    let wanted = filter("log", text.unwrap_or_default())?;
+    Ok(of_environment()?.is_none().then_some(Change(wanted)))
+}
+
+impl Change {
+    /// From now on this is logged.
+    pub fn apply(self) {
+        // There is none where a test logs nothing.
+        if let Some(handle) = FILTER.get() {
+            handle.reload(self.0).expect("the subscriber lives as long as the process");
+        }
+    }
 }
 
 fn output<S: Subscriber + for<'a> LookupSpan<'a>>(is_journal: bool) -> Box<dyn Layer<S> + Send + Sync> {
@@ -65,19 +96,19 @@ fn output<S: Subscriber + for<'a> LookupSpan<'a>>(is_journal: bool) -> Box<dyn L
     }
 }
 
-/// What is logged.
+/// What is logged, where `word` says `text`.
 ///
 /// # Errors
 /// A word that is no level. A name alone is none, so that `inf` does not silence everything else.
-fn filter(text: &str) -> Result<Targets, String> {
-    let level = |word: &str| {
+fn filter(word: &str, text: &str) -> Result<Targets, String> {
+    let level = |level: &str| {
         let known = ["off", "error", "warn", "info", "debug", "trace"];
         // The library takes numbers, too, and those are of no use to a reader.
-        let known = known.iter().any(|known| known.eq_ignore_ascii_case(word));
-        let parsed = if known { word.parse::<LevelFilter>().ok() } else { None };
+        let known = known.iter().any(|known| known.eq_ignore_ascii_case(level));
+        let parsed = if known { level.parse::<LevelFilter>().ok() } else { None };
         parsed.ok_or_else(|| {
             format!(
-                "{SCALED_LOG}={text}: `{word}` is no level; write error, warn, info, debug, trace or off, or parts such as info,streams=off"
+                "{word}={text}: `{level}` is no level; write error, warn, info, debug, trace or off, or parts such as info,streams=off"
             )
         })
     };
@@ -85,7 +116,7 @@ fn filter(text: &str) -> Result<Targets, String> {
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         targets = match part.split_once('=') {
             None => targets.with_default(level(part)?),
-            Some((target, word)) => targets.with_target(target.trim(), level(word.trim())?),
+            Some((target, of)) => targets.with_target(target.trim(), level(of.trim())?),
         };
     }
     Ok(targets)
@@ -140,8 +171,9 @@ mod tests {
 
     #[test]
     fn a_filter_is_levels_and_everything_else_is_refused_with_what_to_write() {
-        let shows =
-            |text: &str, target: &str, level: Level| filter(text).unwrap().would_enable(target, &level);
+        let shows = |text: &str, target: &str, level: Level| {
+            filter(SCALED_LOG, text).unwrap().would_enable(target, &level)
+        };
         assert!(shows("", "scaled::control", Level::INFO) && !shows("", "scaled::control", Level::DEBUG));
         assert!(shows("WARN", "x", Level::WARN) && !shows("warn", "x", Level::INFO));
         assert!(!shows("info, streams=off", "streams", Level::ERROR));
@@ -151,7 +183,7 @@ mod tests {
                 && !shows("off,scaled=trace", "hyper", Level::ERROR)
         );
         for wrong in ["inf", "streams", "streams=loud", "5", "info,=", "[span]=info,x"] {
-            let said = filter(wrong).unwrap_err();
+            let said = filter(SCALED_LOG, wrong).unwrap_err();
             assert!(said.contains("no level") && said.contains("info,streams=off"), "{wrong}: {said}");
         }
     }

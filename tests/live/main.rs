@@ -18,6 +18,7 @@ mod older;
 mod pages;
 mod refusals;
 mod secrets;
+mod service;
 mod ssh;
 mod stand_in;
 mod terminals;

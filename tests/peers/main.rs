@@ -2,6 +2,7 @@
 //! them; where one is missing its tests say so, and fail under CI.
 
 mod clients;
+mod hardened;
 mod hlog;
 mod journal;
 mod page;

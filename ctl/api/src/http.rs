@@ -166,6 +166,18 @@ pub struct Targets {
     pub rules: Vec<String>,
 }
 
+/// What a reload of the settings file and the list of targets came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// What is so from now on, a sentence each.
+    pub applied: Vec<String>,
+    /// What only a restart applies: what stays, and what the file says.
+    pub restart: Vec<String>,
+    /// Why what was going is ended.
+    pub ended: Option<String>,
+}
+
 /// Why a request was refused, by what a caller does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -169,6 +169,12 @@ impl Client {
         self.shared.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// Its host as it stands in the URL, and the addresses that connections go to.
+    pub fn place(&self) -> (String, Vec<SocketAddr>) {
+        let host = self.shared.base.host_str().unwrap_or_default();
+        (host.trim_matches(['[', ']']).to_owned(), self.shared.config.addresses.clone())
+    }
+
     /// The token.
     pub fn token(&self) -> &Token {
         &self.token

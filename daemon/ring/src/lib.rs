@@ -22,6 +22,7 @@ mod buffers;
 pub mod folder;
 pub mod host;
 mod kernel;
+pub mod passed;
 mod prefetch;
 pub mod private;
 #[cfg(feature = "sim")]

@@ -5,6 +5,7 @@
 //! - [`resolve`]: names and plans, on threads of their own.
 //! - [`observe`]: asks a Prometheus for the target's own figures.
 //! - [`coder`]: Coder's flows: looked at, begun, followed.
+//! - [`service`]: ready, reload, watchdog, end; what the service manager is told.
 //! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
 
 pub mod coder;
@@ -13,5 +14,6 @@ pub mod live;
 mod observe;
 pub mod resolve;
 pub mod server;
+pub mod service;
 pub mod source;
 pub mod state;

@@ -1,6 +1,7 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
 mod keep;
+mod reload;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -68,6 +69,10 @@ pub struct State {
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
+    /// Why the last reload changed nothing.
+    reload_failed: Option<String>,
+    /// What the last one would change, had scaled been restarted.
+    restart_wanted: Vec<String>,
 }
 
 /// What a follower of a run gets.
@@ -100,6 +105,8 @@ impl State {
             histograms: None,
             seconds: 0,
             resolving: None,
+            reload_failed: None,
+            restart_wanted: Vec::new(),
         };
         state.keep_pages();
         state.prune();

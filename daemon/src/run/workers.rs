@@ -11,7 +11,7 @@ use scale_ring::{Features, Kernel, KernelConfig, RingCounters, Time, host};
 use crate::stream::meter::{Cell, Counters, Histograms};
 use crate::stream::versions::Versions;
 use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
-use crate::worker::{Command, Inbox, Share, Snapshot, Turn, Worker};
+use crate::worker::{Command, Inbox, Pulse, Share, Snapshot, Turn, Worker};
 
 use super::plan::Plan;
 use super::saturation::Second;
@@ -50,6 +50,8 @@ impl Busy {
 pub(super) struct Hand {
     pub core: usize,
     inbox: Inbox,
+    /// Moves with each of its turns.
+    pub pulse: Pulse,
     thread: Option<JoinHandle<()>>,
     /// Counters so far and histograms of the whole run.
     pub cells: Vec<Cell>,
@@ -90,7 +92,7 @@ pub(super) fn start(
     let count = plan.cores.len() as u32;
     let mut workers = Vec::new();
     for (number, &core) in plan.cores.iter().enumerate() {
-        let inbox = Inbox::default();
+        let (inbox, pulse) = (Inbox::default(), Pulse::default());
         let streams: u64 = plan.groups.iter().map(|g| u64::from(g.conns_max()) / u64::from(count) + 1).sum();
         let share = Share {
             worker: number as u32,
@@ -112,7 +114,8 @@ pub(super) fn start(
             receive_buffer_bytes: plan.receive_buffer_bytes,
             features: engine.features,
         };
-        let (sender, ready, its_inbox) = (sender.clone(), ready.clone(), inbox.clone());
+        let (sender, ready, its_inbox, its_pulse) =
+            (sender.clone(), ready.clone(), inbox.clone(), pulse.clone());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{core}"))
             .spawn(move || {
@@ -129,13 +132,15 @@ pub(super) fn start(
                     Ok(ring) => {
                         let _ = ready.send(Ok(()));
                         let mut worker = Worker::new(ring, share, its_inbox, sender);
-                        while worker.turn() == Turn::Going {}
+                        while worker.turn() == Turn::Going {
+                            its_pulse.beat();
+                        }
                     }
                     Err(error) => drop(ready.send(Err(error.to_string()))),
                 }
             })
             .map_err(|error| format!("cannot start a worker: {error}"))?;
-        workers.push(Hand::new(core, inbox, thread));
+        workers.push(Hand::new(core, inbox, pulse, thread));
     }
     for _ in 0..count {
         let answer = all_ready.recv().unwrap_or_else(|_| Err("a worker ended before it was ready".into()));
@@ -148,10 +153,11 @@ pub(super) fn start(
 }
 
 impl Hand {
-    fn new(core: usize, inbox: Inbox, thread: JoinHandle<()>) -> Self {
+    fn new(core: usize, inbox: Inbox, pulse: Pulse, thread: JoinHandle<()>) -> Self {
         Self {
             core,
             inbox,
+            pulse,
             thread: Some(thread),
             cells: Vec::new(),
             groups: Vec::new(),

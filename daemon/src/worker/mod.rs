@@ -2,12 +2,13 @@
 //!
 //! - [`share`]: what a worker is given and what it hands back.
 //! - [`turn`]: the loop; the one place that reads the clock.
-//! - [`inbox`]: commands in. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
+//! - [`inbox`]: commands in. [`pulse`]: a sign of life out. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
 //! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does;
 //!   `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again.
 
 pub mod inbox;
 pub mod ports;
+pub mod pulse;
 pub mod share;
 pub mod timeline;
 pub mod turn;
@@ -20,5 +21,6 @@ mod receive;
 mod ticks;
 
 pub use inbox::Inbox;
+pub use pulse::Pulse;
 pub use share::{Command, Share, Snapshot};
 pub use turn::{Turn, Worker};

@@ -105,6 +105,11 @@ impl Going {
         going
     }
 
+    /// Where its requests go: the deployment's host and addresses.
+    pub fn place(&self) -> (String, Vec<std::net::SocketAddr>) {
+        self.client.place()
+    }
+
     /// What `doctor` saw when it began.
     pub fn set_host(&mut self, host: Vec<DoctorEntry>) {
         self.host = host;

@@ -91,6 +91,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             json(&entries)
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
+        (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
         (&Method::GET, ["v1", "runs"]) => {
             let list = state.borrow().runs();
             json(&off_thread(list).await?)

@@ -352,6 +352,12 @@ impl Supervisor {
         self.workers.iter().map(|worker| (worker.core, worker.busy.last))
     }
 
+    /// Turns so far of each worker that has not ended, by core: one that no longer moves stands still.
+    pub fn pulses(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let going = self.workers.iter().filter(|worker| !worker.finished && !worker.has_ended());
+        going.map(|worker| (worker.core, worker.pulse.beats()))
+    }
+
     /// Ring counters of all workers: CQ overflows, buffers exhausted.
     pub fn ring_counters(&self) -> (u64, u64) {
         self.workers.iter().fold((0, 0), |(overflows, exhausted), worker| {

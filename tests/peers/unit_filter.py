@@ -1,0 +1,126 @@
+"""The seccomp filters that systemd would give a service, from the unit's own words: unit_filter.py UNIT FOLDER.
+
+Writes one BPF program a file into FOLDER (`bwrap --add-seccomp-fd` takes them) and prints their names. Of the words in
+systemd.exec(5) it knows those that the unit uses; another that means seccomp, too, ends it, so that none is left out.
+"""
+
+import errno
+import pathlib
+import re
+import subprocess
+import sys
+
+import seccomp
+from seccomp import ALLOW, EQ, ERRNO, GT, LT, MASKED_EQ, NE, Arg, Attr, SyscallFilter
+
+PROT_WRITE, PROT_EXEC, SHM_EXEC = 2, 4, 0o100000
+S_ISUID, S_ISGID = 0o4000, 0o2000
+O_CREAT, O_TMPFILE = 0o100, 0o20200000
+NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*
+FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
+SCHED_OTHER, SCHED_BATCH, SCHED_IDLE = 0, 3, 5
+# Words whose filters are not made here, and that the unit has: io_uring or not, the daemon never comes near them.
+BESIDE = {"ProtectClock", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "PrivateDevices"}
+
+
+def settings(unit: str) -> list[tuple[str, str]]:
+    lines = pathlib.Path(unit).read_text().splitlines()
+    return [tuple(line.split("=", 1)) for line in lines if re.match(r"^[A-Za-z0-9]+=", line)]
+
+
+def members(group: str) -> set[str]:
+    """The system calls of a group, the groups within it opened."""
+    text = subprocess.run(
+        ["systemd-analyze", "syscall-filter", "--no-pager", group], check=True, capture_output=True, text=True
+    ).stdout
+    found = set()
+    for word in text.split("\n")[1:]:
+        word = word.strip()
+        if word.startswith("@"):
+            found |= members(word)
+        elif word and not word.startswith("#"):
+            found.add(word)
+    return found
+
+
+def allowed(lines: list[str]) -> set[str]:
+    """What several SystemCallFilter= come to: the first decides that it is a list of what is allowed."""
+    assert lines and not lines[0].startswith("~"), "the unit's first SystemCallFilter= lists what is allowed"
+    calls = set(members("@default"))
+    for line in lines:
+        removes, words = line.startswith("~"), line.lstrip("~").split()
+        named = set().union(*(members(word) if word.startswith("@") else {word} for word in words))
+        calls = calls - named if removes else calls | named
+    return calls
+
+
+def rule(program: SyscallFilter, action: int, call: str, *arguments: Arg) -> None:
+    try:
+        program.add_rule_exactly(action, call, *arguments)
+    except (RuntimeError, OSError, ValueError):
+        # Not a system call of this machine: `clone2`, `mmap2`.
+        if seccomp.resolve_syscall(seccomp.Arch(), call) >= 0:
+            raise
+
+
+def denials(words: dict[str, str]) -> SyscallFilter:
+    """What is denied for its arguments: everything else passes."""
+    program, refuse = SyscallFilter(ALLOW), ERRNO(errno.EPERM)
+    if words.pop("MemoryDenyWriteExecute", "no") == "yes":
+        both = PROT_WRITE | PROT_EXEC
+        rule(program, refuse, "mmap", Arg(2, MASKED_EQ, both, both))
+        for call in ("mprotect", "pkey_mprotect"):
+            rule(program, refuse, call, Arg(2, MASKED_EQ, PROT_EXEC, PROT_EXEC))
+        rule(program, refuse, "shmat", Arg(2, MASKED_EQ, SHM_EXEC, SHM_EXEC))
+    if words.pop("RestrictNamespaces", "no") == "yes":
+        rule(program, refuse, "setns")
+        # Its flags are behind a pointer.
+        rule(program, ERRNO(errno.ENOSYS), "clone3")
+        for flag in NAMESPACES:
+            rule(program, refuse, "unshare", Arg(0, MASKED_EQ, flag, flag))
+            rule(program, refuse, "clone", Arg(0, MASKED_EQ, flag, flag))
+    if words.pop("RestrictRealtime", "no") == "yes":
+        for policy in (1, 2, 6):
+            rule(program, refuse, "sched_setscheduler", Arg(1, EQ, policy))
+        rule(program, refuse, "sched_setattr")
+    if words.pop("LockPersonality", "no") == "yes":
+        rule(program, refuse, "personality", Arg(0, NE, 0))
+    if words.pop("RestrictSUIDSGID", "no") == "yes":
+        for call, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("mkdir", 1), ("mkdirat", 2), ("mknod", 1), ("mknodat", 2), ("creat", 1)):
+            for bit in (S_ISUID, S_ISGID):
+                rule(program, refuse, call, Arg(at, MASKED_EQ, bit, bit))
+        for call, flags, mode in (("open", 1, 2), ("openat", 2, 3)):
+            for bit in (S_ISUID, S_ISGID):
+                rule(program, refuse, call, Arg(flags, MASKED_EQ, O_CREAT, O_CREAT), Arg(mode, MASKED_EQ, bit, bit))
+    if "RestrictAddressFamilies" in words:
+        known = sorted(FAMILIES[name] for name in words.pop("RestrictAddressFamilies").split())
+        no_such = ERRNO(errno.EAFNOSUPPORT)
+        for call in ("socket", "socketpair"):
+            rule(program, no_such, call, Arg(0, LT, known[0]))
+            rule(program, no_such, call, Arg(0, GT, known[-1]))
+            for family in set(range(known[0], known[-1])) - set(known):
+                rule(program, no_such, call, Arg(0, EQ, family))
+    return program
+
+
+def main() -> None:
+    unit, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    pairs = settings(unit)
+    lists = [value for name, value in pairs if name == "SystemCallFilter"]
+    words = {name: value for name, value in pairs if name != "SystemCallFilter"}
+    assert words.pop("SystemCallErrorNumber") == "EPERM"
+    # A program has the machine's own architecture alone, and kills what calls by another.
+    assert words.pop("SystemCallArchitectures") == "native"
+    listed = SyscallFilter(ERRNO(errno.EPERM))
+    for call in sorted(allowed(lists)):
+        rule(listed, ALLOW, call)
+    programs = {"listed": listed, "denied": denials(words)}
+    seccomp_words = {name for name in words if name.startswith(("SystemCall", "Restrict", "Lock", "MemoryDeny"))}
+    assert not seccomp_words, f"filters of {seccomp_words} are not made here"
+    for name, program in programs.items():
+        with open(folder / name, "wb") as file:
+            program.export_bpf(file)
+        print(folder / name)
+
+
+main()
