@@ -6,11 +6,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use clap::Parser;
-<<<<<<< HEAD
-use scale_ring::private::{self, Wiping};
-=======
 use scale_ring::passed::{Passed, take_passed};
->>>>>>> origin/main
+use scale_ring::private::{self, Wiping};
 use scaled::control::server;
 use scaled::control::service::{self, sockets::Sockets};
 use scaled::control::state::{START_FAILED, State};
