@@ -130,6 +130,18 @@ impl<const N: usize> From<[u8; N]> for Content {
     }
 }
 
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 impl From<&[u8]> for Content {
     fn from(bytes: &[u8]) -> Self {
         Self(bytes.into())

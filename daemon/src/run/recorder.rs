@@ -13,7 +13,7 @@ use scale_api::report::{Report, SeriesRow};
 use scale_ring::folder::Folder;
 
 use super::hlog::{self, FIGURES, Interval};
-use super::store::{CHECKPOINT, HISTOGRAMS, PAGE, REPORT, RUN_FILE, SERIES, Store};
+use super::store::{CHECKPOINT, HISTOGRAMS, PAGE, RUN_FILE, SERIES, Store};
 
 /// As much as a report and its page may need: a folder that takes this takes a result.
 const TRIED_BYTES: usize = 512 << 10;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::run::hlog::Logged;
 use crate::run::series::Series;
+use crate::run::store::REPORT;
 use crate::stream::meter::{Figure, Histograms};
 
 /// A recorder in a state folder of its own, with run r1-0 begun.

@@ -56,7 +56,7 @@ impl<T> Found<T> {
 pub(super) fn cut_off(folder: &Folder, id: &str) -> Option<Report> {
     let mut warnings = Vec::new();
     match folder.read(REPORT) {
-        Ok(report) if Head::read(report).is_some() => return None,
+        Ok(report) if Head::read(&report).is_some() => return None,
         Ok(_) => {
             tracing::warn!("{REPORT} of run {id} is damaged; it is called {DAMAGED} from now on");
             warnings.push(format!(
