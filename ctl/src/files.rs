@@ -171,10 +171,12 @@ fn stand_in(group: &mut GroupSpec, folder: &Path) {
             group.ssh_passphrase_file = credential("ssh-passphrase");
         }
     }
-    if is_tls && group.key.is_none() && group.cert.is_none() {
-        if let (Some(cert), Some(key)) = (credential("tls-cert"), credential("tls-key")) {
-            (group.cert, group.key) = (Some(cert), Some(key));
-        }
+    if is_tls
+        && group.key.is_none()
+        && group.cert.is_none()
+        && let (Some(cert), Some(key)) = (credential("tls-cert"), credential("tls-key"))
+    {
+        (group.cert, group.key) = (Some(cert), Some(key));
     }
     if is_web && group.header_file.is_none() {
         group.header_file = credential("headers");

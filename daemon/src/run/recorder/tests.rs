@@ -111,7 +111,9 @@ fn a_folder_that_cannot_be_made_is_made_once_it_can_be() {
     let why = scratch.work(Job::Begin { id: "r1-0".into() }).unwrap_err();
     assert!(why.contains("the run's folder"), "{why}");
     assert!(scratch.work(Job::Row(Box::new(row(1)))).is_err() && scratch.work(Job::Try).is_err());
-    assert!(scratch.work(Job::End { report: Arc::new(report(1)), histograms: None }).is_err());
+    let mut other = report(1);
+    other.run.id = "r2-0".into();
+    assert!(scratch.work(Job::End { report: Arc::new(other), histograms: None }).is_err());
     fs::remove_file(&root).unwrap();
     scratch.work(Job::Row(Box::new(row(2)))).unwrap();
     scratch.work(Job::End { report: Arc::new(report(2)), histograms: None }).unwrap();
