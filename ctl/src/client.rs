@@ -86,7 +86,11 @@ impl Client {
             body.len()
         );
         // One after the other: a copy of both would be one more copy of its secrets.
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).map_err(lost)?;
+        match stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)) {
+            // It has refused what it has not read, and says why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result.map_err(lost)?,
+        }
         let mut reader = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -1,5 +1,8 @@
 //! The real programs on the real kernel.
 
+mod attacks;
+mod breaker;
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
@@ -9,6 +12,8 @@ mod exits;
 mod faults;
 mod figures;
 mod flags;
+mod guard;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;
@@ -19,8 +24,10 @@ mod pages;
 mod refusals;
 mod secrets;
 mod service;
+mod soak;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

@@ -109,7 +109,10 @@ parts! {
         version: String,
         kernel: Option<String>,
         environment: BTreeMap<String, String>,
+        started_by: Option<StartedBy>,
     }
+    /// Who asked for it: the peer of the control socket (SO_PEERCRED, unix(7)). `user`: of `/etc/passwd`.
+    StartedBy { uid: u32, gid: u32, pid: i32, user: Option<String>, }
     /// What it came to.
     Verdict { outcome: Outcome, exit_code: u8, reasons: Vec<String>, thresholds: Vec<ThresholdResult>, }
     /// One threshold. `value`: of the whole run, or the worst window's; `at`: when that window ended;
@@ -224,6 +227,7 @@ parts! {
         cpu_us_per_message: Option<f64>,
         rss_peak: u64,
         rss_per_stream: Option<f64>,
+        source_ports_skipped: u64,
     }
     /// One worker.
     Worker { cpu: u64, streams: u64, busy_mean: f64, busy_max: f64, turn_p99: f64, turn_max: f64, }

@@ -1,9 +1,9 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod calibrations;
 mod keep;
 mod reload;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -11,26 +11,29 @@ use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
-use scale_api::report::{Event, Exit, Mark, Report};
+use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::Features;
-use scale_ring::host::{self, Facts};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
+use super::caller::Who;
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
+use super::doctor::{Doctor, Looking};
 use super::live::Live;
 use super::observe::Watch;
+use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
+use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
 use crate::run::keeper::Keeper;
 use crate::run::marks;
-use crate::run::plan::{Host, Observe, Plan};
+use crate::run::plan::{Observe, Plan};
 use crate::run::store::{Store, summary_of};
 use crate::run::supervisor::{Supervisor, wall_seconds};
-use crate::run::targets::Targets;
+use crate::run::targets::{Caller, Permit, Targets};
 use crate::run::workers::Engine;
 use crate::settings::{Realtime, Settings};
 
@@ -38,16 +41,22 @@ use crate::settings::{Realtime, Settings};
 const RESOLVE_EVERY_S: u64 = 30;
 /// Marks that a status has: the newest.
 const STATUS_MARKS_MAX: usize = 10;
+/// Followers of a run: with half of the seats others are answered all the same.
+const FOLLOWERS_MAX: usize = 128;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
 /// The state.
 pub struct State {
     settings: Settings,
+    doctor: Arc<Doctor>,
+    /// Looks at the host for what has just begun.
+    looking: Looking,
     /// The list of what may be hit.
     pub targets: Targets,
     /// What is kept.
     pub store: Store,
+    calibrations: Arc<Kept>,
     engine: Engine,
     run: Option<Supervisor>,
     /// Asks for the target's own figures while it goes.
@@ -61,6 +70,8 @@ pub struct State {
     last: Option<RunSummary>,
     pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
+    /// Told when somebody stops what goes.
+    stopped: Rc<Notify>,
     last_line: Arc<str>,
     live: Live,
     metrics: Metrics,
@@ -68,7 +79,7 @@ pub struct State {
     histograms: Option<Vec<u8>>,
     seconds: u64,
     /// Names that are being resolved again.
-    resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
+    resolving: Option<Receiver<Again>>,
     /// Why the last reload changed nothing.
     reload_failed: Option<String>,
     /// What the last one would change, had scaled been restarted.
@@ -86,7 +97,13 @@ pub enum Followed {
 impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
+        let doctor = Arc::new(Doctor::new(settings.cores.clone()));
+        let realtime = settings.realtime == Realtime::Fifo;
+        let here = calibration::here(std::path::Path::new("/"), &settings.cores, realtime);
         let mut state = Self {
+            looking: Looking::start(&doctor),
+            doctor,
+            calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
             keeper: Keeper::start(store.clone(), page::report),
@@ -99,6 +116,7 @@ impl State {
             scenario: None,
             pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
+            stopped: Rc::default(),
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
@@ -120,9 +138,9 @@ impl State {
         self.metrics.scrape(format, self.run.as_ref())
     }
 
-    /// Cores for workers.
-    pub fn cores(&self) -> &[usize] {
-        &self.settings.cores
+    /// Who looks at this host.
+    pub fn doctor(&self) -> Arc<Doctor> {
+        self.doctor.clone()
     }
 
     /// The run that is going.
@@ -144,6 +162,11 @@ impl State {
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
     }
 
+    /// What is told when somebody stops what goes.
+    pub fn stopped(&self) -> Rc<Notify> {
+        self.stopped.clone()
+    }
+
     /// Whether run `id` is going.
     pub fn is_going(&self, id: &str) -> bool {
         self.going() == Some(id)
@@ -162,8 +185,8 @@ impl State {
 
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
-        flow.set_host(super::doctor::this_host(&self.settings.cores));
-        tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
+        flow.set_host(self.looking.begin(&self.doctor));
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.keeper.begin(&flow.id);
@@ -174,8 +197,8 @@ impl State {
 
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
-        course.set_host(super::doctor::this_host(&self.settings.cores));
-        tracing::info!(run = %course.id, "scenario began");
+        course.set_host(self.looking.begin(&self.doctor));
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.keeper.begin(&course.id);
@@ -197,6 +220,15 @@ impl State {
             None => {}
         }
         Some(course.id.clone())
+    }
+
+    /// Who started what is going.
+    fn started_by(&self) -> Option<StartedBy> {
+        if let Some(scenario) = &self.scenario {
+            return scenario.permit().started_by();
+        }
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
@@ -301,27 +333,25 @@ impl State {
     ///
     /// # Errors
     /// A run is going.
-    pub fn prepare(&self, dry_run: bool) -> Result<(Host, Targets), Problem> {
+    pub fn prepare(&self, caller: &Caller, dry_run: bool) -> Result<(Here, Permit), Problem> {
         if !dry_run {
             self.is_free()?;
         }
-        Ok(self.place())
+        Ok((self.place(), self.targets.permit(caller.clone())))
     }
 
-    /// This host and its list, for a plan.
-    pub fn place(&self) -> (Host, Targets) {
-        let facts = Facts::read(std::path::Path::new("/"));
-        let rings = Features::probe().is_ok_and(|features| features.direct_descriptors);
-        let host = Host {
-            cores: self.settings.cores.clone(),
-            facts,
-            seed: host::random_seed() >> 12,
-            unix_s: wall_seconds() as u64,
-            files: host::nofile_limit(),
-            direct_descriptors: rings && self.engine.features.direct_descriptors,
-            has_address: host::has_address,
-        };
-        (host, self.targets.clone())
+    /// What may be hit, as `caller` sees it.
+    pub fn target_list(&self, caller: &Caller) -> scale_api::http::Targets {
+        self.targets.summary(Some(caller), self.run.as_ref().map(Supervisor::plan))
+    }
+
+    /// This host, for a plan.
+    pub fn place(&self) -> Here {
+        Here {
+            doctor: self.doctor(),
+            direct_descriptors: self.engine.features.direct_descriptors,
+            calibrations: self.calibrations.clone(),
+        }
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -330,7 +360,9 @@ impl State {
     /// Why it cannot be.
     pub fn start(&mut self, spec: Spec, plan: Plan, dry_run: bool) -> Result<Started, Problem> {
         // Another run may have begun while this one was planned.
-        self.prepare(dry_run)?;
+        if !dry_run {
+            self.is_free()?;
+        }
         let summary = plan.summary.clone();
         if dry_run {
             return Ok(Started { id: None, plan: summary });
@@ -348,13 +380,14 @@ impl State {
     /// # Errors
     /// A thread or a ring cannot be had.
     pub fn launch(&mut self, id: String, spec: Spec, plan: Plan) -> Result<(), Problem> {
-        let doctor = super::doctor::this_host(&self.settings.cores);
+        let doctor = plan.host.doctor.clone();
         let place = |observe: &Observe| plan.addresses[observe.addresses as usize].clone();
         let watch = plan.observe.as_ref().map(|observe| Watch::start(observe, place(observe))).transpose()?;
         let streams = plan.streams_max;
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
-        tracing::info!(run = %run.id, name = run.event().name, streams, "run began");
+        let by = Who(run.plan().permit.started_by());
+        tracing::info!(run = %run.id, name = run.event().name, streams, %by, "run began");
         self.last_line = self.line(run.event());
         self.live.begin();
         self.metrics.begin();
@@ -368,6 +401,7 @@ impl State {
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
         self.keeper.poll(host::monotonic_now());
+        self.tick_host();
         self.tick_flow();
         self.tick_run();
         self.tick_scenario();
@@ -381,15 +415,18 @@ impl State {
             say_failed(run);
             self.metrics.second(run);
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
-                self.resolving = resolve_again(run, &self.targets);
+                self.resolving = resolve_again(run);
             }
             self.close_second();
         }
         let Some(run) = &mut self.run else { return };
         if let Some(fresh) = self.resolving.as_ref().and_then(|answer| answer.try_recv().ok()) {
             self.resolving = None;
-            if fresh != *run.plan().addresses {
-                run.readdress(fresh.into());
+            for why in fresh.refused {
+                run.refused(&why);
+            }
+            if fresh.addresses != *run.plan().addresses {
+                run.readdress(fresh.addresses.into());
                 if let (Some(watch), Some(observe)) = (&self.watch, &run.plan().observe) {
                     watch.readdress(run.plan().addresses[observe.addresses as usize].clone());
                 }
@@ -413,6 +450,17 @@ impl State {
         }
         self.keep_second();
         self.keep_checkpoint();
+    }
+
+    /// What was seen of the host since a flow or a scenario began.
+    fn tick_host(&mut self) {
+        let Some(seen) = self.looking.done() else { return };
+        if let Some(course) = &self.scenario {
+            course.set_host(seen.clone());
+        }
+        if let Some(flow) = &mut self.flow {
+            flow.set_host(seen);
+        }
     }
 
     fn tick_flow(&mut self) {
@@ -476,6 +524,10 @@ impl State {
     /// None is going, where that is asked for.
     pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
+            if self.events.receiver_count() >= FOLLOWERS_MAX {
+                let detail = format!("{FOLLOWERS_MAX} others follow this run; see `scalectl status` instead");
+                return Err(Problem::new(ProblemCode::TooManyReaders, detail));
+            }
             return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {
@@ -509,7 +561,8 @@ impl State {
 
     /// What lists every run, oldest first, on a thread that may stand still.
     pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
-        let (store, going, held) = (self.store.clone(), self.event_now(), self.keeper.held_runs());
+        let (store, going, by) = (self.store.clone(), self.event_now(), self.started_by());
+        let held = self.keeper.held_runs();
         move || {
             let mut runs = store.list();
             runs.retain(|run| held.iter().all(|held| held.id != run.id));
@@ -523,6 +576,7 @@ impl State {
                 started_at: wall_seconds() - event.elapsed,
                 duration: event.elapsed,
                 state: "running".into(),
+                started_by: by.clone(),
                 ..RunSummary::default()
             }));
             match store.owned() {
@@ -582,12 +636,12 @@ fn say_failed(run: &Supervisor) {
 }
 
 /// Names that are not addresses already, once more.
-fn resolve_again(run: &Supervisor, targets: &Targets) -> Option<Receiver<Vec<Vec<SocketAddr>>>> {
-    let names = run.plan().names.clone();
-    if names.iter().all(|(host, ..)| host.parse::<std::net::IpAddr>().is_ok()) {
+fn resolve_again(run: &Supervisor) -> Option<Receiver<Again>> {
+    let Plan { places, addresses, permit, .. } = run.plan();
+    if places.iter().all(|place| place.host.parse::<std::net::IpAddr>().is_ok()) {
         return None;
     }
-    super::resolve::again(names, run.plan().addresses.clone(), targets.clone()).ok()
+    super::resolve::again(places.clone(), addresses.clone(), permit.clone()).ok()
 }
 
 fn line(event: &Event) -> Arc<str> {

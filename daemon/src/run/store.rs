@@ -307,6 +307,7 @@ pub fn summary_of(report: &Report) -> RunSummary {
         exit_code: Some(verdict.exit_code),
         reasons: verdict.reasons.clone(),
         owned: 0,
+        started_by: run.started_by.clone(),
     }
 }
 

@@ -68,6 +68,10 @@ pub(super) struct Hand {
     /// The last second that it handed over.
     pub second: u64,
     pub ring: RingCounters,
+    /// Source ports that others held.
+    pub ports_in_use: u64,
+    /// Connections that waited for the list's caps.
+    pub held_back: u64,
     /// Streams opened, by address.
     pub opened: Vec<(SocketAddr, u64)>,
     /// Its streams' own figures, as it last handed them over.
@@ -102,8 +106,8 @@ pub(super) fn start(
             groups: plan.groups.clone(),
             endpoints: plan.endpoints.clone(),
             addresses: plan.addresses.clone(),
-            ports: plan.ports(number),
-            ports_reserved: plan.ports_reserved.clone(),
+            ports: plan.ports.clone(),
+            gates: plan.gates.clone(),
             streams_max: streams as usize,
             stream_by_stream: plan.stream_by_stream,
         };
@@ -169,6 +173,8 @@ impl Hand {
             turn_max: 0.0,
             second: 0,
             ring: RingCounters::default(),
+            ports_in_use: 0,
+            held_back: 0,
             opened: Vec::new(),
             streams: Vec::new(),
             finished: false,
@@ -196,6 +202,7 @@ impl Hand {
             let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
             self.busy.take(busy.min(1.0));
         }
+        self.held_back = snapshot.held_back;
         self.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
         self.groups = snapshot.groups;
@@ -203,6 +210,7 @@ impl Hand {
         self.negotiated = snapshot.negotiated;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
+        self.ports_in_use = snapshot.ports_in_use;
         self.opened = snapshot.opened;
         self.finished |= snapshot.last;
         if let Some(streams) = snapshot.streams {

@@ -1,9 +1,8 @@
 //! Streams begin, try again, and end.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
+use scale_ring::{Errno, Ring, Time, Token};
 
 use crate::load::{Group, Protocol, Reconnect, Terminal};
 use crate::stream::class::Class;
@@ -12,11 +11,15 @@ use crate::stream::link::LinkPhase;
 use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
+use super::gate::SLOT_NS;
+use super::origin::PORTS_TRIED_MAX;
 use super::share::{ADDRESSES_MAX, GroupPhase};
 use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, INTERRUPT_WAIT_NS, LAUNCHES_MAX, Worker, kind};
 
-/// Source ports tried for one socket when others hold them.
-const PORTS_TRIED_MAX: u32 = 64;
+/// Times that a stream looks again when others hold every source port that it tried, and the first wait
+/// before that; each is twice the last.
+const SEARCHES_MAX: u8 = 6;
+const SEARCH_WAIT_NS: u64 = 10_000_000;
 /// Back-off: the first attempt's ceiling, and the last's.
 const BACKOFF_NS: u64 = 500_000_000;
 const BACKOFF_MAX_NS: u64 = 30_000_000_000;
@@ -26,6 +29,17 @@ const ROOM_WAIT_NS: u64 = 10_000_000;
 const DROPS_MAX: u32 = 6;
 /// What eager clients wait at first.
 const CLIENT_NS: u64 = 1_000_000_000;
+
+/// An address of an attempt that is tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    /// Among those of its row.
+    pub address: u32,
+    /// How many were tried before it.
+    pub tried: u32,
+    /// It has its slot already.
+    pub has_slot: bool,
+}
 
 impl<R: Ring> Worker<R> {
     /// Starts the streams whose time has come.
@@ -39,7 +53,9 @@ impl<R: Ring> Worker<R> {
                 self.groups[index].launched += 1;
                 let Stream { standing, connection, .. } = self.streams[stream as usize];
                 match standing {
-                    Standing::Planned | Standing::Closed | Standing::Failed => self.attempt(stream, now),
+                    Standing::Planned | Standing::Closed | Standing::Failed => {
+                        self.attempt_or_wait(stream, now)
+                    }
                     // Shrunk and grown again before the close was over.
                     Standing::Closing => self.connection(connection).reopen = true,
                     Standing::Connecting | Standing::Open | Standing::Waiting => {}
@@ -108,24 +124,68 @@ impl<R: Ring> Worker<R> {
 
     /// One attempt to open `stream`.
     pub(super) fn attempt(&mut self, stream: u32, now: Time) {
+        self.attempt_from(stream, 0, false, now);
+    }
+
+    /// The same, where `tried` addresses were tried already, or its slot has come.
+    fn attempt_from(&mut self, stream: u32, tried: u32, has_slot: bool, now: Time) {
         let flow = &self.streams[stream as usize];
         let spec = &self.share.groups[usize::from(flow.group)];
         let row = spec.endpoint(flow.number);
         let deadline = now.plus_ns(spec.connect_timeout_ns);
-        let addresses =
-            self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
-        // Streams start at different addresses of a name, and go on from there.
-        let first = if addresses == 0 { 0 } else { (flow.number + flow.attempts) % addresses };
-        self.groups[usize::from(flow.group)].connecting += 1;
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting += 1;
+        timeline.spend(flow.target);
         self.stand(stream, Standing::Connecting);
         if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
-            return self.ride(stream, row, first, now, deadline);
+            return self.ride(stream, row, (tried, has_slot), now, deadline);
         }
-        self.try_address(stream, row, first, 0, now, deadline);
+        let what = Try { address: self.first_address(stream, row, tried), tried, has_slot };
+        self.try_address(stream, row, what, now, deadline);
+    }
+
+    /// Takes a slot for a connection to a row of endpoints; where it lies ahead, when it comes.
+    pub(super) fn slot_ahead(&mut self, row: u32, now: Time) -> Option<Time> {
+        let addresses = self.share.endpoints[row as usize].addresses;
+        self.slots.take(addresses, now).filter(|&at| at > now)
+    }
+
+    /// The stream's attempt goes on when its slot comes.
+    pub(super) fn await_slot(&mut self, stream: u32, tried: u32, at: Time) {
+        let flow = &mut self.streams[stream as usize];
+        flow.connection = NO_CONNECTION;
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting -= 1;
+        timeline.unspend(flow.target);
+        self.stand(stream, Standing::Waiting);
+        self.held_back += 1;
+        self.deadlines.push(Reverse((at, Deadline::Slot(stream, tried))));
+    }
+
+    /// A stream's slot has come, at `at`. Where that was too long ago it takes another.
+    pub(super) fn slot_came(&mut self, stream: u32, tried: u32, at: Time, now: Time) {
+        if self.streams[stream as usize].standing != Standing::Waiting {
+            return;
+        }
+        if !self.is_wanted(stream) {
+            return self.stand(stream, Standing::Closed);
+        }
+        if !self.may_connect(usize::from(self.streams[stream as usize].group)) {
+            self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+            return;
+        }
+        if self.is_held(stream) {
+            return self.wait_held(stream, now);
+        }
+        self.attempt_from(stream, tried, now.ns_since(at) <= SLOT_NS, now);
     }
 
     /// Tries one address of the attempt, and the next ones where it cannot even be tried.
-    fn try_address(&mut self, stream: u32, row: u32, address: u32, tried: u32, began: Time, deadline: Time) {
+    fn try_address(&mut self, stream: u32, row: u32, what: Try, began: Time, deadline: Time) {
+        let Try { address, tried, has_slot } = what;
+        if !has_slot && let Some(at) = self.slot_ahead(row, self.woke.max(began)) {
+            return self.await_slot(stream, tried, at);
+        }
         let endpoint = &self.share.endpoints[row as usize];
         let addresses = &self.share.addresses[endpoint.addresses as usize];
         let Some(&to) = addresses.get(address as usize % addresses.len().max(1)) else {
@@ -170,50 +230,6 @@ impl<R: Ring> Worker<R> {
         index
     }
 
-    /// A socket bound to a source port of ours.
-    pub(super) fn open(
-        &mut self,
-        stream: u32,
-        to: SocketAddr,
-    ) -> Result<(scale_ring::Socket, Option<super::ports::Lease>), Errno> {
-        let flow = &self.streams[stream as usize];
-        let spec = &self.share.groups[usize::from(flow.group)];
-        let sources: Vec<IpAddr> =
-            spec.sources.iter().copied().filter(|s| s.is_ipv6() == to.is_ipv6()).collect();
-        let source = (!sources.is_empty()).then(|| sources[flow.number as usize % sources.len()]);
-        let any =
-            if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        let mut options = SocketOptions {
-            ipv6: to.is_ipv6(),
-            bind: None,
-            send_buffer_bytes: spec.send_buffer_bytes,
-            receive_buffer_bytes: spec.receive_buffer_bytes,
-        };
-        let mut passed = Vec::new();
-        let mut result = Err(Errno::AddressNotAvailable);
-        for _ in 0..PORTS_TRIED_MAX {
-            let Some(lease) = self.ports.take(source, to) else { break };
-            options.bind = Some(SocketAddr::new(source.unwrap_or(any), lease.1));
-            match self.ring.open(&options) {
-                Ok(socket) => {
-                    result = Ok((socket, Some(lease)));
-                    break;
-                }
-                Err(Errno::AddressInUse) => {
-                    self.ports_in_use += 1;
-                    passed.push(lease);
-                }
-                Err(errno) => {
-                    self.ports.give(lease);
-                    result = Err(errno);
-                    break;
-                }
-            }
-        }
-        passed.into_iter().for_each(|lease| self.ports.give(lease));
-        result
-    }
-
     /// TCP refused or failed: a sibling address within the same attempt, or the attempt fails.
     pub(super) fn connect_failed(&mut self, index: u32, errno: Errno, now: Time) {
         let connection = self.connection(index);
@@ -222,7 +238,9 @@ impl<R: Ring> Worker<R> {
         self.end(index, false);
         self.streams[stream as usize].connection = NO_CONNECTION;
         match self.next_address(row, (address, tried), errno, now < deadline) {
-            Some(next) => self.try_address(stream, row, next, tried, began, deadline),
+            Some(address) => {
+                self.try_address(stream, row, Try { address, tried, has_slot: false }, began, deadline);
+            }
             None => self.attempt_failed(stream, Class::from(errno), now),
         }
     }
@@ -249,10 +267,18 @@ impl<R: Ring> Worker<R> {
 
     /// An attempt came to nothing; its connection, if there was one, has ended.
     pub(super) fn attempt_failed(&mut self, stream: u32, class: Class, now: Time) {
+        let wanted = self.is_wanted(stream);
         let flow = &mut self.streams[stream as usize];
-        flow.failure = Some(class);
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
+        if class == Class::AddressUnavailable && wanted && flow.searches < SEARCHES_MAX {
+            // Others hold a stretch of ports: the next stretch, before it is called a failure.
+            let wait = SEARCH_WAIT_NS << flow.searches;
+            (flow.searches, flow.connection) = (flow.searches + 1, NO_CONNECTION);
+            self.stand(stream, Standing::Waiting);
+            return self.deadlines.push(Reverse((now.plus_ns(wait), Deadline::Retry(stream))));
+        }
+        flow.failure = Some(class);
         let cell = timeline.cell_now(flow.target);
         self.meter.counters(cell).failures.count(class);
         self.next_attempt(stream, now);
@@ -309,15 +335,20 @@ impl<R: Ring> Worker<R> {
             self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
             return;
         }
+        if self.is_held(stream) {
+            return self.wait_held(stream, now);
+        }
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
-        if spec.reconnect != Reconnect::Client {
+        let is_first = self.streams[stream as usize].is_new();
+        if spec.reconnect != Reconnect::Client || is_first {
             if now < timeline.reconnect_next {
                 self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
                 return;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;
-            timeline.reconnect_next = now.plus_ns(interval);
+            let ramps = if is_first { timeline.launch_interval_ns() } else { 0 };
+            timeline.reconnect_next = now.plus_ns(interval.max(ramps));
         }
         self.attempt(stream, now);
     }
@@ -500,7 +531,7 @@ impl<R: Ring> Worker<R> {
         let group = usize::from(self.streams[stream as usize].group);
         if reopen && self.is_wanted(stream) {
             if self.may_connect(group) {
-                self.attempt(stream, now);
+                self.attempt_or_wait(stream, now);
             } else {
                 self.stand(stream, Standing::Waiting);
                 self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
@@ -659,9 +690,11 @@ impl<R: Ring> Worker<R> {
             let timeline = &mut self.groups[group];
             timeline.churn_next = timeline.churn_next.plus_ns(interval);
             let count = timeline.streams.len();
+            // Who could not come back stays.
+            let may_go = |flow: &Stream| flow.standing == Standing::Open && timeline.is_free(flow.target);
             let next = (0..count)
                 .map(|ahead| (timeline.churn_cursor + ahead) % count)
-                .find(|&local| self.streams[timeline.streams[local] as usize].standing == Standing::Open);
+                .find(|&local| may_go(&self.streams[timeline.streams[local] as usize]));
             let Some(local) = next else { continue };
             timeline.churn_cursor = local + 1;
             let stream = timeline.streams[local];

@@ -11,7 +11,7 @@ use scale_api::threshold::{Names, Threshold};
 use scale_api::units::{Bytes, PerSecond, Rate, Span, parse_cores};
 use scale_ring::host::Facts;
 use scaled::run::plan::{Host, Plan};
-use scaled::run::targets::Targets;
+use scaled::run::targets::Permit;
 
 /// A plan of more streams takes longer than its words are worth.
 const STREAMS_MAX: u64 = 10_000;
@@ -75,7 +75,11 @@ pub fn check_bodies(bytes: &[u8]) {
     }
 }
 
-fn check_spec(spec: &Spec) {
+/// A run's words: what passes its checks becomes a plan or a refusal.
+///
+/// # Panics
+/// Something of it does.
+pub fn check_spec(spec: &Spec) {
     let _ = spec.redacted();
     if spec.check().is_err() {
         return;
@@ -95,7 +99,9 @@ fn check_spec(spec: &Spec) {
         files: 20_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
-    let _ = Plan::new(spec, &host, &Targets::default(), &mut resolve);
+    let _ = Plan::new(spec, &host, &Permit::default(), &mut resolve);
 }

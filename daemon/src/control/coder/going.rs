@@ -20,6 +20,7 @@ use super::outcome::{self, by_name};
 use super::work::{self, Phase, Shared, Stops};
 use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
+use crate::run::targets::Permit;
 
 /// Seconds over which the rate is taken.
 const RATE_SECONDS: usize = 10;
@@ -48,6 +49,7 @@ pub struct Going {
     event: Event,
     host: Vec<DoctorEntry>,
     folder: PathBuf,
+    permit: Permit,
 }
 
 impl Going {
@@ -80,6 +82,7 @@ impl Going {
         let stops = Stops { making: stop_making, deleting: stop_deleting };
         let (id, name, client) = (ready.id.clone(), ready.name(), ready.client.clone());
         let (warnings, folder) = (ready.warnings.clone(), state.join(&ready.id));
+        let permit = ready.permit.clone();
         let task = tokio::task::spawn_local(work::work(ready, ledger, state, stops, shared.clone()));
         let mut going = Self {
             id,
@@ -100,9 +103,15 @@ impl Going {
             event: Event::default(),
             host: Vec::new(),
             folder,
+            permit,
         };
         going.event = going.make_event(0.0);
         going
+    }
+
+    /// For whom it goes, and what that one may hit.
+    pub const fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     /// Where its requests go: the deployment's host and addresses.
@@ -249,7 +258,8 @@ impl Going {
                 started_at: self.started_at,
                 ended_at: wall_seconds(),
                 version: env!("CARGO_PKG_VERSION").into(),
-                kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+                kernel: host::facts::kernel_release(),
+                started_by: self.permit.started_by(),
                 ..report::Run::default()
             },
             verdict,

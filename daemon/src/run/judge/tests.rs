@@ -12,7 +12,7 @@ use super::samples::VALUES_MAX;
 use super::window::Counts;
 use super::*;
 use crate::run::plan::{Host, Plan};
-use crate::run::targets::Targets;
+use crate::run::targets::Permit;
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::worker::share::GroupPhase;
@@ -32,14 +32,17 @@ fn groups(names: &[&str]) -> Arc<[Group]> {
     let host = Host {
         cores: vec![0],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 100_000,
         direct_descriptors: true,
         has_address: |_| true,
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
-    Plan::new(&spec, &host, &Targets::default(), &mut resolve).expect("a plan").groups
+    Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan").groups
 }
 
 /// A second's state of a group.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scale_api::report::{self, Report};
+use scale_api::units::thousands;
 use scale_ring::host;
 
 use crate::run::fleet::{ByWorkspace, Seen};
@@ -31,6 +32,8 @@ pub struct ByGroup {
     pub counters: Counters,
     /// Streams by where they stand.
     pub standing: [u64; Standing::COUNT],
+    /// Its circuit breaker holds connects, or lets only a few through.
+    pub is_held: bool,
 }
 
 impl Supervisor {
@@ -100,8 +103,9 @@ impl Supervisor {
                 ended_at: wall_seconds(),
                 seed: self.plan.seed,
                 version: env!("CARGO_PKG_VERSION").into(),
-                kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+                kernel: host::facts::kernel_release(),
                 environment: self.spec.environment.clone(),
+                started_by: self.plan.permit.started_by(),
             },
             spec: self.spec.filled(self.plan.seed, self.plan.cores.len() as u64).redacted(),
             load: parts.whole.load(parts.streams, steady),
@@ -124,6 +128,7 @@ impl Supervisor {
                 rss_peak: self.rss_peak,
                 rss_per_stream: (self.rss_steady > self.rss_before && parts.streams.requested > 0)
                     .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
+                source_ports_skipped: self.ports_skipped(),
             },
             marks: self.marks.list().to_vec(),
             observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
@@ -137,7 +142,8 @@ impl Supervisor {
         };
         let ending = Ending {
             aborted: self.aborted.clone(),
-            ended: self.judge.ending(),
+            ended: self.judge.ending().or_else(|| self.breakers.ending().map(str::to_owned)),
+            held: self.breakers.summary(),
             lost_before_steady: self.hopeless_told && steady <= 0.0,
             thresholds: self.judge.results(&report),
         };
@@ -162,7 +168,22 @@ impl Supervisor {
     /// What was said aloud, and what is to be said of the target's own figures.
     fn all_warnings(&self) -> Vec<String> {
         let of_observe = if self.is_finished() { Observed::last_warnings } else { Observed::warnings };
-        [self.warnings.clone(), self.observed.as_ref().map(of_observe).unwrap_or_default()].concat()
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.breakers.summary());
+        warnings.extend(self.held_back());
+        warnings.extend(self.observed.as_ref().map(of_observe).unwrap_or_default());
+        warnings
+    }
+
+    /// What is said once connections have waited for the list's caps.
+    pub(super) fn held_back(&self) -> Option<String> {
+        let count: u64 = self.workers.iter().map(|worker| worker.held_back).sum();
+        (count > 0).then(|| {
+            format!(
+                "{} new connections waited for their turn: this host's list caps them (connects_per_second_max)",
+                thousands(count)
+            )
+        })
     }
 
     /// The histograms behind the report's latencies, by group.
@@ -215,7 +236,8 @@ impl Supervisor {
         for (index, group) in self.plan.groups.iter().enumerate() {
             let cells = group.cells(first_cell);
             first_cell = cells.end;
-            let mut by_group = ByGroup { name: group.name.clone(), ..ByGroup::default() };
+            let (name, is_held) = (group.name.clone(), self.breakers.is_open(index));
+            let mut by_group = ByGroup { name, is_held, ..ByGroup::default() };
             for worker in &self.workers {
                 let cells = worker.cells.iter().skip(cells.start).take(cells.len());
                 cells.for_each(|cell| by_group.counters.add(&cell.counters));

@@ -17,6 +17,7 @@ use super::probe::Samples;
 use crate::control::coder::outcome;
 use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
+use crate::run::targets::Permit;
 
 /// The step that makes workspaces.
 pub const CREATE: &str = "create";
@@ -34,6 +35,7 @@ pub struct Course {
     /// What requests to the API took, by step.
     pub samples: Samples,
     name: Option<String>,
+    permit: Permit,
     started: Time,
     started_at: f64,
     /// Seconds from then until this daemon took it up.
@@ -75,12 +77,19 @@ struct Kept {
 
 impl Course {
     /// One that begins now. `ledger`: of what it makes.
-    pub fn new(id: String, name: Option<String>, ledger: PathBuf, warnings: Vec<String>) -> Self {
+    pub fn new(
+        id: String,
+        name: Option<String>,
+        ledger: PathBuf,
+        warnings: Vec<String>,
+        permit: Permit,
+    ) -> Self {
         let (stopper, stop) = Stopper::new();
         Self {
             id,
             samples: Samples::default(),
             name,
+            permit,
             started: host::monotonic_now(),
             started_at: wall_seconds(),
             passed: 0.0,
@@ -98,14 +107,22 @@ impl Course {
     }
 
     /// One that a lost daemon has begun, and has reported so far.
-    pub fn resumed(before: Report, ledger: PathBuf) -> Self {
-        let mut course = Self::new(before.run.id.clone(), before.run.name.clone(), ledger, Vec::new());
+    /// `permit` is the daemon's own: nobody asks for it now.
+    pub fn resumed(before: Report, ledger: PathBuf, permit: Permit) -> Self {
+        let (id, name) = (before.run.id.clone(), before.run.name.clone());
+        let permit = permit.in_the_name_of(before.run.started_by.clone());
+        let mut course = Self::new(id, name, ledger, Vec::new(), permit);
         course.passed = course.started_at - before.run.started_at;
         course.started_at = before.run.started_at;
         let steps = before.coder.iter().flat_map(|coder| &coder.steps);
         course.traffic_at = Cell::new(steps.filter(|step| step.name == TRAFFIC).map(|step| step.at).next());
         course.kept.get_mut().before = Some(before);
         course
+    }
+
+    /// For whom it goes, and what that one may hit.
+    pub const fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     /// What `doctor` saw when it began.
@@ -298,7 +315,8 @@ impl Course {
             started_at: self.started_at,
             ended_at: wall_seconds(),
             version: env!("CARGO_PKG_VERSION").into(),
-            kernel: host::Facts::read(std::path::Path::new("/")).kernel,
+            kernel: host::facts::kernel_release(),
+            started_by: self.permit.started_by(),
             ..report.run
         };
         report.host.clone_from(&kept.host);

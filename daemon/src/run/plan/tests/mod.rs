@@ -1,5 +1,8 @@
 //! Plans of small runs.
 
+mod calibrated;
+mod guard;
+mod sources;
 mod ssh;
 
 use super::*;
@@ -10,11 +13,14 @@ fn host() -> Host {
     Host {
         cores: vec![0, 1],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 100_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     }
 }
 
@@ -32,7 +38,7 @@ fn plan(change: impl FnOnce(&mut GroupSpec)) -> Result<Plan, Problem> {
         "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
         _ => Err(std::io::Error::other("no such name")),
     };
-    Plan::new(&spec, &host(), &Targets::default(), &mut resolve)
+    Plan::new(&spec, &host(), &Permit::default(), &mut resolve)
 }
 
 #[test]
@@ -137,7 +143,7 @@ fn rows_stand_where_the_streams_of_a_part_of_a_run_look_for_them() {
         ..GroupSpec::default()
     };
     let spec = Spec { group: vec![group], first_stream: Some(7), ..Spec::default() };
-    let plan = Plan::new(&spec, &host(), &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+    let plan = Plan::new(&spec, &host(), &Permit::default(), &mut |_, _| unreachable!()).unwrap();
     for number in 7..10 {
         let row = plan.groups[0].endpoint(number);
         assert_eq!(&*plan.endpoints[row as usize].path, format!("/{number}"));
@@ -157,7 +163,7 @@ fn what_a_plan_needs_is_beside_what_the_host_has() {
         };
         change(&mut group);
         let spec = Spec { group: vec![group], ..Spec::default() };
-        let plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+        let plan = Plan::new(&spec, &host, &Permit::default(), &mut |_, _| unreachable!()).unwrap();
         assert!(plan.fit.iter().all(|entry| (entry.status == "ok") == entry.remedy.is_none()));
         let not_ok = plan.fit.into_iter().filter(|entry| entry.status != "ok");
         not_ok.map(|entry| format!("{} {}", entry.status, entry.name)).collect::<Vec<_>>()
@@ -178,14 +184,6 @@ fn what_a_plan_needs_is_beside_what_the_host_has() {
     assert_eq!(status(&same, &reserved), ["fail plan: source ports"]);
     let foreign = |g: &mut GroupSpec| g.source = vec!["10.0.0.1".into()];
     assert_eq!(status(&foreign, &here), ["fail plan: source addresses"]);
-}
-
-#[test]
-fn every_worker_has_its_own_ports() {
-    let plan = plan(|_| {}).unwrap();
-    let (a, b) = (plan.ports(0), plan.ports(1));
-    assert_eq!((a.0, b.1), (PORT_FIRST, 65_535));
-    assert_eq!(a.1 + 1, b.0);
 }
 
 #[test]
@@ -224,7 +222,7 @@ fn who_is_asked_for_the_targets_own_figures_is_resolved_and_checked_like_a_targe
             "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
             _ => Err(std::io::Error::other("no such name")),
         };
-        Plan::new(&spec, &host(), &Targets::default(), &mut resolve)
+        Plan::new(&spec, &host(), &Permit::default(), &mut resolve)
     };
     let near = plan("http://near/prom", b"A: canary\n\n").unwrap();
     let observe = near.observe.as_ref().unwrap();
@@ -237,7 +235,8 @@ fn who_is_asked_for_the_targets_own_figures_is_resolved_and_checked_like_a_targe
     assert!(!format!("{near:?}").contains("canary"), "a plan shows no header of it");
     assert!(near.summary.lines.iter().any(|line| line.contains("observe: 2 queries each 5s")));
     // It is resolved again with the targets, and takes nothing of a cap.
-    assert_eq!(near.names[observe.addresses as usize], ("near".to_owned(), 80, 0));
+    let place = &near.places[observe.addresses as usize];
+    assert_eq!((place.host.as_str(), place.port, place.demand.streams), ("near", 80, 0));
     assert_eq!(plan("http://far", b"").unwrap_err().code, ProblemCode::TargetRefused);
     assert_eq!(plan("http://nowhere", b"").unwrap_err().code, ProblemCode::Invalid);
     let wrong = plan("http://near", b"canary").unwrap_err().detail;
