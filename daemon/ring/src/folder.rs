@@ -35,7 +35,15 @@ impl Folder {
         Ok(Self { descriptor, path: path.to_owned() })
     }
 
-    /// The same, made where it is missing.
+    /// The same of a path that is the operator's own: a link in its last place is followed, too.
+    ///
+    /// # Errors
+    /// It is not there, or is no folder.
+    pub fn followed(path: &Path) -> io::Result<Self> {
+        Self::open(&fs::canonicalize(path)?)
+    }
+
+    /// As [`Self::open`], made where it is missing.
     ///
     /// # Errors
     /// As for [`Self::open`]; it cannot be made.
@@ -221,6 +229,7 @@ mod tests {
         assert_eq!(outside(), "theirs");
         symlink(root.join("ours"), root.join("link")).unwrap();
         assert!(Folder::open(&root.join("link")).is_err() && Folder::make(&root.join("link")).is_err());
+        assert!(Folder::followed(&root.join("link")).is_ok());
         // The folder that was opened stays the one that is written, whatever takes its name.
         fs::rename(root.join("ours"), root.join("moved")).unwrap();
         symlink("/nowhere", root.join("ours")).unwrap();

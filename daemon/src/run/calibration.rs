@@ -64,7 +64,7 @@ impl Kept {
     /// Reads what is kept in the state folder. What cannot be read is as if there were none, and the log says so.
     pub fn read(folder: &Path, here: Here) -> Self {
         let path = folder.join(FILE);
-        let list = match Folder::open(folder).and_then(|folder| folder.content(FILE, BYTES_MAX)) {
+        let list = match Folder::followed(folder).and_then(|folder| folder.content(FILE, BYTES_MAX)) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 tracing::warn!("{}: {error}; `scalectl calibrate` makes it anew", path.display());
                 Vec::new()
@@ -100,7 +100,7 @@ impl Kept {
     /// # Errors
     /// The disk's.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        Folder::open(folder)?.replace(FILE, &serde_json::to_vec(&self.list)?).map(drop)
+        Folder::followed(folder)?.replace(FILE, &serde_json::to_vec(&self.list)?).map(drop)
     }
 
     /// The result of `protocol`, if it was measured on what is here.

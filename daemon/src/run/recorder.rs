@@ -150,7 +150,7 @@ impl Recorder {
     }
 
     fn try_it(&self) -> Done {
-        let tried = Folder::open(self.store.root()).and_then(|folder| {
+        let tried = Folder::followed(self.store.root()).and_then(|folder| {
             let written = folder.replace(TRIED, &vec![0; TRIED_BYTES]);
             let removed = folder.remove(TRIED);
             written.and(removed)
