@@ -255,7 +255,7 @@ fn sighup_reads_the_files_again_and_says_what_waits_for_a_restart() {
     let reloading = heard.iter().find(|word| word.starts_with("RELOADING=1\n")).expect("it is announced");
     let since = reloading.trim().split_once("MONOTONIC_USEC=").expect("since when").1;
     assert!(since.parse::<u64>().expect("a number") <= scale_ring::host::monotonic_now().ns() / 1000);
-    assert!(heard.last().is_some_and(|word| word.contains("to be restarted: realtime stays off, not fifo")));
+    service.hear("STATUS=idle; to be restarted: realtime stays off, not fifo");
     let log = service.log();
     for said in
         ["kept are 8 runs", "realtime stays off, not fifo, until scaled is restarted", "the log has debug"]
@@ -314,11 +314,13 @@ fn a_file_that_is_wrong_changes_nothing_and_everybody_is_told() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{text}: {said}");
         assert!(said.contains("nothing has changed"), "{said}");
-        service.hear("STATUS=reload failed, nothing has changed");
+        service.hear("STATUS=idle; reload failed, nothing has changed");
         assert!(targets().contains("gw.example.com") && service.log().contains("ERROR"), "{}", targets());
         service.folder.write(file, &right);
         assert!(service.scalectl(&["reload"]).status.success());
-        service.hear("STATUS=idle");
+        until("the line without it", || {
+            service.hear("STATUS=idle").last().filter(|word| *word == "STATUS=idle").cloned()
+        });
     }
     let same = String::from_utf8(service.scalectl(&["reload"]).stdout).expect("text");
     assert!(same.contains("nothing has changed"), "{same}");
