@@ -72,7 +72,7 @@ pub(super) async fn answer(
         }
         (&Method::GET, ["v1", "calibration"]) => json(&state.borrow().calibrations()),
         (&Method::PUT, ["v1", "calibration"]) => {
-            let found = read(&body)?;
+            let found = body.read()?;
             json(&state.borrow_mut().calibrated(found)?)
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().target_list(&caller)),
