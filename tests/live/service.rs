@@ -221,9 +221,27 @@ fn a_worker_that_stands_still_is_named_and_the_sign_of_life_stops_until_it_moves
     drop(held);
     service.hear("WATCHDOG=1");
     until("the log to say so", || service.log().contains("moves again").then_some(()));
-    // The run has gone on, and nobody takes it for saturated by anything but that.
+    // The run has gone on.
     assert_eq!(service.scalectl(&["stop", "--now"]).status.code(), Some(5));
     assert_eq!(service.report().load.streams_opened, 10);
+}
+
+#[test]
+fn a_worker_that_stands_still_does_not_keep_the_daemon_from_its_end() {
+    let sink = Sink::start(&["--protocol", "ws"]);
+    let mut service = Service::start("", &[]);
+    service.run(&format!("ws://{}/", sink.address), "10");
+    let worker = until("a worker", || service.thread("worker-"));
+    service.hear("10 streams open");
+    let Some(held) = Held::hold(&worker) else { return };
+    service.process.signal("TERM");
+    // Its first thread has ended, and waits for the one that is held to be let go.
+    let stat = format!("/proc/{}/stat", service.process.0.id());
+    until("its end", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")).then_some(()));
+    drop(held);
+    service.process.0.wait().expect("it ends");
+    assert!(service.log().contains("is left behind"), "{}", service.log());
+    assert!(!service.folder.path("control.sock").exists());
 }
 
 #[test]
