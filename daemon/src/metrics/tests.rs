@@ -54,7 +54,15 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
 }
 
 fn seen<'a>(event: &'a Event, groups: &[ByGroup], marks: &'a Marks) -> Seen<'a> {
-    Seen { event, started_at: 1.8e9, marks, groups: groups.to_vec(), ring: (1, 2), workspaces: None }
+    Seen {
+        event,
+        started_at: 1.8e9,
+        marks,
+        groups: groups.to_vec(),
+        ring: (1, 2),
+        ports_skipped: 3,
+        workspaces: None,
+    }
 }
 
 /// A mark, and what has grown with the second.

@@ -9,7 +9,6 @@ use crate::load::{Protocol, SshEndpoint};
 use crate::stream::class::Class;
 use crate::stream::link::{Link, LinkPhase};
 use crate::stream::stack::{Connection, Phase};
-use crate::worker::connect::Try;
 use crate::worker::turn::{CLOSE_WAIT_NS, Worker, kind};
 
 impl<R: Ring> Worker<R> {
