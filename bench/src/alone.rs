@@ -116,6 +116,8 @@ impl Alone {
             connect_timeout_ns: SECOND_NS,
             reconnect: Reconnect::Never,
             churn_milli: 0,
+            breaker_milli: None,
+            silence_ns: None,
             verify: false,
             opcode: Opcode::Binary,
             subprotocol: None,

@@ -91,6 +91,8 @@ pub enum Command {
         #[arg(long = "for", value_name = "FILE")]
         run: Option<PathBuf>,
     },
+    /// What this host can offer: streams at a rate, found by steps in under two minutes.
+    Calibrate(Box<crate::calibrate::Calibrate>),
     /// What may be hit from this host.
     Targets,
     /// Read the daemon's settings and targets.toml again.
@@ -111,7 +113,11 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// The manual page, as roff.
-    Man,
+    Man {
+        /// Write it there instead, and a page for each command beside it.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What to do with runs.
@@ -174,7 +180,10 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 }
 
 /// Checks a run, and reads the files that it names.
-fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
+///
+/// # Errors
+/// The user's mistakes.
+pub fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
     hand_over(spec.group.iter_mut(), folder)?;
@@ -245,6 +254,12 @@ pub struct Start {
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
+    /// Hold connects where this share of them fails: on (50%), off, or a share such as 30%.
+    #[arg(long, value_name = "on|off|SHARE")]
+    pub breaker: Option<spec::Breaker>,
+    /// End the run where its target answers nothing for so long (default 30s; 2m with --reconnect), or `off`.
+    #[arg(long, value_name = "TIME|off")]
+    pub silence: Option<spec::Silence>,
     /// Decides payload, masks and random offsets.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -387,6 +402,8 @@ impl Start {
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
             churn: self.churn,
+            breaker: self.breaker,
+            silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
             header: self.header.clone(),

@@ -1,5 +1,8 @@
 //! The real programs on the real kernel.
 
+mod attacks;
+mod breaker;
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
@@ -18,8 +21,10 @@ mod observe;
 mod pages;
 mod refusals;
 mod service;
+mod soak;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

@@ -390,6 +390,8 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         connect_timeout_ns: if stormy { dice.between(200, 3000) } else { 60_000 } * MS,
         reconnect: dice.of(&[Reconnect::Never, Reconnect::Backoff, Reconnect::Client]),
         churn_milli: if stormy { dice.rare(20, 50_000) } else { 0 },
+        breaker_milli: None,
+        silence_ns: None,
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
         subprotocol: (upgrades && dice.chance(20)).then(|| "scale".into()),

@@ -13,6 +13,7 @@ pub mod decoders;
 pub mod grafana;
 pub mod host;
 pub mod hosts;
+pub mod network;
 pub mod peer;
 pub mod repository;
 pub mod server;

@@ -59,6 +59,8 @@ pub struct PlanSummary {
     pub details: Vec<String>,
     /// What of it this host cannot give; empty: it can.
     pub cannot: Vec<String>,
+    /// What share it takes of what this host was found to offer, in a sentence; `None`: nothing is known of it.
+    pub calibration: Option<String>,
 }
 
 /// Changes a going run.
@@ -259,6 +261,8 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// As many pages are open as may be.
     TooManyReaders,
+    /// Others' requests take all the room that there is.
+    Busy,
     /// A bug of ours.
     Internal,
 }
@@ -268,7 +272,7 @@ impl ProblemCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
-            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders => Exit::Usage,
+            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders | Self::Busy => Exit::Usage,
             Self::TargetRefused => Exit::TargetRefused,
             Self::HostCannotCarry => Exit::HostCannotCarry,
             Self::Internal => Exit::Internal,
@@ -286,7 +290,7 @@ impl ProblemCode {
             Self::TooLarge => 413,
             Self::HostCannotCarry => 422,
             Self::Internal => 500,
-            Self::TooManyReaders => 503,
+            Self::TooManyReaders | Self::Busy => 503,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use breaker::{Breaker, Silence};
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
@@ -15,6 +16,7 @@ pub use written::LEFT_OUT;
 use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
 
+pub mod breaker;
 mod file;
 mod group;
 pub mod observe;

@@ -1,5 +1,6 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod calibrations;
 mod keep;
 mod reload;
 
@@ -13,7 +14,7 @@ use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::Features;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::caller::Who;
 use super::coder::going::Going;
@@ -25,6 +26,7 @@ use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
+use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
 use crate::run::marks;
 use crate::run::plan::{Observe, Plan};
@@ -39,6 +41,8 @@ use crate::settings::{Realtime, Settings};
 const RESOLVE_EVERY_S: u64 = 30;
 /// Marks that a status has: the newest.
 const STATUS_MARKS_MAX: usize = 10;
+/// Followers of a run: with half of the seats others are answered all the same.
+const FOLLOWERS_MAX: usize = 128;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -52,6 +56,7 @@ pub struct State {
     pub targets: Targets,
     /// What is kept.
     pub store: Store,
+    calibrations: Arc<Kept>,
     engine: Engine,
     run: Option<Supervisor>,
     /// Asks for the target's own figures while it goes.
@@ -63,6 +68,8 @@ pub struct State {
     recorder: Option<Recorder>,
     pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
+    /// Told when somebody stops what goes.
+    stopped: Rc<Notify>,
     last_line: Arc<str>,
     live: Live,
     metrics: Metrics,
@@ -87,9 +94,12 @@ impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
         let doctor = Arc::new(Doctor::new(settings.cores.clone()));
+        let realtime = settings.realtime == Realtime::Fifo;
+        let here = calibration::here(std::path::Path::new("/"), &settings.cores, realtime);
         let mut state = Self {
             looking: Looking::start(&doctor),
             doctor,
+            calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
             store,
@@ -101,6 +111,7 @@ impl State {
             recorder: None,
             pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
+            stopped: Rc::default(),
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
@@ -143,6 +154,11 @@ impl State {
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
     }
 
+    /// What is told when somebody stops what goes.
+    pub fn stopped(&self) -> Rc<Notify> {
+        self.stopped.clone()
+    }
+
     /// Whether run `id` is going.
     pub fn is_going(&self, id: &str) -> bool {
         self.going() == Some(id)
@@ -162,7 +178,7 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.record(&flow.id);
@@ -174,7 +190,7 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.record(&course.id);
@@ -201,10 +217,10 @@ impl State {
     /// Who started what is going.
     fn started_by(&self) -> Option<StartedBy> {
         if let Some(scenario) = &self.scenario {
-            return scenario.started_by();
+            return scenario.permit().started_by();
         }
-        let of_flow = self.flow.as_ref().and_then(Going::started_by);
-        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
@@ -327,7 +343,11 @@ impl State {
 
     /// This host, for a plan.
     pub fn place(&self) -> Here {
-        Here { doctor: self.doctor(), direct_descriptors: self.engine.features.direct_descriptors }
+        Here {
+            doctor: self.doctor(),
+            direct_descriptors: self.engine.features.direct_descriptors,
+            calibrations: self.calibrations.clone(),
+        }
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -503,6 +523,10 @@ impl State {
     /// None is going, where that is asked for.
     pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
+            if self.events.receiver_count() >= FOLLOWERS_MAX {
+                let detail = format!("{FOLLOWERS_MAX} others follow this run; see `scalectl status` instead");
+                return Err(Problem::new(ProblemCode::TooManyReaders, detail));
+            }
             return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {

@@ -109,6 +109,10 @@ pub struct Group {
     pub reconnect: Reconnect,
     /// Streams replaced a second (thousandths, all workers).
     pub churn_milli: u64,
+    /// Share of failed connects from which on further ones are held, in thousandths; `None`: never.
+    pub breaker_milli: Option<u32>,
+    /// The run ends where the target answers nothing for so long; `None`: it does not.
+    pub silence_ns: Option<u64>,
     /// Compare every echoed byte.
     pub verify: bool,
     /// Of data frames.

@@ -144,6 +144,8 @@ fn streams(out: &mut impl Encode, groups: &[ByGroup]) {
             out.value(&[&group.name, class.name()], group.counters.failures.0[*class as usize] as f64);
         }
     }
+    out.begin(&table::BREAKER_OPEN);
+    groups.iter().for_each(|group| out.value(&[&group.name], f64::from(group.is_held)));
     out.begin(&table::DISCONNECTS);
     for group in groups {
         for class in Class::ALL {

@@ -75,6 +75,7 @@ metrics! {
     STREAMS Gauge "scaled_streams" [group state] "Streams by group and state."
     CONNECTS Counter "scaled_connects_total" [group result] "Attempts to open a stream, by group and result."
     DISCONNECTS Counter "scaled_disconnects_total" [group class] "Open streams lost, by group and class."
+    BREAKER_OPEN Gauge "scaled_breaker_open" [group] "1 while the circuit breaker of the group holds connects, or lets only probes through."
     RECONNECTS Counter "scaled_reconnects_total" [] "Streams opened again after a loss."
     TICKS_DUE Counter "scaled_ticks_due_total" [] "Grid points that came."
     TICKS_SENT Counter "scaled_ticks_sent_total" [] "Grid points at which a message was sent."

@@ -1,6 +1,7 @@
 //! Whether this host can carry a plan: source ports and addresses, memory, cores, open files. The
 //! same lines refuse a start, stand in `--dry-run` and are what `doctor --for FILE` adds.
 
+mod cost;
 mod ports;
 
 use scale_api::http::DoctorEntry;
@@ -9,17 +10,14 @@ use scale_api::units::thousands;
 pub use ports::{connections, source_ports};
 
 use super::plan::{Host, Plan};
-use crate::load::{Group, Traffic};
+use crate::load::Group;
+use cost::{Asked, Cost};
 
 /// Resident memory of a plain stream, and what TLS adds, and a connection of SSH, at most, in bytes.
 const STREAM_BYTES: u64 = 1536;
 const TLS_BYTES: u64 = 24 << 10;
 const SSH_BYTES: u64 = 12 << 10;
-/// CPU time that no host gets below for a message and for each byte of it, and what was measured
-/// (docs/measuring.md), both ways together, kernel included. In µs.
-const LEAST_US: (f64, f64) = (2.0, 0.000_05);
-const USUAL_US: (f64, f64) = (11.0, 0.000_3);
-/// Above this share of the cores by the usual cost, the run is likely to be saturated.
+/// Above this share of the cores, the run is likely to be saturated.
 const BUSY_MAX: f64 = 0.8;
 /// Descriptors that the daemon itself uses: sockets of callers, rings, files.
 const FILES_OWN: u64 = 512;
@@ -95,37 +93,32 @@ fn memory(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
     entries
 }
 
+/// What share `plan` takes of what this host was found to offer, in a sentence.
+pub fn calibrated(plan: &Plan, host: &Host) -> Option<String> {
+    Asked::of(plan).judge(&host.calibrations).sentence
+}
+
 fn cores(plan: &Plan, host: &Host) -> DoctorEntry {
     let there = (host.cores.len() as f64).min(host.facts.cpu_quota.unwrap_or(f64::INFINITY));
-    let (mut messages, mut bytes) = (0.0, 0.0);
-    for group in plan.groups.iter().filter(|group| group.traffic != Traffic::Receive) {
-        // The stage that asks most.
-        let load = |stage: &crate::load::Stage| {
-            let conns = f64::from(stage.conns.max(group.conns));
-            (conns * 1e9 / stage.tick_ns as f64, conns * stage.message.bytes_per_second(stage.tick_ns))
-        };
-        let most = group.stages.iter().map(load).max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let (its_messages, its_bytes) = most.unwrap_or_default();
-        messages += its_messages;
-        bytes += its_bytes;
-    }
-    let needed = |(message, byte): (f64, f64)| (messages * message + bytes * byte) / 1e6;
-    let (least, usual) = (needed(LEAST_US), needed(USUAL_US));
+    let asked = Asked::of(plan);
+    let (load, judged) = (asked.sum(), asked.judge(&host.calibrations));
+    let least = Cost::LEAST.cores(load);
     let status = if least > there {
         "fail"
-    } else if usual > BUSY_MAX * there {
+    } else if judged.cores > BUSY_MAX * there || judged.is_too_much() {
         "warn"
     } else {
         "ok"
     };
-    let cores = if status == "fail" { least } else { usual };
+    let cores = if status == "fail" { least } else { judged.cores };
+    let found = judged.sentence.map_or(String::new(), |sentence| format!("; {sentence}"));
     entry(
         "plan: cores",
         status,
         format!(
-            "{} messages/s and {:.1} MB/s each way take {} {cores:.1} cores, the workers have {there}",
-            thousands(messages.round() as u64),
-            bytes / 1e6,
+            "{} messages/s and {:.1} MB/s each way take {} {cores:.1} cores, the workers have {there}{found}",
+            thousands(load.messages.round() as u64),
+            load.bytes / 1e6,
             if status == "fail" { "more than" } else { "about" },
         ),
         "sched_getaffinity, cpu.max, docs/measuring.md",

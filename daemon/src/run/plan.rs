@@ -27,6 +27,7 @@ use crate::worker::gate::Gates;
 use crate::worker::ports::PortTable;
 use crate::worker::share::Addresses;
 
+use super::calibration::Kept;
 use super::fit;
 use super::targets::{Demand, Permit};
 pub use observe::{Observe, QUERIES_AT_ONCE};
@@ -112,6 +113,8 @@ pub struct Host {
     pub direct_descriptors: bool,
     /// Whether an address is this host's.
     pub has_address: fn(IpAddr) -> bool,
+    /// What it was found to offer.
+    pub calibrations: Arc<Kept>,
     /// The interfaces that it has.
     pub interfaces: Vec<Interface>,
 }
@@ -247,6 +250,7 @@ impl Plan {
         summary.source_ports = fit::source_ports(self);
         self.summary = summary;
         self.fit = fit::examine(self, &self.host);
+        self.summary.calibration = fit::calibrated(self, &self.host);
         self.summary.details = fit::details(self);
         let said = |status: &str| -> Vec<String> {
             self.fit.iter().filter(|entry| entry.status == status).map(fit::sentence).collect()

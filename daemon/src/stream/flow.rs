@@ -182,6 +182,11 @@ impl Stream {
         }
     }
 
+    /// Whether it has never been open, nor tried.
+    pub const fn is_new(&self) -> bool {
+        !self.opened && self.attempts == 0
+    }
+
     /// Matches the front of `received` (never empty) with the oldest unanswered message. The
     /// second value is what is left for the next call.
     pub fn echo<'a>(

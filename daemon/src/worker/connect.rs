@@ -53,7 +53,9 @@ impl<R: Ring> Worker<R> {
                 self.groups[index].launched += 1;
                 let Stream { standing, connection, .. } = self.streams[stream as usize];
                 match standing {
-                    Standing::Planned | Standing::Closed | Standing::Failed => self.attempt(stream, now),
+                    Standing::Planned | Standing::Closed | Standing::Failed => {
+                        self.attempt_or_wait(stream, now)
+                    }
                     // Shrunk and grown again before the close was over.
                     Standing::Closing => self.connection(connection).reopen = true,
                     Standing::Connecting | Standing::Open | Standing::Waiting => {}
@@ -131,7 +133,9 @@ impl<R: Ring> Worker<R> {
         let spec = &self.share.groups[usize::from(flow.group)];
         let row = spec.endpoint(flow.number);
         let deadline = now.plus_ns(spec.connect_timeout_ns);
-        self.groups[usize::from(flow.group)].connecting += 1;
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting += 1;
+        timeline.spend(flow.target);
         self.stand(stream, Standing::Connecting);
         if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
             return self.ride(stream, row, (tried, has_slot), now, deadline);
@@ -150,7 +154,9 @@ impl<R: Ring> Worker<R> {
     pub(super) fn await_slot(&mut self, stream: u32, tried: u32, at: Time) {
         let flow = &mut self.streams[stream as usize];
         flow.connection = NO_CONNECTION;
-        self.groups[usize::from(flow.group)].connecting -= 1;
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting -= 1;
+        timeline.unspend(flow.target);
         self.stand(stream, Standing::Waiting);
         self.held_back += 1;
         self.deadlines.push(Reverse((at, Deadline::Slot(stream, tried))));
@@ -167,6 +173,9 @@ impl<R: Ring> Worker<R> {
         if !self.may_connect(usize::from(self.streams[stream as usize].group)) {
             self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
             return;
+        }
+        if self.is_held(stream) {
+            return self.wait_held(stream, now);
         }
         self.attempt_from(stream, tried, now.ns_since(at) <= SLOT_NS, now);
     }
@@ -326,15 +335,20 @@ impl<R: Ring> Worker<R> {
             self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
             return;
         }
+        if self.is_held(stream) {
+            return self.wait_held(stream, now);
+        }
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
-        if spec.reconnect != Reconnect::Client {
+        let is_first = self.streams[stream as usize].is_new();
+        if spec.reconnect != Reconnect::Client || is_first {
             if now < timeline.reconnect_next {
                 self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
                 return;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;
-            timeline.reconnect_next = now.plus_ns(interval);
+            let ramps = if is_first { timeline.launch_interval_ns() } else { 0 };
+            timeline.reconnect_next = now.plus_ns(interval.max(ramps));
         }
         self.attempt(stream, now);
     }
@@ -517,7 +531,7 @@ impl<R: Ring> Worker<R> {
         let group = usize::from(self.streams[stream as usize].group);
         if reopen && self.is_wanted(stream) {
             if self.may_connect(group) {
-                self.attempt(stream, now);
+                self.attempt_or_wait(stream, now);
             } else {
                 self.stand(stream, Standing::Waiting);
                 self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
@@ -676,9 +690,11 @@ impl<R: Ring> Worker<R> {
             let timeline = &mut self.groups[group];
             timeline.churn_next = timeline.churn_next.plus_ns(interval);
             let count = timeline.streams.len();
+            // Who could not come back stays.
+            let may_go = |flow: &Stream| flow.standing == Standing::Open && timeline.is_free(flow.target);
             let next = (0..count)
                 .map(|ahead| (timeline.churn_cursor + ahead) % count)
-                .find(|&local| self.streams[timeline.streams[local] as usize].standing == Standing::Open);
+                .find(|&local| may_go(&self.streams[timeline.streams[local] as usize]));
             let Some(local) = next else { continue };
             timeline.churn_cursor = local + 1;
             let stream = timeline.streams[local];

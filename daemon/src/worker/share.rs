@@ -68,6 +68,15 @@ pub enum Command {
     },
     /// Names were resolved again.
     Addresses(Addresses),
+    /// What a group may connect to one of its targets from now on.
+    Connects {
+        /// The group's index.
+        group: usize,
+        /// The target's among the group's.
+        target: u16,
+        /// So many more attempts of this worker's, over all workers; `None`: any number.
+        permits: Option<u32>,
+    },
     /// The list of targets was read again.
     Gates(Gates),
 }

@@ -263,6 +263,7 @@ impl<R: Ring> Worker<R> {
                     }
                 }
                 Command::Addresses(addresses) => self.share.addresses = addresses,
+                Command::Connects { group, target, permits } => self.set_permits(group, target, permits),
                 Command::Gates(gates) => {
                     let Share { start_at, worker, workers, .. } = self.share;
                     self.slots = Slots::new(&gates, start_at, worker, workers);

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, LEFT_OUT, MESSAGE_BYTES_MAX, Opcode, Reconnect,
-    STREAMS_MAX, Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
+    Breaker, Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, LEFT_OUT, MESSAGE_BYTES_MAX, Opcode,
+    Reconnect, STREAMS_MAX, Silence, Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
 };
 use crate::target::Target;
 use crate::units::{PerSecond, Rate};
@@ -46,6 +46,10 @@ pub struct GroupSpec {
     pub reconnect: Reconnect,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn: Option<PerSecond>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silence: Option<Silence>,
     pub verify: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<File>,
@@ -243,6 +247,7 @@ impl GroupSpec {
                 Some(_) => {}
             }
         }
+        self.check_silence(error);
         self.check_words(error);
         super::ssh::check(self, error);
         crate::typed::check(self, error);

@@ -38,6 +38,7 @@ fn groups(names: &[&str]) -> Arc<[Group]> {
         files: 100_000,
         direct_descriptors: true,
         has_address: |_| true,
+        calibrations: std::sync::Arc::default(),
         interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);

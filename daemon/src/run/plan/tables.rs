@@ -123,6 +123,14 @@ impl Tables {
                 spec::Reconnect::Client => Reconnect::Client,
             },
             churn_milli: group.churn.map_or(0, |rate| rate.milli),
+            breaker_milli: match group.breaker.unwrap_or(spec::Breaker::ON) {
+                spec::Breaker::Off => None,
+                spec::Breaker::Share(milli) => Some(milli),
+            },
+            silence_ns: match group.silence_or_default() {
+                spec::Silence::Off => None,
+                spec::Silence::For(span) => Some(span.ns()),
+            },
             verify: group.verify,
             opcode: if text { Opcode::Text } else { Opcode::Binary },
             subprotocol: group.subprotocol.as_deref().map(Into::into),

@@ -18,6 +18,7 @@ use crate::stream::meter::{Counters, Histograms};
 use crate::worker::share::GroupPhase;
 use crate::worker::{Command, Snapshot};
 
+use super::breaker::Breakers;
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
 use super::hlog::Logged;
@@ -65,6 +66,7 @@ pub struct Supervisor {
     aborted: Option<String>,
     saturation: Saturation,
     judge: Judge,
+    breakers: Breakers,
     /// We were the limit where a threshold has ended the run.
     limited_at_end: bool,
     open_at_end: OpenAtEnd,
@@ -110,6 +112,7 @@ impl Supervisor {
             },
             id,
             judge: Judge::new(spec.parsed_thresholds(), plan.groups.clone()),
+            breakers: Breakers::new(plan.groups.clone()),
             warnings: plan.summary.warnings.clone(),
             plan,
             wanted: spec.clone(),

@@ -1,5 +1,6 @@
 //! Plans of small runs.
 
+mod calibrated;
 mod guard;
 mod sources;
 mod ssh;
@@ -18,6 +19,7 @@ fn host() -> Host {
         files: 100_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
         interfaces: Vec::new(),
     }
 }
