@@ -84,7 +84,11 @@ impl Client {
             "{method} {path} HTTP/1.1\r\nhost: scaled\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(&[head.as_bytes(), body].concat()).map_err(lost)?;
+        match stream.write_all(&[head.as_bytes(), body].concat()) {
+            // It has refused what it has not read, and says why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result.map_err(lost)?,
+        }
         let mut reader = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -113,7 +113,11 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// The manual page, as roff.
-    Man,
+    Man {
+        /// Write it there instead, and a page for each command beside it.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What to do with runs.
@@ -250,6 +254,12 @@ pub struct Start {
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
+    /// Hold connects where this share of them fails: on (50%), off, or a share such as 30%.
+    #[arg(long, value_name = "on|off|SHARE")]
+    pub breaker: Option<spec::Breaker>,
+    /// End the run where its target answers nothing for so long (default 30s; 2m with --reconnect), or `off`.
+    #[arg(long, value_name = "TIME|off")]
+    pub silence: Option<spec::Silence>,
     /// Decides payload, masks and random offsets.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -292,6 +302,9 @@ pub struct Start {
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     pub source: Vec<String>,
+    /// Interfaces that connections are spread over.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub interface: Vec<String>,
     /// Connect there instead; name and SNI stay the target's.
     #[arg(long, value_name = "HOST:PORT")]
     pub connect_to: Option<String>,
@@ -389,6 +402,8 @@ impl Start {
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
             churn: self.churn,
+            breaker: self.breaker,
+            silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
             header: self.header.clone(),
@@ -402,6 +417,7 @@ impl Start {
             key: file(&self.key),
             insecure: self.insecure,
             source: self.source.clone(),
+            interface: self.interface.clone(),
             connect_to: self.connect_to.clone(),
             sndbuf: self.sndbuf,
             rcvbuf: self.rcvbuf,

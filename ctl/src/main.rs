@@ -105,6 +105,8 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Resume => simple(cli, &client, "resume", "going on")?,
         Command::Stop { run, now, all, exports } => {
             if *all && client.get::<Status>("/v1/status")?.run.is_none() {
+                // What is being planned just now is not to begin, either.
+                let _ = client.send::<Value>("POST", "/v1/runs/current/stop", &StopRequest { now: *now });
                 show(cli.json, &json!({ "id": null }), || "no run is going".into());
                 return Ok(0);
             }
@@ -159,7 +161,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "scalectl", &mut script);
             print(&script);
         }
-        Command::Man => {
+        Command::Man { folder: Some(folder) } => {
+            let written = clap_mangen::generate_to(Cli::command(), folder);
+            written.map_err(|error| Failure::usage(format!("--folder {}: {error}", folder.display())))?;
+        }
+        Command::Man { folder: None } => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
             rendered.map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
@@ -261,6 +267,7 @@ fn announce<'a>(
                 "source ports towards the busiest destination: {}",
                 scale_api::units::thousands(plan.source_ports)
             ));
+            lines.extend(plan.details.iter().cloned());
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }
         show(cli.json, plan, || lines.join("\n"));

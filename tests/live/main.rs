@@ -1,5 +1,7 @@
 //! The real programs on the real kernel.
 
+mod attacks;
+mod breaker;
 mod calibrate;
 mod coder;
 mod commands;
@@ -10,6 +12,7 @@ mod faults;
 mod figures;
 mod flags;
 mod guard;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;
@@ -21,6 +24,7 @@ mod service;
 mod soak;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

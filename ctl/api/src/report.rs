@@ -226,6 +226,7 @@ parts! {
         cpu_us_per_message: Option<f64>,
         rss_peak: u64,
         rss_per_stream: Option<f64>,
+        source_ports_skipped: u64,
     }
     /// One worker.
     Worker { cpu: u64, streams: u64, busy_mean: f64, busy_max: f64, turn_p99: f64, turn_max: f64, }

@@ -45,6 +45,7 @@ impl Here {
             direct_descriptors: look.direct_descriptors && self.direct_descriptors,
             has_address: host::has_address,
             calibrations: self.calibrations.clone(),
+            interfaces: scale_ring::interfaces(),
             facts: look.facts,
             doctor: look.entries,
         }

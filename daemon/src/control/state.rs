@@ -14,7 +14,7 @@ use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::Features;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use super::caller::Who;
 use super::coder::going::Going;
@@ -41,6 +41,8 @@ use crate::settings::{Realtime, Settings};
 const RESOLVE_EVERY_S: u64 = 30;
 /// Marks that a status has: the newest.
 const STATUS_MARKS_MAX: usize = 10;
+/// Followers of a run: with half of the seats others are answered all the same.
+const FOLLOWERS_MAX: usize = 128;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -66,6 +68,8 @@ pub struct State {
     recorder: Option<Recorder>,
     pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
+    /// Told when somebody stops what goes.
+    stopped: Rc<Notify>,
     last_line: Arc<str>,
     live: Live,
     metrics: Metrics,
@@ -107,6 +111,7 @@ impl State {
             recorder: None,
             pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
+            stopped: Rc::default(),
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
@@ -149,6 +154,11 @@ impl State {
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
     }
 
+    /// What is told when somebody stops what goes.
+    pub fn stopped(&self) -> Rc<Notify> {
+        self.stopped.clone()
+    }
+
     /// Whether run `id` is going.
     pub fn is_going(&self, id: &str) -> bool {
         self.going() == Some(id)
@@ -168,7 +178,7 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.record(&flow.id);
@@ -180,7 +190,7 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.record(&course.id);
@@ -207,10 +217,10 @@ impl State {
     /// Who started what is going.
     fn started_by(&self) -> Option<StartedBy> {
         if let Some(scenario) = &self.scenario {
-            return scenario.started_by();
+            return scenario.permit().started_by();
         }
-        let of_flow = self.flow.as_ref().and_then(Going::started_by);
-        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
@@ -513,6 +523,10 @@ impl State {
     /// None is going, where that is asked for.
     pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
+            if self.events.receiver_count() >= FOLLOWERS_MAX {
+                let detail = format!("{FOLLOWERS_MAX} others follow this run; see `scalectl status` instead");
+                return Err(Problem::new(ProblemCode::TooManyReaders, detail));
+            }
             return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {

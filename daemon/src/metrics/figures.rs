@@ -39,6 +39,8 @@ pub struct Seen<'a> {
     pub groups: Vec<ByGroup>,
     /// Completion queue overflows, and receives without a buffer.
     pub ring: (u64, u64),
+    /// Source ports that others held.
+    pub ports_skipped: u64,
     /// Where metrics are to tell workspaces apart.
     pub workspaces: Option<Vec<ByWorkspace<'a>>>,
 }
@@ -52,6 +54,7 @@ impl<'a> Seen<'a> {
             marks: run.marks(),
             groups: run.by_group(),
             ring: run.ring_counters(),
+            ports_skipped: run.ports_skipped(),
             workspaces: run.by_workspace(),
         }
     }
@@ -141,6 +144,8 @@ fn streams(out: &mut impl Encode, groups: &[ByGroup]) {
             out.value(&[&group.name, class.name()], group.counters.failures.0[*class as usize] as f64);
         }
     }
+    out.begin(&table::BREAKER_OPEN);
+    groups.iter().for_each(|group| out.value(&[&group.name], f64::from(group.is_held)));
     out.begin(&table::DISCONNECTS);
     for group in groups {
         for class in Class::ALL {
@@ -200,6 +205,7 @@ fn workers(out: &mut impl Encode, run: Option<&Seen<'_>>) {
     let (overflows, exhausted) = run.map_or((0, 0), |run| run.ring);
     out.single(&table::RING_OVERFLOWS, overflows as f64);
     out.single(&table::RING_EXHAUSTED, exhausted as f64);
+    out.single(&table::PORTS_SKIPPED, run.map_or(0, |run| run.ports_skipped) as f64);
 }
 
 /// The original's counters; by workspace they have the original's labels.

@@ -107,6 +107,7 @@ mod tests {
             direct_descriptors: true,
             has_address: |_| true,
             calibrations: std::sync::Arc::default(),
+            interfaces: Vec::new(),
         };
         let mut resolve = |_: &str, port| Ok(vec![([127, 0, 0, 1], port).into()]);
         let plan = crate::run::plan::Plan::new(&spec, &host, &Default::default(), &mut resolve);

@@ -2,14 +2,14 @@
 //! same lines refuse a start, stand in `--dry-run` and are what `doctor --for FILE` adds.
 
 mod cost;
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+mod ports;
 
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
-use super::plan::{Host, PORT_FIRST, Plan};
+pub use ports::{connections, source_ports};
+
+use super::plan::{Host, Plan};
 use crate::load::Group;
 use cost::{Asked, Cost};
 
@@ -45,102 +45,20 @@ pub fn sentence(entry: &DoctorEntry) -> String {
 pub fn memory_bytes(plan: &Plan) -> u64 {
     let group = |group: &Group| {
         let tls = group.pattern.iter().any(|&row| plan.endpoints[row as usize].protocol.is_tls());
-        // The kernel doubles what it is asked for (socket(7)).
-        let buffers = 2 * u64::from(group.send_buffer_bytes.unwrap_or(0))
-            + 2 * u64::from(group.receive_buffer_bytes.unwrap_or(0));
-        let connection = buffers + if group.ssh.is_some() { SSH_BYTES } else { 0 };
+        let connection = buffers(group) + if group.ssh.is_some() { SSH_BYTES } else { 0 };
         let stream = STREAM_BYTES + if tls { TLS_BYTES } else { 0 };
         stream * u64::from(group.conns_max()) + connection * connections(plan, group)
     };
     plan.groups.iter().map(group).sum()
 }
 
-/// Connections of a group at its most: as many as streams, or fewer where channels share them.
-pub fn connections(plan: &Plan, group: &Group) -> u64 {
-    by_position(plan, group).iter().sum()
-}
-
-/// Connections to the row at each position of the group's pattern. A row that stands there more than
-/// once, and whose connections are shared, is counted where it stands first.
-fn by_position(plan: &Plan, group: &Group) -> Vec<u64> {
-    let (streams, length) = (group.conns_max(), group.pattern.len() as u64);
-    let channels = group.ssh.as_ref().map_or(1, |ssh| u64::from(ssh.channels_per_connection));
-    if channels == 1 {
-        return (0..length).map(|at| u64::from(streams).saturating_sub(at).div_ceil(length)).collect();
-    }
-    // Each worker has connections of its own, each to one row.
-    let workers = plan.cores.len() as u32;
-    let mut own: BTreeMap<(u32, u32), u64> = BTreeMap::new();
-    for stream in 0..streams {
-        let row = group.endpoint(group.first_stream.wrapping_add(stream));
-        *own.entry((row, stream % workers)).or_default() += 1;
-    }
-    let mut of_row: BTreeMap<u32, u64> = BTreeMap::new();
-    for ((row, _), streams) in own {
-        *of_row.entry(row).or_default() += streams.div_ceil(channels);
-    }
-    group.pattern.iter().map(|row| of_row.remove(row).unwrap_or(0)).collect()
-}
-
-/// Source ports needed towards the busiest destination.
-pub fn source_ports(plan: &Plan) -> u64 {
-    let mut per_destination: BTreeMap<SocketAddr, u64> = BTreeMap::new();
-    for group in plan.groups.iter() {
-        for (&row, connections) in group.pattern.iter().zip(by_position(plan, group)) {
-            let addresses = &plan.addresses[plan.endpoints[row as usize].addresses as usize];
-            for address in addresses {
-                let same = |source: &&IpAddr| source.is_ipv6() == address.is_ipv6();
-                let sources = group.sources.iter().filter(same).count().max(1) as u64;
-                *per_destination.entry(*address).or_default() +=
-                    connections.div_ceil(addresses.len() as u64 * sources);
-            }
-        }
-    }
-    per_destination.values().copied().max().unwrap_or(0)
-}
-
 /// Each thing that `plan` needs beside what `host` has.
 pub fn examine(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
-    let mut entries = vec![ports(plan)];
-    entries.extend(addresses(plan, host));
+    let mut entries = vec![ports::ports(plan)];
+    entries.extend(ports::ways(plan));
     entries.extend(memory(plan, host));
     entries.extend([cores(plan, host), files(plan, host)]);
     entries
-}
-
-fn ports(plan: &Plan) -> DoctorEntry {
-    let reserved = plan.ports_reserved.iter().filter(|&&port| port >= PORT_FIRST).count() as u64;
-    let usable = 65_536 - u64::from(PORT_FIRST) - reserved;
-    let needed = plan.summary.source_ports;
-    entry(
-        "plan: source ports",
-        failing(needed > usable),
-        format!(
-            "{} are needed towards one destination, {} are usable from one address",
-            thousands(needed),
-            thousands(usable)
-        ),
-        "/proc/sys/net/ipv4/ip_local_reserved_ports",
-        "add addresses with --source, such as --source 127.0.0.0/30 or your host's own",
-    )
-}
-
-fn addresses(plan: &Plan, host: &Host) -> Option<DoctorEntry> {
-    let sources: BTreeSet<IpAddr> =
-        plan.groups.iter().flat_map(|group| group.sources.iter().copied()).collect();
-    let foreign = sources.iter().find(|&&address| !(host.has_address)(address));
-    let value = match foreign {
-        Some(address) => format!("{address} is not this host's"),
-        None => format!("{} of this host's", thousands(sources.len() as u64)),
-    };
-    let remedy = foreign.map_or(String::new(), |address| {
-        let bits = if address.is_ipv6() { 128 } else { 32 };
-        format!(
-            "give --source addresses that `ip addr` lists, or add it: ip addr add {address}/{bits} dev lo"
-        )
-    });
-    let line = || entry("plan: source addresses", failing(foreign.is_some()), value, "bind(2)", &remedy);
-    (!sources.is_empty()).then(line)
 }
 
 fn memory(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
@@ -218,6 +136,46 @@ fn files(plan: &Plan, host: &Host) -> DoctorEntry {
         failing(sockets > room),
         format!("{} sockets, there is room for {}", thousands(sockets), thousands(room)),
         "RLIMIT_NOFILE",
-        "raise LimitNOFILE in the unit, or `ulimit -n` before the daemon starts",
+        &format!(
+            "raise LimitNOFILE in the unit, or `ulimit -n` before the daemon starts, to {} at least",
+            files_needed(sockets, plan.cores.len() as u64, host.direct_descriptors)
+        ),
     )
+}
+
+/// The limit of open files with which so many sockets fit: each ring's table has as many slots.
+const fn files_needed(sockets: u64, workers: u64, direct_descriptors: bool) -> u64 {
+    (sockets + FILES_OWN).div_ceil(if direct_descriptors { workers + 1 } else { 1 })
+}
+
+/// What the plan takes of this host and how much there is, for who reads `--dry-run`.
+pub fn details(plan: &Plan) -> Vec<String> {
+    let mut lines = ports::details(plan);
+    let streams: u64 = plan.groups.iter().map(|group| u64::from(group.conns_max())).sum();
+    let sockets: u64 = plan.groups.iter().map(|group| connections(plan, group)).sum();
+    let megabytes = |bytes: u64| thousands(bytes.div_ceil(1_000_000));
+    lines.push(format!(
+        "memory of {} streams: {} MB plain, {} MB over TLS; socket buffers, if all were full: {} MB",
+        thousands(streams),
+        megabytes(streams * STREAM_BYTES),
+        megabytes(streams * (STREAM_BYTES + TLS_BYTES)),
+        megabytes(plan.groups.iter().map(|group| buffers(group) * connections(plan, group)).sum()),
+    ));
+    lines.push(format!(
+        "descriptors: {} sockets; each of {} workers has up to {} in its ring's table, ordinary ones are {}",
+        thousands(sockets),
+        plan.cores.len(),
+        thousands(if plan.host.direct_descriptors { plan.host.files } else { 0 }),
+        thousands(plan.host.files.saturating_sub(FILES_OWN)),
+    ));
+    let said = |name: &str| plan.fit.iter().find(|entry| entry.name == name);
+    lines.extend(said("plan: socket memory").map(|entry| format!("tcp_mem: {}", entry.value)));
+    lines.extend(said("plan: cores").map(|entry| format!("CPU: {}", entry.value)));
+    lines
+}
+
+/// Socket buffers of a connection: the kernel doubles what it is asked for (socket(7)).
+fn buffers(group: &Group) -> u64 {
+    2 * u64::from(group.send_buffer_bytes.unwrap_or(0))
+        + 2 * u64::from(group.receive_buffer_bytes.unwrap_or(0))
 }

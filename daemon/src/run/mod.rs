@@ -2,9 +2,11 @@
 //! what it may hit, [`fit`] whether this host can carry it, [`calibration`] what it was found to offer, [`supervisor`] and [`workers`] while it goes,
 //! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`series`] its seconds, [`parts`],
 //! [`result`], [`versions`], [`ssh`] and [`histograms`] what it came to, [`recorder`] and [`hlog`] what it leaves on disk as it
-//! goes, [`store`] what is kept of it; beside it [`observe`] the target's own figures, [`marks`] named moments, [`failures`]
+//! goes, [`store`] what is kept of it; beside it [`breaker`] what spares a target that is not well,
+//! [`observe`] the target's own figures, [`marks`] named moments, [`failures`]
 //! what the log says of streams.
 
+pub mod breaker;
 pub mod calibration;
 pub mod failures;
 pub mod fit;

@@ -68,6 +68,8 @@ pub(super) struct Hand {
     /// The last second that it handed over.
     pub second: u64,
     pub ring: RingCounters,
+    /// Source ports that others held.
+    pub ports_in_use: u64,
     /// Connections that waited for the list's caps.
     pub held_back: u64,
     /// Streams opened, by address.
@@ -104,8 +106,7 @@ pub(super) fn start(
             groups: plan.groups.clone(),
             endpoints: plan.endpoints.clone(),
             addresses: plan.addresses.clone(),
-            ports: plan.ports(number),
-            ports_reserved: plan.ports_reserved.clone(),
+            ports: plan.ports.clone(),
             gates: plan.gates.clone(),
             streams_max: streams as usize,
             stream_by_stream: plan.stream_by_stream,
@@ -172,6 +173,7 @@ impl Hand {
             turn_max: 0.0,
             second: 0,
             ring: RingCounters::default(),
+            ports_in_use: 0,
             held_back: 0,
             opened: Vec::new(),
             streams: Vec::new(),
@@ -208,6 +210,7 @@ impl Hand {
         self.negotiated = snapshot.negotiated;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
+        self.ports_in_use = snapshot.ports_in_use;
         self.opened = snapshot.opened;
         self.finished |= snapshot.last;
         if let Some(streams) = snapshot.streams {

@@ -81,17 +81,16 @@ impl State {
         Ok(Reloaded { applied, restart, ended })
     }
 
-    /// Why what goes may no longer. What may goes on under the new list's caps.
+    /// Why what goes may no longer. What may go on does so under the new list.
     fn forbidden(&mut self) -> Option<String> {
-        let why = if let Some(run) = &mut self.run {
-            run.adopt(&self.targets).err()?
-        } else {
-            let (host, addresses) = self.flow.as_ref()?.place();
-            let permit = self.targets.own();
-            addresses.into_iter().find_map(|address| permit.check(&host, address).err())?.detail
-        };
         // Without the lines that would allow it.
-        Some(why.split(". To allow").next().unwrap_or_default().to_owned())
+        let short = |why: String| why.split(". To allow").next().unwrap_or_default().to_owned();
+        if let Some(run) = &mut self.run {
+            return run.adopt(&self.targets).err().map(short);
+        }
+        let flow = self.flow.as_ref()?;
+        let (permit, (host, addresses)) = (flow.permit().under(&self.targets), flow.place());
+        addresses.into_iter().find_map(|address| permit.rule(&host, address).err()).map(short)
     }
 
     /// Ends whatever goes, at once; its verdict is "aborted" because of `why`.

@@ -182,6 +182,12 @@ impl Permit {
         Self { list: targets.0.clone(), ..self.clone() }
     }
 
+    /// The same, for a run of somebody who is not there any more.
+    #[must_use]
+    pub fn in_the_name_of(self, by: Option<StartedBy>) -> Self {
+        Self { by, ..self }
+    }
+
     /// The same, where somebody else takes that much of each cap.
     #[must_use]
     pub fn beside(self, reserved: Caps) -> Self {

@@ -95,7 +95,7 @@ async fn pay_one(state: &Rc<RefCell<State>>, id: &str, owed: &Owed) -> Result<()
         let mut report: Report = report.unwrap_or_default();
         report.run.id = id.to_owned();
         let ledger = state.store.folder(id).join(ledger::FILE_NAME);
-        let course = Rc::new(Course::resumed(report, ledger));
+        let course = Rc::new(Course::resumed(report, ledger, state.targets.own()));
         state.begin_scenario(course.clone());
         course
     };
