@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
-use scale_ring::Features;
+use scale_ring::{Features, host};
 use tokio::sync::{Notify, broadcast};
 
 use super::caller::Who;
