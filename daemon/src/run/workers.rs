@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use scale_api::report;
 use scale_proto::ssh::Negotiated;
@@ -27,6 +28,9 @@ pub struct Engine {
 
 /// Priority of workers under `--realtime fifo`.
 const FIFO_PRIORITY: i32 = 10;
+
+/// For a worker to end once it is told to; one that stands still is left behind, and goes with the process.
+const END_WAIT_NS: u64 = 2_000_000_000;
 
 /// How busy a worker has been.
 #[derive(Debug, Clone, Copy, Default)]
@@ -224,11 +228,22 @@ impl Hand {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, which it has been told of.
     pub fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let until = host::monotonic_now().plus_ns(END_WAIT_NS);
+        while !thread.is_finished() {
+            if host::monotonic_now() > until {
+                tracing::error!(
+                    core = self.core,
+                    "the worker on core {} does not end; it is left behind",
+                    self.core
+                );
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        let _ = thread.join();
     }
 
     /// Counters of all its cells.

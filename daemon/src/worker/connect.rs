@@ -56,7 +56,7 @@ impl<R: Ring> Worker<R> {
                 let Stream { standing, connection, .. } = self.streams[stream as usize];
                 match standing {
                     Standing::Planned | Standing::Closed | Standing::Failed => {
-                        self.attempt_or_wait(stream, now)
+                        self.attempt_or_wait(stream, now);
                     }
                     // Shrunk and grown again before the close was over.
                     Standing::Closing => self.connection(connection).reopen = true,

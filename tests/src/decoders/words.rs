@@ -94,6 +94,7 @@ pub fn check_spec(spec: &Spec) {
     let host = Host {
         cores: vec![0, 1],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 20_000,

@@ -40,7 +40,7 @@ impl State {
         if let Ok(done) = &done {
             self.restart_wanted.clone_from(&done.restart);
         }
-        notify::say(&[Notice::Ready, Notice::Status(&self.line_of_state())]);
+        notify::say(&[Notice::Ready]);
         done.map_err(|why| Problem::new(ProblemCode::Invalid, format!("nothing has changed: {why}")))
     }
 
@@ -110,7 +110,8 @@ impl State {
     pub fn line_of_state(&self) -> String {
         let mut line = self.event_now().map_or_else(|| "idle".to_owned(), |event| of_event(&event));
         if let Some(why) = &self.reload_failed {
-            line = format!("reload failed, nothing has changed: {}; {line}", why.replace('\n', " "));
+            let why: Vec<&str> = why.split_whitespace().collect();
+            line += &format!("; reload failed, nothing has changed: {}", why.join(" "));
         } else if !self.restart_wanted.is_empty() {
             line += &format!("; to be restarted: {}", self.restart_wanted.join(", "));
         }
