@@ -206,7 +206,7 @@ fn what_a_loss_of_power_leaves_is_closed_and_the_report_says_what_was_damaged() 
     let run_file = "[[group]]\ntarget = [\"ws://a\"]\n";
     // What stands in checkpoint.json, in series.jsonl and in report.json; how many rows are left, and what is said.
     type Case<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>, usize, &'a str);
-    let cases: [Case; 8] = [
+    let cases: [Case<'_>; 8] = [
         (&whole, &rows.as_bytes()[..rows.len() - 5], None, 2, ""),
         (half, rows.as_bytes(), None, 3, "checkpoint.json of this run is damaged"),
         (b"", rows.as_bytes(), None, 3, "checkpoint.json of this run is damaged"),
