@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use scale_api::private::credentials;
 use scale_api::spec::{self, File, GroupSpec, Spec, ThresholdSpec};
 use scale_api::threshold::Preset;
 use scale_api::units::{Bytes, PerSecond, Rate, Span};
@@ -11,7 +12,7 @@ use scale_api::units::{Bytes, PerSecond, Rate, Span};
 use crate::client::Failure;
 use crate::coder::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
 use crate::export::Exports;
-use crate::files::{FILES_BYTES_MAX, credentials, hand_over, hand_over_observe, read};
+use crate::files::{FILES_BYTES_MAX, hand_over, hand_over_observe, read};
 use crate::ssh::SshFlags;
 
 /// Drives `scaled`, a paced traffic generator.
@@ -186,8 +187,9 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 pub fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
-    hand_over(spec.group.iter_mut(), folder)?;
-    hand_over_observe(spec.observe.as_mut(), folder, credentials().as_deref())?;
+    let credentials = credentials();
+    hand_over(spec.group.iter_mut(), folder, credentials.as_deref())?;
+    hand_over_observe(spec.observe.as_mut(), folder, credentials.as_deref())?;
     Ok(spec)
 }
 

@@ -32,6 +32,8 @@ use scale_api::report::{Exit, Report};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
+    // Files with secrets pass through here: a core file is to have no memory in it (core(5)).
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => ExitCode::from(code),

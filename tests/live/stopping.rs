@@ -4,12 +4,14 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use scale_api::http::Status;
 use scale_api::report::Report;
 use scale_ring::host;
-use scale_tests::host::{installed, until};
+use scale_tests::host::{Folder, installed, until};
 use scale_tests::network::{Wire, alone, moved};
 use scale_tests::server::serve;
 use scale_tests::{Daemon, Process, Sink};
@@ -201,4 +203,29 @@ fn stopping_all_where_nothing_goes_is_content() {
     let output =
         daemon.command(&["stop", "--now", "--all"]).stdout(Stdio::piped()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0), "{}", error(&output));
+}
+
+#[test]
+fn what_is_only_looked_at_when_everything_is_stopped_does_not_begin() {
+    // A deployment that takes its time: it is asked what it is before a flow begins.
+    let (came, asked) = channel();
+    let came = Mutex::new(came);
+    let address = serve(move |_, mut stream| {
+        let _ = came.lock().expect("whole").send(());
+        while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
+    });
+    let (daemon, folder) = (Daemon::start(), Folder::new());
+    let token = folder.write("token", "a-token");
+    let mut begins = daemon.command(&["create-users", "--count", "1", "--yes"]);
+    begins.env("CODER_URL", format!("http://{address}")).env("CODER_SESSION_TOKEN_FILE", token);
+    let begins = begins.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    asked.recv().expect("the deployment was asked");
+    let output = daemon.scalectl(&["stop", "--now", "--all"]);
+    assert_eq!(output.status.code(), Some(0), "{}", error(&output));
+    let output = begins.wait_with_output().expect("it ends");
+    assert!(
+        output.status.code() == Some(2) && error(&output).contains("has not begun"),
+        "{}",
+        error(&output)
+    );
 }

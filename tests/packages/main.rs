@@ -46,10 +46,10 @@ fn uncommented(text: &str) -> String {
 fn the_installed_list_allows_this_host_alone() {
     let list = targets(&page("systemd/targets.toml"), "installed").expect("it is read");
     for here in ["127.0.0.1:9000", "127.9.9.9:1", "[::1]:443"] {
-        list.check("localhost", here.parse().expect("an address"), 100_000).expect(here);
+        list.own().check("localhost", here.parse().expect("an address")).expect(here);
     }
     for there in ["10.1.2.3:443", "192.168.0.1:80", "[2001:db8::1]:443"] {
-        assert!(list.check("gw.example.com", there.parse().expect("an address"), 1).is_err(), "{there}");
+        assert!(list.own().check("gw.example.com", there.parse().expect("an address")).is_err(), "{there}");
     }
 }
 
@@ -57,7 +57,8 @@ fn the_installed_list_allows_this_host_alone() {
 fn the_installed_list_shows_each_key_in_an_entry_that_would_be_taken() {
     let text = uncommented(&page("systemd/targets.toml"));
     let list = targets(&text, "uncommented").expect("the entries are taken as they stand");
-    list.check("gw.example.com", "10.1.2.3:443".parse().expect("an address"), 1)
+    list.own()
+        .check("gw.example.com", "10.1.2.3:443".parse().expect("an address"))
         .expect("the example allows it");
     let table: toml::Table = text.parse().expect("TOML");
     for name in ["target", "coder"] {

@@ -83,6 +83,8 @@ fn plan(breaker: &str, seed: u64) -> Plan {
         files: 100_000,
         direct_descriptors: true,
         has_address: |_| true,
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, _: u16| Ok(vec![TARGET.into()]);
     Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan")
@@ -117,8 +119,7 @@ fn hand(world: &World, plan: &Plan, number: u32, start_at: Time) -> Hand {
         groups: plan.groups.clone(),
         endpoints: plan.endpoints.clone(),
         addresses: plan.addresses.clone(),
-        ports: plan.ports(number as usize),
-        ports_reserved: [].into(),
+        ports: plan.ports.clone(),
         streams_max: STREAMS as usize,
         stream_by_stream: false,
         gates: Gates::default(),

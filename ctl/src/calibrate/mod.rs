@@ -127,8 +127,9 @@ pub fn calibrate(cli: &Cli, client: &Client, flags: &Calibrate) -> Result<u8, Fa
         return Ok(0);
     }
     let work = Work::new(flags, &known)?;
-    let signals = Signals::take()?;
+    // Before signals are ours: Ctrl-C is an answer, too.
     flags.is_meant()?;
+    let signals = Signals::take()?;
     let sink = match flags.target.as_slice() {
         [] => Some(Sink::start(work.protocol.name(), &known.host.cores)?),
         _ => None,

@@ -19,12 +19,14 @@
 #![allow(unsafe_code, reason = "the one crate of system calls; each block says why it is sound")]
 
 mod buffers;
+pub mod folder;
 pub mod host;
 mod interfaces;
 mod kernel;
 pub mod passed;
 pub mod peer;
 mod prefetch;
+pub mod private;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod time;

@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
-use scale_ring::Features;
+use scale_ring::{Features, host};
 use tokio::sync::{Notify, broadcast};
 
 use super::caller::Who;
@@ -28,10 +28,10 @@ use crate::metrics::{Format, Metrics};
 use crate::page;
 use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
+use crate::run::keeper::Keeper;
 use crate::run::marks;
 use crate::run::plan::{Observe, Plan};
-use crate::run::recorder::Recorder;
-use crate::run::store::Store;
+use crate::run::store::{Store, summary_of};
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::{Caller, Permit, Targets};
 use crate::run::workers::Engine;
@@ -64,8 +64,10 @@ pub struct State {
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
-    /// Keeps what goes, second by second.
-    recorder: Option<Recorder>,
+    /// Keeps what goes, second by second, and what came of it.
+    keeper: Keeper,
+    /// The last run that ended.
+    last: Option<RunSummary>,
     pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
     /// Told when somebody stops what goes.
@@ -73,6 +75,8 @@ pub struct State {
     last_line: Arc<str>,
     live: Live,
     metrics: Metrics,
+    /// Of a scenario's load, until the scenario ends.
+    histograms: Option<Vec<u8>>,
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Again>>,
@@ -102,19 +106,21 @@ impl State {
             calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
+            keeper: Keeper::start(store.clone(), page::report),
+            last: store.last(),
             store,
             engine,
             run: None,
             watch: None,
             flow: None,
             scenario: None,
-            recorder: None,
             pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             stopped: Rc::default(),
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
+            histograms: None,
             seconds: 0,
             resolving: None,
             reload_failed: None,
@@ -127,6 +133,8 @@ impl State {
 
     /// What a scrape gets.
     pub fn scrape(&mut self, format: Format) -> Vec<u8> {
+        let (is_writable, errors) = self.keeper.condition(host::monotonic_now());
+        self.metrics.note_state(is_writable, errors);
         self.metrics.scrape(format, self.run.as_ref())
     }
 
@@ -181,7 +189,7 @@ impl State {
         tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
-        self.record(&flow.id);
+        self.keeper.begin(&flow.id);
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -193,7 +201,7 @@ impl State {
         tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
-        self.record(&course.id);
+        self.keeper.begin(&course.id);
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -293,23 +301,19 @@ impl State {
         }
     }
 
-    /// A run is over: its report is kept and said, or is a step's of the scenario.
-    fn conclude(&mut self, mut report: Report) {
+    /// A run is over: its report is kept and said, or is a step's of the scenario, whose histograms are the scenario's.
+    fn conclude(&mut self, mut report: Report, histograms: Option<Vec<u8>>) {
         if let Some(course) = &self.scenario {
             course.hand_over(report);
+            self.histograms = histograms.or_else(|| self.histograms.take());
             return;
         }
-        report.warnings.extend(self.recorder.take().map(Recorder::end).unwrap_or_default());
-        if let Err(error) = self.store.write(&report) {
-            let folder = self.store.folder(&report.run.id);
-            let why = format!("the report is not kept: {}: {error}; save what was printed", folder.display());
-            tracing::error!("{why}");
+        report.warnings.extend(self.keeper.settle());
+        // A daemon that is told to end waits for it here, as long as a disk may take.
+        if let Err(why) = self.keeper.end(report.clone(), histograms) {
             report.warnings.push(why);
         }
-        // On this thread, as the report before it: a daemon that is told to end leaves both.
-        if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
-            tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
-        }
+        self.last = Some(summary_of(&report));
         self.metrics.count(report.verdict.outcome);
         let verdict = &report.verdict;
         tracing::info!(
@@ -387,10 +391,8 @@ impl State {
         self.last_line = self.line(run.event());
         self.live.begin();
         self.metrics.begin();
-        self.record(&run.id);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.load(run.run_file(), run.started_at());
-        }
+        self.keeper.begin(&run.id);
+        self.keeper.load(run.run_file(), run.started_at());
         (self.run, self.watch) = (Some(run), watch);
         self.keep_checkpoint();
         Ok(())
@@ -398,6 +400,7 @@ impl State {
 
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
+        self.keeper.poll(host::monotonic_now());
         self.tick_host();
         self.tick_flow();
         self.tick_run();
@@ -467,7 +470,7 @@ impl State {
             self.close_second();
         }
         if is_finished && let Some(flow) = self.flow.take() {
-            self.conclude(flow.report());
+            self.conclude(flow.report(), None);
         }
     }
 
@@ -476,7 +479,8 @@ impl State {
         if course.is_over() {
             let report = course.report(None);
             self.scenario = None;
-            self.conclude(report);
+            let histograms = self.histograms.take();
+            self.conclude(report, histograms);
         } else if self.run.is_none() && self.flow.is_none() && course.is_due() {
             self.close_second();
         }
@@ -484,17 +488,14 @@ impl State {
 
     fn finish(&mut self) {
         let Some(mut run) = self.run.take() else { return };
-        if let (Some(recorder), Some(interval)) = (&mut self.recorder, run.interval()) {
-            recorder.interval(interval);
+        if let Some(interval) = run.interval() {
+            self.keeper.interval(interval);
         }
         let report = run.report();
         self.metrics.end(&run);
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
-        if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
-            tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
-        }
         (self.resolving, self.watch) = (None, None);
-        self.conclude(report);
+        self.conclude(report, Some(histograms));
     }
 
     /// Ends the going run at once and keeps its report, when the daemon is told to end.
@@ -552,43 +553,20 @@ impl State {
             return Source::Going(Box::new(report));
         }
         let wanted = (id != "last" && id != "current").then(|| id.to_owned());
-        Source::Kept(self.store.clone(), wanted)
-    }
-
-    /// The histograms behind a report's latencies: of the going run so far, or as kept.
-    ///
-    /// # Errors
-    /// No such run.
-    pub fn histograms(&self, id: &str) -> Result<Vec<u8>, Problem> {
-        if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
-            return Ok(serde_json::to_vec(&run.histograms()).expect("plain words"));
+        match self.keeper.held(wanted.as_deref()) {
+            Some(report) => Source::Held(Box::new(report)),
+            None => Source::Kept(self.store.clone(), wanted),
         }
-        let wanted = if id == "last" || id == "current" { None } else { Some(id) };
-        self.store.histograms(wanted).ok_or_else(|| {
-            Problem::new(ProblemCode::NotFound, format!("no histograms of a run `{id}` are kept here"))
-        })
-    }
-
-    /// Removes what is kept of a run that has ended.
-    ///
-    /// # Errors
-    /// It is still going, it owns things on a Coder deployment, or there is none.
-    pub fn remove(&self, id: &str) -> Result<(), Problem> {
-        if self.is_going(id) {
-            let detail = format!("run {id} is still going; end it first with `scalectl stop`");
-            return Err(Problem::new(ProblemCode::RunInProgress, detail));
-        }
-        if self.store.remove(id).map_err(|why| Problem::new(ProblemCode::Invalid, why))? {
-            return Ok(());
-        }
-        Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
     }
 
     /// What lists every run, oldest first, on a thread that may stand still.
     pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
         let (store, going, by) = (self.store.clone(), self.event_now(), self.started_by());
+        let held = self.keeper.held_runs();
         move || {
             let mut runs = store.list();
+            runs.retain(|run| held.iter().all(|held| held.id != run.id));
+            runs.extend(held);
             // One that goes on after a restart has a report already.
             runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
             runs.extend(going.map(|event| RunSummary {
@@ -619,8 +597,8 @@ impl State {
             version: env!("CARGO_PKG_VERSION").into(),
             run: self.event_now(),
             marks: self.marks_now(),
-            last: self.store.last(),
-            warnings: Vec::new(),
+            last: self.last.clone(),
+            warnings: self.keeper.warnings(host::monotonic_now()),
         }
     }
 

@@ -231,14 +231,17 @@ fn coder(out: &mut impl Encode, workspaces: Option<&[ByWorkspace<'_>]>, sum: &Co
     }
 }
 
-/// The daemon's own families; `ended`: its runs by outcome.
-pub fn daemon(out: &mut impl Encode, ended: &[u64; OUTCOMES.len()]) {
+/// The daemon's own families; `ended`: its runs by outcome; `state`: whether the state folder takes what it is given, and
+/// how often it did not.
+pub fn daemon(out: &mut impl Encode, ended: &[u64; OUTCOMES.len()], state: (bool, u64)) {
     out.begin(&table::BUILD_INFO);
     out.value(&[env!("CARGO_PKG_VERSION")], 1.0);
     out.begin(&table::RUNS);
     for ((_, name), count) in OUTCOMES.iter().zip(ended) {
         out.value(&[name], *count as f64);
     }
+    out.single(&table::STATE_WRITABLE, f64::from(state.0));
+    out.single(&table::STATE_ERRORS, state.1 as f64);
     let process = host::process();
     let (user, system) = host::process_cpu_seconds();
     out.single(&table::PROCESS_CPU, user + system);

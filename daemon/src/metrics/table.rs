@@ -61,6 +61,8 @@ macro_rules! metrics {
 metrics! {
     BUILD_INFO Gauge "scaled_build_info" [version] "Version of this daemon; always 1."
     RUNS Counter "scaled_runs_total" [outcome] "Runs that have ended since the daemon started, by outcome."
+    STATE_WRITABLE Gauge "scaled_state_writable" [] "1 while the state folder takes what it is given in time; 0: it is full, read-only, slow or not there."
+    STATE_ERRORS Counter "scaled_state_errors_total" [] "What the state folder did not take since the daemon started."
     RUN_INFO Gauge "scaled_run_info" [run name] "Id and name of the run that is going, or was the last; always 1."
     RUN_STATE Gauge "scaled_run_state" [state] "1 for the state that the run is in."
     RUN_STARTED Gauge "scaled_run_start_timestamp_seconds" [] "When the run started, since 1970; 0 without a run."

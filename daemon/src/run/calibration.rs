@@ -7,12 +7,14 @@ use std::io;
 use std::path::Path;
 
 use scale_api::calibration::{Calibration, Calibrations, Host as Here, PROTOCOLS};
+use scale_ring::folder::Folder;
 
-use super::store;
 use crate::load::Protocol;
 
 /// In the state folder: the kept results as a JSON list.
 const FILE: &str = "calibration.json";
+/// A result takes less than 4 KiB.
+const BYTES_MAX: u64 = 1 << 20;
 /// Steps of a result; a search of two minutes has no more than thirty.
 const STEPS_MAX: usize = 200;
 /// Bytes of the names in it.
@@ -62,7 +64,7 @@ impl Kept {
     /// Reads what is kept in the state folder. What cannot be read is as if there were none, and the log says so.
     pub fn read(folder: &Path, here: Here) -> Self {
         let path = folder.join(FILE);
-        let list = match std::fs::read(&path) {
+        let list = match Folder::followed(folder).and_then(|folder| folder.content(FILE, BYTES_MAX)) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 tracing::warn!("{}: {error}; `scalectl calibrate` makes it anew", path.display());
                 Vec::new()
@@ -98,7 +100,7 @@ impl Kept {
     /// # Errors
     /// The disk's.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        store::replace(&folder.join(FILE), &serde_json::to_vec(&self.list)?)
+        Folder::followed(folder)?.replace(FILE, &serde_json::to_vec(&self.list)?).map(drop)
     }
 
     /// The result of `protocol`, if it was measured on what is here.

@@ -74,7 +74,7 @@ pub(super) struct Hand {
     pub ring: RingCounters,
     /// Source ports that others held.
     pub ports_in_use: u64,
-    /// Connections that waited for the list's caps.
+    /// Connections that waited for more than a second for the list's caps.
     pub held_back: u64,
     /// Streams opened, by address.
     pub opened: Vec<(SocketAddr, u64)>,

@@ -27,6 +27,8 @@ const BACKOFF_MAX_NS: u64 = 30_000_000_000;
 const ROOM_WAIT_NS: u64 = 10_000_000;
 /// Attempts that follow one that an SSH server dropped before its banner.
 const DROPS_MAX: u32 = 6;
+/// A connection that waits longer for its slot is one that the list holds back.
+const HELD_BACK_NS: u64 = 1_000_000_000;
 /// What eager clients wait at first.
 const CLIENT_NS: u64 = 1_000_000_000;
 
@@ -54,7 +56,7 @@ impl<R: Ring> Worker<R> {
                 let Stream { standing, connection, .. } = self.streams[stream as usize];
                 match standing {
                     Standing::Planned | Standing::Closed | Standing::Failed => {
-                        self.attempt_or_wait(stream, now)
+                        self.attempt_or_wait(stream, now);
                     }
                     // Shrunk and grown again before the close was over.
                     Standing::Closing => self.connection(connection).reopen = true,
@@ -158,7 +160,7 @@ impl<R: Ring> Worker<R> {
         timeline.connecting -= 1;
         timeline.unspend(flow.target);
         self.stand(stream, Standing::Waiting);
-        self.held_back += 1;
+        self.held_back += u64::from(at.ns_since(self.woke) > HELD_BACK_NS);
         self.deadlines.push(Reverse((at, Deadline::Slot(stream, tried))));
     }
 

@@ -163,7 +163,7 @@ pub struct Snapshot {
     pub ring: RingCounters,
     /// Source ports that were taken by others.
     pub ports_in_use: u64,
-    /// Connections that waited for the list's caps.
+    /// Connections that waited for more than a second for the list's caps.
     pub held_back: u64,
     /// Streams opened so far, by address; the first [`ADDRESSES_MAX`].
     pub opened: Vec<(SocketAddr, u64)>,

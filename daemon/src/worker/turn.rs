@@ -123,7 +123,7 @@ pub struct Worker<R> {
     pub(super) slots: Slots,
     /// By group and row: the slot that lies ahead for a link, and how many streams wait for it.
     pub(super) links_ahead: HashMap<(u8, u32), (Time, u32)>,
-    /// Connections that waited for a slot.
+    /// Connections that waited long for a slot.
     pub(super) held_back: u64,
     /// Streams opened, by address.
     pub(super) opened: Vec<(SocketAddr, u64)>,

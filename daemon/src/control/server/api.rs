@@ -110,11 +110,14 @@ pub(super) async fn answer(
             Ok(html(source.page().await?))
         }
         (&Method::GET, ["v1", "runs", id, "histograms"]) => {
-            state.borrow().histograms(id).map(|bytes| content(bytes, "application/json"))
+            let histograms = state.borrow().histograms(id);
+            off_thread(histograms).await?.map(|bytes| content(bytes, "application/json"))
         }
         (&Method::GET, ["v1", "runs", id, "events"]) => events(&state, id).await,
         (&Method::DELETE, ["v1", "runs", id]) => {
-            state.borrow().remove(id)?;
+            let remove = state.borrow_mut().remove(id)?;
+            let last = off_thread(remove).await??;
+            state.borrow_mut().removed(last);
             json(&serde_json::json!({ "id": id }))
         }
         (&Method::PATCH, ["v1", "runs", id]) => {

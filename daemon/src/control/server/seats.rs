@@ -75,7 +75,10 @@ impl Seat {
 
 /// The seats of one listener.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seats(Rc<RefCell<Vec<(Arc<Seat>, AbortHandle)>>>);
+pub(super) struct Seats(Rc<RefCell<Vec<Taken>>>);
+
+/// A seat, and the task of who sits there.
+type Taken = (Arc<Seat>, AbortHandle);
 
 impl Seats {
     /// Sees to it that there is a seat. `false`: everybody who sits is being served.

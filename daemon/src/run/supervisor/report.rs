@@ -180,7 +180,7 @@ impl Supervisor {
         let count: u64 = self.workers.iter().map(|worker| worker.held_back).sum();
         (count > 0).then(|| {
             format!(
-                "{} new connections waited for their turn: this host's list caps them (connects_per_second_max)",
+                "{} new connections waited for more than a second: this host's list caps them (connects_per_second_max)",
                 thousands(count)
             )
         })

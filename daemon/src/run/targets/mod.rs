@@ -289,6 +289,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_lines_of_a_refusal_allow_what_was_refused() {
+        for (host, address) in
+            [("gw.example.com", "10.1.2.3:443"), ("::1", "[::1]:9"), ("10.0.0.1", "10.0.0.1:9")]
+        {
+            let none = targets("[[target]]\naddresses = [\"192.0.2.1/32\"]\n");
+            let error = rule(&none.own(), host, address).unwrap_err();
+            let (_, lines) = error.split_once("\n\n").unwrap();
+            let mended = Targets::parse(lines).unwrap();
+            assert_eq!(rule(&mended.own(), host, address), Ok(0), "{lines}");
+            assert!(
+                rule(&mended.own(), "x", address).is_err()
+                    && rule(&mended.own(), host, "10.0.0.2:9").is_err()
+            );
+        }
+    }
+
+    #[test]
     fn a_rule_is_a_name_with_its_addresses_and_ports() {
         let targets = targets("[[target]]\nhost = \"gw\"\naddresses = [\"10.0.0.0/8\"]\nports = [443]\n");
         let allowed = |host: &str, address: &str| rule(&targets.own(), host, address).is_ok();
