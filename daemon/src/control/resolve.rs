@@ -9,7 +9,7 @@ use scale_api::http::{Problem, ProblemCode};
 use scale_api::spec::Spec;
 use scale_ring::host;
 
-use super::doctor::Doctor;
+use super::doctor::{Doctor, towards};
 use crate::run::plan::{Host, Plan};
 use crate::run::supervisor::wall_seconds;
 use crate::run::targets::Targets;
@@ -54,7 +54,11 @@ impl Place {
 pub async fn plan(spec: Spec, place: Place, targets: Targets) -> Result<(Spec, Plan), Problem> {
     let (answer, planned) = tokio::sync::oneshot::channel();
     spawn("plan", move || {
-        let plan = Plan::new(&spec, &place.host(), &targets, &mut addresses);
+        let plan = Plan::new(&spec, &place.host(), &targets, &mut addresses).map(|mut plan| {
+            let more = towards(&plan);
+            plan.host.doctor.extend(more);
+            plan
+        });
         // Nobody waits any more where it took too long.
         let _ = answer.send(plan.map(|plan| (spec, plan)));
     })?;

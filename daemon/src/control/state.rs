@@ -324,7 +324,8 @@ impl State {
     pub fn start(&mut self, spec: Spec, plan: Plan, dry_run: bool) -> Result<Started, Problem> {
         // Another run may have begun while this one was planned.
         self.prepare(dry_run)?;
-        let summary = plan.summary.clone();
+        let mut summary = plan.summary.clone();
+        summary.warnings.extend(super::doctor::summary(&plan.host.doctor));
         if dry_run {
             return Ok(Started { id: None, plan: summary });
         }

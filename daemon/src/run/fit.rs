@@ -1,6 +1,8 @@
 //! Whether this host can carry a plan: source ports and addresses, memory, cores, open files. The
 //! same lines refuse a start, stand in `--dry-run` and are what `doctor --for FILE` adds.
 
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -106,6 +108,7 @@ pub fn examine(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
     entries.extend(addresses(plan, host));
     entries.extend(memory(plan, host));
     entries.extend([cores(plan, host), files(plan, host)]);
+    entries.extend(network::examine(plan, host));
     entries
 }
 

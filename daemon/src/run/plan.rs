@@ -7,7 +7,7 @@ mod ssh;
 mod tables;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
