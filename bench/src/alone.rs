@@ -69,6 +69,7 @@ impl Alone {
             addresses: Arc::new([vec![self.address]]),
             ports: (2000, 60_000),
             ports_reserved: [].into(),
+            gates: Default::default(),
             streams_max: self.streams as usize,
             stream_by_stream: false,
         }

@@ -11,6 +11,7 @@ mod follow;
 mod render;
 mod ssh;
 mod standing;
+mod targets;
 mod view;
 
 use std::io::{ErrorKind, Write};
@@ -141,10 +142,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Targets => {
             let targets: Targets = client.get("/v1/targets")?;
-            show(cli.json, &targets, || {
-                let file = targets.file.as_deref().unwrap_or("no targets.toml");
-                format!("{file}\n{}", targets.rules.join("\n"))
-            });
+            show(cli.json, &targets, || targets::table(&targets));
         }
         Command::Reload => {
             let done: Reloaded = client.send("POST", "/v1/reload", &())?;

@@ -2,10 +2,12 @@
 
 use scale_api::http::{Reloaded, RunSummary};
 use scale_api::report::{
-    Event, Figure, Load, Mark, Observed, Report, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
+    Event, Figure, Load, Mark, Observed, Report, Run, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
 };
 use scale_api::threshold::LATENCIES;
 use scale_api::units::{thousands, utc};
+
+use crate::targets::user;
 
 /// Changes of the server's version that are named.
 const STEPS_SHOWN_MAX: usize = 3;
@@ -82,6 +84,11 @@ pub fn event(event: &Event) -> String {
     line
 }
 
+/// Who started a run, as its first line says it.
+pub fn by(run: &Run) -> String {
+    run.started_by.as_ref().map_or_else(String::new, |by| format!(" (started by {})", user(by)))
+}
+
 /// Kept runs, and the one that is going, as a table.
 pub fn runs(runs: &[RunSummary]) -> String {
     let line = |run: &RunSummary| {
@@ -92,11 +99,13 @@ pub fn runs(runs: &[RunSummary]) -> String {
         let code = run.exit_code.map_or("-".into(), |code| code.to_string());
         let name = run.name.as_deref().unwrap_or("");
         let (began, lasted, size) = (utc(run.started_at), whole_seconds(run.duration), size(run.bytes));
-        format!("{:<16} {began} {lasted:>10} {:<10} {code:>4} {size:>9}  {name}{owned}", run.id, run.state)
+        let by = run.started_by.as_ref().map_or_else(|| "-".into(), user);
+        let state = &run.state;
+        format!("{:<16} {began} {lasted:>10} {state:<10} {code:>4} {size:>9}  {by:<10} {name}{owned}", run.id)
     };
-    let head = ["run", "began", "lasted", "verdict", "code", "size"];
-    let [run, began, lasted, verdict, code, size] = head;
-    let head = format!("{run:<16} {began:<20} {lasted:>10} {verdict:<10} {code:>4} {size:>9}  name");
+    let head = ["run", "began", "lasted", "verdict", "code", "size", "by"];
+    let [run, began, lasted, verdict, code, size, by] = head;
+    let head = format!("{run:<16} {began:<20} {lasted:>10} {verdict:<10} {code:>4} {size:>9}  {by:<10} name");
     std::iter::once(head).chain(runs.iter().map(line)).collect::<Vec<_>>().join("\n")
 }
 
@@ -375,7 +384,7 @@ pub fn report(report: &Report) -> String {
         return crate::coder::render::report(report, outcome);
     }
     let mut lines = vec![
-        format!("\nrun {} {}", report.run.id, report.run.name.as_deref().unwrap_or("")),
+        format!("\nrun {} {}{}", report.run.id, report.run.name.as_deref().unwrap_or(""), by(&report.run)),
         "steady state:".into(),
     ];
     lines.extend(load(&report.load));
@@ -456,7 +465,7 @@ pub fn report(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use scale_api::report::{HostKey, Negotiated, Sessions};
+    use scale_api::report::{HostKey, Negotiated, Sessions, StartedBy};
 
     use super::*;
 
@@ -589,15 +598,18 @@ mod tests {
             exit_code: Some(6),
             bytes: 1_234_567,
             owned: 2,
+            started_by: Some(StartedBy { uid: 1001, user: Some("alice".into()), ..StartedBy::default() }),
             ..RunSummary::default()
         };
         let going = RunSummary { exit_code: None, owned: 0, name: None, duration: 65.0, ..run.clone() };
         let table = runs(&[run, going]);
         let lines: Vec<&str> = table.lines().collect();
-        let wanted = "r1767225599-0    2025-12-31T23:59:59Z   1h01m15s incomplete    6    1.2 MB  nightly (owns 2 on Coder; `scalectl cleanup`)";
+        let wanted = "r1767225599-0    2025-12-31T23:59:59Z   1h01m15s incomplete    6    1.2 MB  alice      nightly (owns 2 on Coder; `scalectl cleanup`)";
         assert_eq!(lines[1], wanted);
         assert!(lines[2].contains(" 1m05s incomplete    - "), "{}", lines[2]);
-        for (column, value) in [("began", "2025"), ("verdict", "incomplete"), ("name", "nightly")] {
+        for (column, value) in
+            [("began", "2025"), ("verdict", "incomplete"), ("by", "alice"), ("name", "nightly")]
+        {
             assert_eq!(lines[0].find(column), lines[1].find(value), "{column}");
         }
     }

@@ -147,6 +147,7 @@ fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
             addresses: scenario.addresses.clone(),
             ports: ((2000 + width * number) as u16, (1999 + width * (number + 1)) as u16),
             ports_reserved: [].into(),
+            gates: scenario.gates.clone(),
             streams_max: scenario.streams_max,
             stream_by_stream: false,
         };

@@ -12,6 +12,7 @@ use scaled::load::endpoint::TlsName;
 use scaled::load::{
     Endpoint, Group, MessageSize, Payload, Protocol, Random, Reconnect, Stage, Terminal, TickOffset, Traffic,
 };
+use scaled::worker::gate::Gates;
 use scaled::worker::share::Addresses;
 
 use crate::ssh::{self, On, Parts};
@@ -77,6 +78,8 @@ pub struct Scenario {
     pub groups: Arc<[Group]>,
     pub endpoints: Arc<[Endpoint]>,
     pub addresses: Addresses,
+    /// What holds new connections to caps.
+    pub gates: Gates,
     pub servers: Vec<Server>,
     pub words: Vec<(u64, Word)>,
     pub stalls: Vec<Stall>,
@@ -88,6 +91,7 @@ impl std::fmt::Debug for Scenario {
         let mut out = f.debug_struct("Scenario");
         out.field("seed", &self.seed).field("weather", &self.weather).field("faults", &self.faults);
         out.field("workers", &self.workers).field("servers", &self.servers);
+        out.field("gates", &self.gates.rates_milli);
         out.field("addresses", &self.addresses).field("words", &self.words).field("stalls", &self.stalls);
         for group in self.groups.iter() {
             let stages: Vec<_> = group
@@ -167,6 +171,7 @@ impl Scenario {
             groups: Arc::new([]),
             endpoints: Arc::new([]),
             addresses: Arc::new([]),
+            gates: Gates::default(),
             servers: Vec::new(),
             words: Vec::new(),
             stalls: Vec::new(),
@@ -195,6 +200,15 @@ impl Scenario {
         scenario.groups = groups.into();
         scenario.endpoints = tables.endpoints.into();
         scenario.addresses = tables.addresses.into();
+        // Dice of their own: what else a seed says stays what it is.
+        let mut dice = Dice(Random::new(seed ^ 0x6A7E));
+        if weather == Weather::Stormy && dice.chance(30) {
+            let row = |_: &Vec<SocketAddr>| -> Box<[u16]> { [0].into() };
+            scenario.gates = Gates {
+                rates_milli: [dice.between(1, 300) * 1000].into(),
+                rows: scenario.addresses.iter().map(row).collect(),
+            };
+        }
         scenario.servers = tables.servers;
         scenario
     }

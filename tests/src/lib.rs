@@ -1,6 +1,7 @@
 //! The harness: a sink and a daemon in a temporary folder, driven by the real `scalectl`.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -164,7 +165,18 @@ impl Daemon {
 
     /// Writes `targets.toml` beside its configuration; read when it begins.
     pub fn allow(&self, text: &str) {
-        self.folder.write("targets.toml", text);
+        let path = self.folder.write("targets.toml", text);
+        // Whatever the umask: a list that others can write is none.
+        let own = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
+        own.expect("ours");
+    }
+
+    /// The same by a link, which leads to a file of another name.
+    pub fn allow_by_link(&self, text: &str) {
+        self.allow(text);
+        let (list, real) = (self.folder.path("targets.toml"), self.folder.path("real.toml"));
+        std::fs::rename(&list, &real).expect("ours");
+        std::os::unix::fs::symlink("real.toml", &list).expect("ours");
     }
 
     /// Writes its configuration, over which its socket, state and metrics are set all the same; read

@@ -90,6 +90,10 @@ fn the_pods_token_is_a_file_and_its_secret_a_name() {
     assert_eq!(tokens, ["CODER_SESSION_TOKEN_FILE"]);
     assert!(each(&container["env"], "value").contains(&"/etc/scaled-token/token"));
     assert!(each(&container["volumeMounts"], "mountPath").contains(&"/etc/scaled-token"));
+    let mounts = container["volumeMounts"].as_vec().expect("a list");
+    let list = mounts.iter().find(|mount| mount["mountPath"].as_str() == Some("/etc/scaled/targets.toml"));
+    let list = list.expect("a list of targets");
+    assert_eq!(list["subPath"].as_str(), Some("targets.toml"), "a ConfigMap's own folder is everybody's");
     for path in files("docs/coder", ".yaml") {
         for document in YamlLoader::load_from_str(&read(&path)).expect("it parses") {
             assert_ne!(document["kind"].as_str(), Some("Secret"), "{}", name(&path));

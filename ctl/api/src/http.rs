@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Exit;
+use crate::report::{Exit, StartedBy};
 use crate::spec::Spec;
 use crate::units::{Bytes, Rate, Span};
 
@@ -124,6 +124,8 @@ pub struct RunSummary {
     pub name: Option<String>,
     /// Of its report.
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Who started it.
+    pub started_by: Option<StartedBy>,
     /// Seconds since 1970.
     pub started_at: f64,
     /// Seconds from its start to its end, or so far.
@@ -164,6 +166,60 @@ pub struct Targets {
     pub file: Option<String>,
     /// One rule a line, as a person reads it.
     pub rules: Vec<String>,
+    /// The rules, in the order in which they are looked at.
+    pub list: Vec<TargetRule>,
+    /// Coder deployments that may be used; empty: any.
+    pub coder: Vec<CoderRule>,
+    /// Who asked.
+    pub caller: Option<StartedBy>,
+}
+
+/// A rule of the list: what may be hit, how much, and by whom.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetRule {
+    /// The name, as in a URL, or `*.` and the name above; `None`: any.
+    pub host: Option<String>,
+    /// Addresses that it may have, as CIDR.
+    pub addresses: Vec<String>,
+    /// Ports; empty: all.
+    pub ports: Vec<u16>,
+    /// Streams of a run at most; `None`: no cap, as below.
+    pub streams_max: Option<u64>,
+    /// New connections a second at most.
+    pub connects_per_second_max: Option<f64>,
+    /// Payload bytes a second at most, each way.
+    pub bytes_per_second_max: Option<u64>,
+    /// Users who may use it, by name or uid; with `groups` empty, too: everybody.
+    pub users: Vec<String>,
+    /// Groups whose members may use it, by name or gid.
+    pub groups: Vec<String>,
+    /// Whether who asks may use it.
+    pub allowed: bool,
+    /// What the run that is going was planned to take of it; `None`: nothing.
+    pub used: Option<TargetUse>,
+}
+
+/// What a run takes of a rule at its most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetUse {
+    /// Streams.
+    pub streams: u64,
+    /// New connections a second.
+    pub connects_per_second: f64,
+    /// Payload bytes a second, each way.
+    pub bytes_per_second: f64,
+}
+
+/// A Coder deployment that may be used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoderRule {
+    /// What its `/api/v2/buildinfo` says it is.
+    pub deployment_id: String,
+    /// `create`, `traffic`, `delete`.
+    pub allow: Vec<String>,
 }
 
 /// What a reload of the settings file and the list of targets came to.

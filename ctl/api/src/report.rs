@@ -108,7 +108,10 @@ parts! {
         version: String,
         kernel: Option<String>,
         environment: BTreeMap<String, String>,
+        started_by: Option<StartedBy>,
     }
+    /// Who asked for it: the peer of the control socket (SO_PEERCRED, unix(7)). `user`: of `/etc/passwd`.
+    StartedBy { uid: u32, gid: u32, pid: i32, user: Option<String>, }
     /// What it came to.
     Verdict { outcome: Outcome, exit_code: u8, reasons: Vec<String>, thresholds: Vec<ThresholdResult>, }
     /// One threshold. `value`: of the whole run, or the worst window's; `at`: when that window ended;

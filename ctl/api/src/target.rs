@@ -127,6 +127,10 @@ impl Target {
         if host.is_empty() || host.bytes().any(|byte| byte <= b' ') {
             return Err(format!("target `{text}` has no host"));
         }
+        // Places of `--rows` stand in braces; what they become is looked at when it is known.
+        if !authority.starts_with('[') && !host.contains('{') {
+            check_host(host).map_err(|why| format!("target `{text}`: {why}"))?;
+        }
         let port = match port {
             Some(port) => port
                 .parse::<u16>()
@@ -179,6 +183,38 @@ impl fmt::Display for Target {
         let user = self.user.as_deref().map_or(String::new(), |user| encoded(user) + "@");
         write!(f, "{}://{user}{}{path}", self.scheme.name(), self.authority())
     }
+}
+
+/// The longest host name (RFC 1035 §2.3.4).
+const HOST_BYTES_MAX: usize = 253;
+
+/// Whether `host` is a name, or an IPv4 address in the one spelling that everybody reads alike. inet_aton(3), which
+/// resolvers ask first, takes 2130706433, 0177.0.0.1, 0x7f.1 and 127.1 for addresses, too.
+///
+/// # Errors
+/// What is wrong with it and what to write instead.
+pub fn check_host(host: &str) -> Result<(), String> {
+    if let Some(odd) = host.chars().find(|&c| !(c.is_ascii_alphanumeric() || ".-_".contains(c))) {
+        let odd = odd.escape_default();
+        return Err(format!(
+            "`{odd}` is in no host name; a name has letters, digits, `.`, `-` and `_`, others are written as xn--…"
+        ));
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.split('.').any(str::is_empty) || host.len() > HOST_BYTES_MAX {
+        return Err(format!("a host name has names between its dots, and at most {HOST_BYTES_MAX} bytes"));
+    }
+    // As in URLs elsewhere: what ends in a number is an address (WHATWG URL, "ends in a number checker").
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix(['0']).and_then(|rest| rest.strip_prefix(['x', 'X'])).is_some_and(is_hex);
+    if is_number && host.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err(format!(
+            "`{host}` is no IPv4 address; write four numbers without leading zeros: 127.0.0.1"
+        ));
+    }
+    Ok(())
 }
 
 /// The user of the SSH target `text`; the words of a mistake repeat no password.
@@ -281,6 +317,27 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_a_name_or_an_address_in_its_one_spelling() {
+        for host in [
+            "localhost",
+            "GW.Example.COM.",
+            "xn--bcher-kva.example",
+            "my_host",
+            "127.0.0.1",
+            "a1",
+            "1a",
+            "0xg",
+        ] {
+            assert_eq!(check_host(host), Ok(()), "{host}");
+        }
+        let long = format!("ws://{}/", "a.".repeat(127));
+        assert!(Target::parse(&long).unwrap_err().contains("253"));
+        let mapped = Target::parse("ws://[::ffff:a9fe:a9fe]/").unwrap();
+        assert_eq!(mapped.host, "::ffff:a9fe:a9fe", "its address is judged as what it maps");
+        assert!(Target::parse("ws://{host}.apps.example.com/").is_ok(), "rows fill it in");
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         for (text, word) in [
             ("127.0.0.1:80", "no URL"),
@@ -304,8 +361,35 @@ mod tests {
             ("ws://a,0", "weight"),
             ("ws://a/b c", "%20"),
             ("ws://a/#x", "fragment"),
+            ("ws://allowed@evil/", "user"),
+            ("ws://evil#@allowed/", "fragment"),
+            ("ws://evil\\@allowed/", "user"),
+            ("ws://evil\\.allowed/", "in no host name"),
+            ("ws://2130706433/", "four numbers"),
+            ("ws://0177.0.0.1/", "four numbers"),
+            ("ws://0x7f.0.0.1/", "four numbers"),
+            ("ws://0x7f000001/", "four numbers"),
+            ("ws://127.0.0.0x1/", "four numbers"),
+            ("ws://127.1/", "four numbers"),
+            ("ws://127.0.0.1./", "four numbers"),
+            ("ws://127.0.0.01/", "four numbers"),
+            ("ws://1.2.3.4.5/", "four numbers"),
+            ("ws://%31%36%39.254.169.254/", "in no host name"),
+            ("ws://gw%00.example.com/", "in no host name"),
+            ("ws://gw\0.example.com/", "no host"),
+            ("ws://gw\n.example.com/", "no host"),
+            ("ws://gw\u{7f}.example.com/", "in no host name"),
+            ("ws://\u{ff11}\u{ff16}\u{ff19}.254.169.254/", "in no host name"),
+            ("ws://b\u{fc}cher.example/", "xn--"),
+            ("ws://gw..example.com/", "between its dots"),
+            ("ws://.gw.example.com/", "between its dots"),
+            ("ws://[fe80::1%25lo]/", "no IPv6"),
+            ("ws://[::1%lo]/", "no IPv6"),
+            ("ws://[127.0.0.1]/", "no IPv6"),
+            ("ws://::1/", "no host"),
+            ("ssh://u@evil@0x7f.1/", "four numbers"),
         ] {
-            let error = Target::parse(text).unwrap_err();
+            let error = Target::parse(text).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
     }

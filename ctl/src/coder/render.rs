@@ -189,9 +189,9 @@ pub fn traffic(outcome: &Outcome) -> Vec<String> {
 
 /// The result.
 pub fn report(report: &Report, outcome: &Outcome) -> String {
-    let site = &outcome.site;
+    let (site, by) = (&outcome.site, crate::render::by(&report.run));
     let mut lines =
-        vec![format!("\nrun {} {} on {} ({})", report.run.id, outcome.flow, site.host, site.version)];
+        vec![format!("\nrun {} {} on {} ({}){by}", report.run.id, outcome.flow, site.host, site.version)];
     if outcome.of != "things" && !outcome.of.is_empty() {
         lines.push(summary(outcome));
         lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));

@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Config, ConfigError, Connections, Pace, base, connection};
+use crate::door::Door;
 use crate::error::{ApiError, Cause};
 use crate::random::Random;
 use crate::secret::Token;
@@ -178,6 +179,11 @@ impl Client {
     /// The token.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// What its new connections wait at.
+    pub fn door(&self) -> Option<&Door> {
+        self.shared.config.door.as_ref()
     }
 
     /// How patiently.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::door::Door;
 use crate::random::Random;
 
 /// The longest wait that a server's `Retry-After` is followed for; its limiter's window is a minute.
@@ -87,6 +88,8 @@ pub struct Config {
     pub pace: Pace,
     /// For the back-off's jitter.
     pub seed: u64,
+    /// What new connections wait at; `None`: at nothing.
+    pub door: Option<Door>,
 }
 
 impl Config {
@@ -99,6 +102,7 @@ impl Config {
             connections: Connections::default(),
             pace: Pace::default(),
             seed: 0,
+            door: None,
         }
     }
 
@@ -180,6 +184,10 @@ pub(crate) fn connection(config: &Config, base: &Url) -> Result<reqwest::Client,
     };
     if let (Some(host), false) = (base.host_str(), config.addresses.is_empty()) {
         builder = builder.resolve_to_addrs(host, &config.addresses);
+    }
+    if let Some(door) = &config.door {
+        // What is counted is not kept for a rainy day.
+        builder = builder.connector_layer(door.clone()).pool_max_idle_per_host(1);
     }
     builder.build().map_err(ConfigError::Http)
 }

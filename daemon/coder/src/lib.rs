@@ -6,8 +6,8 @@
 //! - [`secret`], [`random`], [`time`]: tokens that never print; the one home of randomness and of clocks.
 //! - [`version`]: which server speaks how, from v0.24 to today.
 //! - [`class`], [`error`]: what went wrong, by class and in one sentence that says what to do.
-//! - [`types`], [`config`], [`client`], [`calls`]: the answers' shapes; what a client is made of; requests, retries
-//!   and limits; one function a call.
+//! - [`types`], [`config`], [`door`], [`client`], [`calls`]: the answers' shapes; what a client is made of; how many
+//!   connections it may open; requests, retries and limits; one function a call.
 //! - [`terminal`](self): one web terminal, read to its end.
 //! - [`parameters`], [`preflight`]: everything that is refused before anything is made.
 //! - [`ledger`]: one file a run that knows what was made, synced before each create.
@@ -24,6 +24,7 @@ pub mod calls;
 pub mod class;
 pub mod client;
 pub mod config;
+pub mod door;
 pub mod error;
 pub mod flows;
 pub mod ledger;

@@ -28,7 +28,13 @@ function renderHead({ kind, report, event, going, lost }) {
         name || id ? h("span", { class: "name" }, name ?? id) : null),
       h("div", { class: "said" },
         reasons.length ? h("ul", { class: "reasons" }, reasons.map((reason) => h("li", {}, reason))) : null,
-        h("p", { class: "when" }, [id ? `run ${id}` : null, run ? moment(run.started_at) : null, elapsed ?? lasted, code].filter(Boolean).join(" · ")))));
+        h("p", { class: "when" }, [id ? `run ${id}` : null, run ? moment(run.started_at) : null, run ? startedBy(run, "by ") : null, elapsed ?? lasted, code].filter(Boolean).join(" · ")))));
+}
+
+/** Who asked for a run: a user's name, or a number. */
+function startedBy(run, before = "") {
+  const by = run.started_by;
+  return by ? `${before}${by.user ?? `uid ${by.uid}`}` : null;
 }
 
 function stateName(event) {

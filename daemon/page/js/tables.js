@@ -213,7 +213,7 @@ function renderHost({ report }) {
   return section("host", "Host and run",
     facts([
       ["Run", run.id], ["Name", run.name], ["Labels", words(run.labels)], ["Started", moment(run.started_at)], ["Ended", moment(run.ended_at)],
-      ["Seed", String(run.seed)], ["scaled", run.version], ["Kernel", run.kernel], ["Target, as stated", words(run.environment)],
+      ["Seed", String(run.seed)], ["scaled", run.version], ["Kernel", run.kernel], ["Started by", startedBy(run)], ["Target, as stated", words(run.environment)],
     ]),
     table("What doctor saw of this host", ["Looked at", "State", "Found", "Where", "What mends it"], rows));
 }

@@ -22,11 +22,13 @@ mod buffers;
 pub mod host;
 mod kernel;
 pub mod passed;
+pub mod peer;
 mod prefetch;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod time;
 mod token;
+pub mod trusted;
 
 use std::net::SocketAddr;
 

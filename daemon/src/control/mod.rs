@@ -8,6 +8,7 @@
 //! - [`service`]: ready, reload, watchdog, end; what the service manager is told.
 //! - [`state`]: the daemon's one piece of state: the run that is going and what is kept.
 
+pub mod caller;
 pub mod coder;
 pub mod doctor;
 pub mod live;

@@ -17,12 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::run::observe::{Sample, Trouble, read};
-use crate::run::plan::Observe;
+use crate::run::plan::{Observe, QUERIES_AT_ONCE};
 
 /// For a round of all queries.
 pub const ROUND_TIME_MAX: Duration = Duration::from_secs(5);
-/// Queries under way at once.
-const AT_ONCE_MAX: usize = 8;
 /// The longest answer that is read; one number has some hundred bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
@@ -117,7 +115,7 @@ impl Asker {
             let _ = self.sender.send(Sample { query, answer });
         };
         let asks = self.queries.iter().enumerate().map(ask);
-        pin!(futures_util::stream::iter(asks).buffer_unordered(AT_ONCE_MAX)).collect::<()>().await;
+        pin!(futures_util::stream::iter(asks).buffer_unordered(QUERIES_AT_ONCE)).collect::<()>().await;
     }
 
     async fn ask(&self, query: &str) -> Result<f64, Trouble> {

@@ -3,7 +3,6 @@
 mod keep;
 mod reload;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -11,17 +10,18 @@ use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
-use scale_api::report::{Event, Exit, Mark, Report};
+use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::Features;
 use tokio::sync::broadcast;
 
+use super::caller::Who;
 use super::coder::going::Going;
 use super::coder::scenario::course::Course;
 use super::doctor::{Doctor, Looking};
 use super::live::Live;
 use super::observe::Watch;
-use super::resolve::Place;
+use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
@@ -31,7 +31,7 @@ use crate::run::plan::{Observe, Plan};
 use crate::run::recorder::Recorder;
 use crate::run::store::Store;
 use crate::run::supervisor::{Supervisor, wall_seconds};
-use crate::run::targets::Targets;
+use crate::run::targets::{Caller, Permit, Targets};
 use crate::run::workers::Engine;
 use crate::settings::{Realtime, Settings};
 
@@ -68,7 +68,7 @@ pub struct State {
     metrics: Metrics,
     seconds: u64,
     /// Names that are being resolved again.
-    resolving: Option<Receiver<Vec<Vec<SocketAddr>>>>,
+    resolving: Option<Receiver<Again>>,
     /// Why the last reload changed nothing.
     reload_failed: Option<String>,
     /// What the last one would change, had scaled been restarted.
@@ -162,7 +162,7 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %flow.id, flow = flow.event().name, "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
         self.record(&flow.id);
@@ -174,7 +174,7 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %course.id, "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
         self.record(&course.id);
@@ -196,6 +196,15 @@ impl State {
             None => {}
         }
         Some(course.id.clone())
+    }
+
+    /// Who started what is going.
+    fn started_by(&self) -> Option<StartedBy> {
+        if let Some(scenario) = &self.scenario {
+            return scenario.started_by();
+        }
+        let of_flow = self.flow.as_ref().and_then(Going::started_by);
+        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
     }
 
     /// The report of what is going, so far.
@@ -304,17 +313,21 @@ impl State {
     ///
     /// # Errors
     /// A run is going.
-    pub fn prepare(&self, dry_run: bool) -> Result<(Place, Targets), Problem> {
+    pub fn prepare(&self, caller: &Caller, dry_run: bool) -> Result<(Here, Permit), Problem> {
         if !dry_run {
             self.is_free()?;
         }
-        Ok(self.place())
+        Ok((self.place(), self.targets.permit(caller.clone())))
     }
 
-    /// This host and its list, for a plan.
-    pub fn place(&self) -> (Place, Targets) {
-        let direct_descriptors = self.engine.features.direct_descriptors;
-        (Place { doctor: self.doctor(), direct_descriptors }, self.targets.clone())
+    /// What may be hit, as `caller` sees it.
+    pub fn target_list(&self, caller: &Caller) -> scale_api::http::Targets {
+        self.targets.summary(Some(caller), self.run.as_ref().map(Supervisor::plan))
+    }
+
+    /// This host, for a plan.
+    pub fn place(&self) -> Here {
+        Here { doctor: self.doctor(), direct_descriptors: self.engine.features.direct_descriptors }
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -323,7 +336,9 @@ impl State {
     /// Why it cannot be.
     pub fn start(&mut self, spec: Spec, plan: Plan, dry_run: bool) -> Result<Started, Problem> {
         // Another run may have begun while this one was planned.
-        self.prepare(dry_run)?;
+        if !dry_run {
+            self.is_free()?;
+        }
         let mut summary = plan.summary.clone();
         summary.warnings.extend(super::doctor::summary(&plan.host.doctor));
         if dry_run {
@@ -348,7 +363,8 @@ impl State {
         let streams = plan.streams_max;
         let run = Supervisor::start(id, plan, spec, self.engine, doctor)
             .map_err(|why| Problem::new(ProblemCode::HostCannotCarry, why))?;
-        tracing::info!(run = %run.id, name = run.event().name, streams, "run began");
+        let by = Who(run.plan().permit.started_by());
+        tracing::info!(run = %run.id, name = run.event().name, streams, %by, "run began");
         self.last_line = self.line(run.event());
         self.live.begin();
         self.metrics.begin();
@@ -377,15 +393,18 @@ impl State {
             say_failed(run);
             self.metrics.second(run);
             if self.seconds.is_multiple_of(RESOLVE_EVERY_S) {
-                self.resolving = resolve_again(run, &self.targets);
+                self.resolving = resolve_again(run);
             }
             self.close_second();
         }
         let Some(run) = &mut self.run else { return };
         if let Some(fresh) = self.resolving.as_ref().and_then(|answer| answer.try_recv().ok()) {
             self.resolving = None;
-            if fresh != *run.plan().addresses {
-                run.readdress(fresh.into());
+            for why in fresh.refused {
+                run.refused(&why);
+            }
+            if fresh.addresses != *run.plan().addresses {
+                run.readdress(fresh.addresses.into());
                 if let (Some(watch), Some(observe)) = (&self.watch, &run.plan().observe) {
                     watch.readdress(run.plan().addresses[observe.addresses as usize].clone());
                 }
@@ -544,7 +563,7 @@ impl State {
 
     /// What lists every run, oldest first, on a thread that may stand still.
     pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
-        let (store, going) = (self.store.clone(), self.event_now());
+        let (store, going, by) = (self.store.clone(), self.event_now(), self.started_by());
         move || {
             let mut runs = store.list();
             // One that goes on after a restart has a report already.
@@ -556,6 +575,7 @@ impl State {
                 started_at: wall_seconds() - event.elapsed,
                 duration: event.elapsed,
                 state: "running".into(),
+                started_by: by.clone(),
                 ..RunSummary::default()
             }));
             match store.owned() {
@@ -615,12 +635,12 @@ fn say_failed(run: &Supervisor) {
 }
 
 /// Names that are not addresses already, once more.
-fn resolve_again(run: &Supervisor, targets: &Targets) -> Option<Receiver<Vec<Vec<SocketAddr>>>> {
-    let names = run.plan().names.clone();
-    if names.iter().all(|(host, ..)| host.parse::<std::net::IpAddr>().is_ok()) {
+fn resolve_again(run: &Supervisor) -> Option<Receiver<Again>> {
+    let Plan { places, addresses, permit, .. } = run.plan();
+    if places.iter().all(|place| place.host.parse::<std::net::IpAddr>().is_ok()) {
         return None;
     }
-    super::resolve::again(names, run.plan().addresses.clone(), targets.clone()).ok()
+    super::resolve::again(places.clone(), addresses.clone(), permit.clone()).ok()
 }
 
 fn line(event: &Event) -> Arc<str> {

@@ -107,7 +107,8 @@ mod tests {
             direct_descriptors: true,
             has_address: |_| true,
         };
-        let plan = crate::run::plan::Plan::new(&spec, &host, &Default::default(), &mut |_, _| Ok(Vec::new()));
+        let mut resolve = |_: &str, port| Ok(vec![([127, 0, 0, 1], port).into()]);
+        let plan = crate::run::plan::Plan::new(&spec, &host, &Default::default(), &mut resolve);
         plan.expect("a plan").groups.to_vec()
     }
 

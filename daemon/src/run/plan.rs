@@ -1,6 +1,7 @@
 //! What a run will do: a [`Spec`] and a host become a [`Plan`], everything checked, so that
 //! workers can trust every field.
 
+pub(super) mod demand;
 mod endpoints;
 mod observe;
 mod ssh;
@@ -19,13 +20,14 @@ use scale_ring::host::Facts;
 
 use crate::load::{Endpoint, Group, Traffic};
 use crate::stream::meter::Meter;
+use crate::worker::gate::Gates;
 use crate::worker::share::Addresses;
 
 use super::fit;
-use super::targets::Targets;
-pub use observe::Observe;
-use tables::Tables;
+use super::targets::{Demand, Permit};
+pub use observe::{Observe, QUERIES_AT_ONCE};
 pub(super) use tables::base_pace;
+use tables::{Of, Tables};
 
 /// A checked run.
 #[derive(Debug, Clone)]
@@ -36,8 +38,12 @@ pub struct Plan {
     pub endpoints: Arc<[Endpoint]>,
     /// Where these are.
     pub addresses: Addresses,
-    /// What the rows of the address table were resolved from: host, port, streams.
-    pub names: Vec<(String, u16, u64)>,
+    /// What the rows of the address table were resolved from.
+    pub places: Vec<Place>,
+    /// For whom it was made, and what that one may hit.
+    pub permit: Permit,
+    /// What holds new connections to the caps of the list.
+    pub gates: Gates,
     /// The cores that workers run on.
     pub cores: Vec<usize>,
     /// Decides payload, masks and random offsets.
@@ -59,6 +65,24 @@ pub struct Plan {
     /// What it was made for.
     pub host: Host,
 }
+
+/// What a row of the address table was resolved from, and what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Group and target that it belongs to; [`OBSERVE`]: none.
+    pub asker: (u16, u16),
+    /// What is asked of it at the most.
+    pub demand: Demand,
+    /// Rules of the list that its addresses fall under.
+    pub rules: Vec<usize>,
+}
+
+/// Who asks for the target's own figures, among the askers.
+pub const OBSERVE: (u16, u16) = (u16::MAX, 0);
 
 /// What a plan is made for.
 #[derive(Debug, Clone)]
@@ -95,15 +119,29 @@ impl Plan {
     ///
     /// # Errors
     /// The user's mistake, a target that is not allowed, or what the host cannot carry.
-    pub fn new(spec: &Spec, host: &Host, targets: &Targets, resolve: Resolve<'_>) -> Result<Self, Problem> {
+    pub fn new(spec: &Spec, host: &Host, permit: &Permit, resolve: Resolve<'_>) -> Result<Self, Problem> {
+        Self::changed(spec, host, permit, resolve, &[])
+    }
+
+    /// The same for a run that goes and is changed. `before`: its groups so far, of whose stages any may meet what is
+    /// asked for now.
+    pub fn changed(
+        spec: &Spec,
+        host: &Host,
+        permit: &Permit,
+        resolve: Resolve<'_>,
+        before: &[Group],
+    ) -> Result<Self, Problem> {
         spec.check().map_err(|errors| invalid(errors.join("\n")))?;
         let seed = spec.seed.unwrap_or(host.seed);
         let mut tables = Tables::default();
         let mut groups = Vec::new();
-        for group in &spec.group {
-            groups.push(tables.group(group, spec, host, seed, targets, resolve)?);
+        for (index, group) in spec.group.iter().enumerate() {
+            let of = Of { index, group, before: before.get(index), spec, host, seed, permit };
+            groups.push(tables.group(&of, resolve)?);
         }
-        let observe = tables.observe(spec.observe.as_ref(), targets, resolve)?;
+        let observe = tables.observe(spec.observe.as_ref(), permit, resolve)?;
+        let gates = tables.gates(spec, &mut groups, permit)?;
         let cells: usize = groups.iter().map(|group| group.cells(0).end).sum();
         if cells > Meter::CELLS_MAX {
             return Err(invalid(format!(
@@ -117,7 +155,9 @@ impl Plan {
         let mut plan = Self {
             endpoints: tables.endpoints.into(),
             addresses: tables.addresses.into(),
-            names: tables.names,
+            places: tables.places,
+            permit: permit.clone(),
+            gates,
             cores: host.cores.clone(),
             seed,
             ports_reserved: host.facts.ports_reserved.clone().into(),

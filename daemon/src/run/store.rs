@@ -158,6 +158,7 @@ impl Store {
             exit_code: Some(verdict.exit_code),
             reasons: verdict.reasons,
             owned: 0,
+            started_by: run.started_by,
         })
     }
 

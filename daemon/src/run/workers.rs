@@ -68,6 +68,8 @@ pub(super) struct Hand {
     /// The last second that it handed over.
     pub second: u64,
     pub ring: RingCounters,
+    /// Connections that waited for the list's caps.
+    pub held_back: u64,
     /// Streams opened, by address.
     pub opened: Vec<(SocketAddr, u64)>,
     /// Its streams' own figures, as it last handed them over.
@@ -104,6 +106,7 @@ pub(super) fn start(
             addresses: plan.addresses.clone(),
             ports: plan.ports(number),
             ports_reserved: plan.ports_reserved.clone(),
+            gates: plan.gates.clone(),
             streams_max: streams as usize,
             stream_by_stream: plan.stream_by_stream,
         };
@@ -169,6 +172,7 @@ impl Hand {
             turn_max: 0.0,
             second: 0,
             ring: RingCounters::default(),
+            held_back: 0,
             opened: Vec::new(),
             streams: Vec::new(),
             finished: false,
@@ -196,6 +200,7 @@ impl Hand {
             let busy = (snapshot.cpu_ns - cpu) as f64 / snapshot.at.ns_since(at).max(1) as f64;
             self.busy.take(busy.min(1.0));
         }
+        self.held_back = snapshot.held_back;
         self.turn_p99 = snapshot.turns.value_at_quantile(0.99) as f64 / 1e6;
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
         self.groups = snapshot.groups;

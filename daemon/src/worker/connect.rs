@@ -12,6 +12,7 @@ use crate::stream::link::LinkPhase;
 use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
+use super::gate::SLOT_NS;
 use super::share::{ADDRESSES_MAX, GroupPhase};
 use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, INTERRUPT_WAIT_NS, LAUNCHES_MAX, Worker, kind};
 
@@ -26,6 +27,17 @@ const ROOM_WAIT_NS: u64 = 10_000_000;
 const DROPS_MAX: u32 = 6;
 /// What eager clients wait at first.
 const CLIENT_NS: u64 = 1_000_000_000;
+
+/// An address of an attempt that is tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    /// Among those of its row.
+    pub address: u32,
+    /// How many were tried before it.
+    pub tried: u32,
+    /// It has its slot already.
+    pub has_slot: bool,
+}
 
 impl<R: Ring> Worker<R> {
     /// Starts the streams whose time has come.
@@ -108,6 +120,11 @@ impl<R: Ring> Worker<R> {
 
     /// One attempt to open `stream`.
     pub(super) fn attempt(&mut self, stream: u32, now: Time) {
+        self.attempt_from(stream, 0, false, now);
+    }
+
+    /// The same, where `tried` addresses were tried already, or its slot has come.
+    fn attempt_from(&mut self, stream: u32, tried: u32, has_slot: bool, now: Time) {
         let flow = &self.streams[stream as usize];
         let spec = &self.share.groups[usize::from(flow.group)];
         let row = spec.endpoint(flow.number);
@@ -115,17 +132,53 @@ impl<R: Ring> Worker<R> {
         let addresses =
             self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
         // Streams start at different addresses of a name, and go on from there.
-        let first = if addresses == 0 { 0 } else { (flow.number + flow.attempts) % addresses };
+        let address = if addresses == 0 { 0 } else { (flow.number + flow.attempts + tried) % addresses };
+        let what = Try { address, tried, has_slot };
         self.groups[usize::from(flow.group)].connecting += 1;
         self.stand(stream, Standing::Connecting);
         if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
-            return self.ride(stream, row, first, now, deadline);
+            return self.ride(stream, row, what, now, deadline);
         }
-        self.try_address(stream, row, first, 0, now, deadline);
+        self.try_address(stream, row, what, now, deadline);
+    }
+
+    /// Takes a slot for a connection to a row of endpoints; where it lies ahead, when it comes.
+    pub(super) fn slot_ahead(&mut self, row: u32, now: Time) -> Option<Time> {
+        let addresses = self.share.endpoints[row as usize].addresses;
+        self.slots.take(addresses, now).filter(|&at| at > now)
+    }
+
+    /// The stream's attempt goes on when its slot comes.
+    pub(super) fn await_slot(&mut self, stream: u32, tried: u32, at: Time) {
+        let flow = &mut self.streams[stream as usize];
+        flow.connection = NO_CONNECTION;
+        self.groups[usize::from(flow.group)].connecting -= 1;
+        self.stand(stream, Standing::Waiting);
+        self.held_back += 1;
+        self.deadlines.push(Reverse((at, Deadline::Slot(stream, tried))));
+    }
+
+    /// A stream's slot has come, at `at`. Where that was too long ago it takes another.
+    pub(super) fn slot_came(&mut self, stream: u32, tried: u32, at: Time, now: Time) {
+        if self.streams[stream as usize].standing != Standing::Waiting {
+            return;
+        }
+        if !self.is_wanted(stream) {
+            return self.stand(stream, Standing::Closed);
+        }
+        if !self.may_connect(usize::from(self.streams[stream as usize].group)) {
+            self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+            return;
+        }
+        self.attempt_from(stream, tried, now.ns_since(at) <= SLOT_NS, now);
     }
 
     /// Tries one address of the attempt, and the next ones where it cannot even be tried.
-    fn try_address(&mut self, stream: u32, row: u32, address: u32, tried: u32, began: Time, deadline: Time) {
+    fn try_address(&mut self, stream: u32, row: u32, what: Try, began: Time, deadline: Time) {
+        let Try { address, tried, has_slot } = what;
+        if !has_slot && let Some(at) = self.slot_ahead(row, self.woke.max(began)) {
+            return self.await_slot(stream, tried, at);
+        }
         let endpoint = &self.share.endpoints[row as usize];
         let addresses = &self.share.addresses[endpoint.addresses as usize];
         let Some(&to) = addresses.get(address as usize % addresses.len().max(1)) else {
@@ -222,7 +275,9 @@ impl<R: Ring> Worker<R> {
         self.end(index, false);
         self.streams[stream as usize].connection = NO_CONNECTION;
         match self.next_address(row, (address, tried), errno, now < deadline) {
-            Some(next) => self.try_address(stream, row, next, tried, began, deadline),
+            Some(address) => {
+                self.try_address(stream, row, Try { address, tried, has_slot: false }, began, deadline);
+            }
             None => self.attempt_failed(stream, Class::from(errno), now),
         }
     }

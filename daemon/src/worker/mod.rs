@@ -6,6 +6,7 @@
 //! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does;
 //!   `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again.
 
+pub mod gate;
 pub mod inbox;
 pub mod ports;
 pub mod pulse;

@@ -13,6 +13,8 @@ use crate::stream::flow::Standing;
 use crate::stream::meter::Cell;
 use crate::stream::versions::Versions;
 
+use super::gate::Gates;
+
 /// What a worker is to do. Everything was checked when the plan was made.
 #[derive(Debug, Clone)]
 pub struct Share {
@@ -34,6 +36,8 @@ pub struct Share {
     pub ports: (u16, u16),
     /// Source ports that are reserved on this host.
     pub ports_reserved: Arc<[u16]>,
+    /// What holds new connections to the caps of the list of targets.
+    pub gates: Gates,
     /// Streams this worker may ever hold.
     pub streams_max: usize,
     /// Every stream's own figures are handed over each second, not only at the end.
@@ -65,6 +69,8 @@ pub enum Command {
     },
     /// Names were resolved again.
     Addresses(Addresses),
+    /// The list of targets was read again.
+    Gates(Gates),
 }
 
 /// Where a group stands, as one worker sees it.
@@ -149,6 +155,8 @@ pub struct Snapshot {
     pub ring: RingCounters,
     /// Source ports that were taken by others.
     pub ports_in_use: u64,
+    /// Connections that waited for the list's caps.
+    pub held_back: u64,
     /// Streams opened so far, by address; the first [`ADDRESSES_MAX`].
     pub opened: Vec<(SocketAddr, u64)>,
     /// Every stream's own figures: at the end, and before it where they were asked for.

@@ -28,6 +28,7 @@ use crate::stream::stack::{Connection, Phase};
 use crate::stream::unanswered::Pool;
 use crate::stream::versions::Versions;
 
+use super::gate::Slots;
 use super::inbox::Inbox;
 use super::link::Happened;
 use super::ports::Ports;
@@ -83,6 +84,8 @@ pub(super) enum Deadline {
     Retry(u32),
     /// Something about a link: index and generation.
     Link(u32, u32),
+    /// A stream's slot at its gate, and how many addresses its attempt has tried.
+    Slot(u32, u32),
 }
 
 /// One worker.
@@ -114,6 +117,12 @@ pub struct Worker<R> {
     pub(super) versions: Vec<Versions>,
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
+    /// Slots at the gates of the list's caps.
+    pub(super) slots: Slots,
+    /// By group and row: the slot that lies ahead for a link, and how many streams wait for it.
+    pub(super) links_ahead: HashMap<(u8, u32), (Time, u32)>,
+    /// Connections that waited for a slot.
+    pub(super) held_back: u64,
     /// Streams opened, by address.
     pub(super) opened: Vec<(SocketAddr, u64)>,
     pub(super) random: Random,
@@ -159,6 +168,9 @@ impl<R: Ring> Worker<R> {
             versions: vec![Versions::default(); share.groups.len()],
             ports: Ports::new(share.ports, share.ports_reserved.clone(), seed),
             ports_in_use: 0,
+            slots: Slots::new(&share.gates, share.start_at, share.worker, share.workers),
+            links_ahead: HashMap::new(),
+            held_back: 0,
             opened: Vec::with_capacity(ADDRESSES_MAX),
             random: Random::new(seed),
             completions: Vec::with_capacity(DRAIN_BATCH),
@@ -248,6 +260,10 @@ impl<R: Ring> Worker<R> {
                     }
                 }
                 Command::Addresses(addresses) => self.share.addresses = addresses,
+                Command::Gates(gates) => {
+                    let Share { start_at, worker, workers, .. } = self.share;
+                    self.slots = Slots::new(&gates, start_at, worker, workers);
+                }
             }
         }
     }
@@ -302,6 +318,7 @@ impl<R: Ring> Worker<R> {
                 }
                 Deadline::Retry(stream) => self.retry(stream, now),
                 Deadline::Link(link, generation) => self.link_expired(link, generation, now),
+                Deadline::Slot(stream, tried) => self.slot_came(stream, tried, at, now),
             }
         }
     }
@@ -390,6 +407,7 @@ impl<R: Ring> Worker<R> {
             turns: std::mem::replace(&mut self.turns, Self::turns()),
             ring: self.ring.counters(),
             ports_in_use: self.ports_in_use,
+            held_back: self.held_back,
             opened: self.opened.clone(),
             streams,
             last,

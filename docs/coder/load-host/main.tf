@@ -213,9 +213,23 @@ resource "kubernetes_pod_v1" "main" {
         }
       }
 
+      # File by file: a ConfigMap's own folder can be written to by everybody, and no list is believed that lies in one.
       volume_mount {
         name       = "config"
-        mount_path = "/etc/scaled"
+        mount_path = "/etc/scaled/scaled.toml"
+        sub_path   = "scaled.toml"
+        read_only  = true
+      }
+      volume_mount {
+        name       = "config"
+        mount_path = "/etc/scaled/targets.toml"
+        sub_path   = "targets.toml"
+        read_only  = true
+      }
+      volume_mount {
+        name       = "config"
+        mount_path = "/etc/scaled/scenario.toml"
+        sub_path   = "scenario.toml"
         read_only  = true
       }
       volume_mount {

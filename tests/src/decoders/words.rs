@@ -11,7 +11,7 @@ use scale_api::threshold::{Names, Threshold};
 use scale_api::units::{Bytes, PerSecond, Rate, Span, parse_cores};
 use scale_ring::host::Facts;
 use scaled::run::plan::{Host, Plan};
-use scaled::run::targets::Targets;
+use scaled::run::targets::Permit;
 
 /// A plan of more streams takes longer than its words are worth.
 const STREAMS_MAX: u64 = 10_000;
@@ -97,5 +97,5 @@ fn check_spec(spec: &Spec) {
         has_address: |address| address.is_loopback(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
-    let _ = Plan::new(spec, &host, &Targets::default(), &mut resolve);
+    let _ = Plan::new(spec, &host, &Permit::default(), &mut resolve);
 }

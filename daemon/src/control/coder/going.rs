@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use scale_api::coder::{self as wire, Outcome};
 use scale_api::http::{DoctorEntry, Problem};
-use scale_api::report::{self, Event, Exit, Report, Verdict};
+use scale_api::report::{self, Event, Exit, Report, StartedBy, Verdict};
 use scale_coder::client::Client;
 use scale_coder::ledger::Ledger;
 use scale_coder::progress::{Counts, Progress, State};
@@ -48,6 +48,7 @@ pub struct Going {
     event: Event,
     host: Vec<DoctorEntry>,
     folder: PathBuf,
+    started_by: Option<StartedBy>,
 }
 
 impl Going {
@@ -80,6 +81,7 @@ impl Going {
         let stops = Stops { making: stop_making, deleting: stop_deleting };
         let (id, name, client) = (ready.id.clone(), ready.name(), ready.client.clone());
         let (warnings, folder) = (ready.warnings.clone(), state.join(&ready.id));
+        let started_by = ready.started_by.clone();
         let task = tokio::task::spawn_local(work::work(ready, ledger, state, stops, shared.clone()));
         let mut going = Self {
             id,
@@ -100,6 +102,7 @@ impl Going {
             event: Event::default(),
             host: Vec::new(),
             folder,
+            started_by,
         };
         going.event = going.make_event(0.0);
         going
@@ -108,6 +111,11 @@ impl Going {
     /// Where its requests go: the deployment's host and addresses.
     pub fn place(&self) -> (String, Vec<std::net::SocketAddr>) {
         self.client.place()
+    }
+
+    /// Who asked for it; `None`: this daemon, which owes a clean-up.
+    pub fn started_by(&self) -> Option<StartedBy> {
+        self.started_by.clone()
     }
 
     /// What `doctor` saw when it began.
@@ -250,6 +258,7 @@ impl Going {
                 ended_at: wall_seconds(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 kernel: host::facts::kernel_release(),
+                started_by: self.started_by.clone(),
                 ..report::Run::default()
             },
             verdict,

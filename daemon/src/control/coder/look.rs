@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use scale_api::coder::{self as wire, Flow, FlowRequest, Preflight, THINGS_LISTED_MAX, Thing};
 use scale_api::http::{Problem, ProblemCode};
+use scale_api::report::StartedBy;
 use scale_api::units::{Span, thousands};
-use scale_coder::client::Client;
+use scale_coder::client::{Client, REQUESTS_AT_ONCE_MAX};
 use scale_coder::config::{Config, Pace};
 use scale_coder::flows::command::Command;
 use scale_coder::flows::create::Owners;
@@ -18,7 +19,7 @@ use scale_coder::names::Names;
 use scale_coder::preflight::{self, Chosen, Refusal, Site};
 
 use super::{invalid, outcome, reach, wall_now};
-use crate::run::targets::{Action, Targets};
+use crate::run::targets::{Action, Permit};
 
 /// A look asks briskly: what does not answer now is said now.
 pub const PACE: Pace = Pace {
@@ -60,6 +61,8 @@ pub struct Ready {
     pub max_failures: u64,
     /// What was said aloud.
     pub warnings: Vec<String>,
+    /// Who asked for it.
+    pub started_by: Option<StartedBy>,
 }
 
 /// What is to be done, checked.
@@ -143,7 +146,7 @@ fn refused(why: Refusal) -> Problem {
 pub async fn look(
     request: FlowRequest,
     config: Config,
-    targets: &Targets,
+    permit: &Permit,
     state: &Path,
     id: String,
     planned: Option<Duration>,
@@ -156,8 +159,8 @@ pub async fn look(
         actions.iter().map(of).fold(Duration::ZERO, Duration::saturating_add)
     });
     let mut client = reach::client(config.clone(), &deployment.token)?;
-    let hasty = Config { pace: PACE, ..config };
-    let (brisk, site) = reach::enter(hasty, &deployment.token, planned, targets, &actions).await?;
+    let hasty = Config { pace: PACE, ..config.clone() };
+    let (brisk, site) = reach::enter(hasty, &deployment.token, planned, permit, &actions).await?;
     let mut answer = Preflight { warnings: site.warnings.clone(), ..Preflight::default() };
     if deployment.insecure {
         answer.warnings.push("CERTIFICATES ARE NOT VERIFIED (--insecure)".into());
@@ -174,6 +177,7 @@ pub async fn look(
         Flow::CreateWorkspaces(ask) => place.workspaces(ask, state, &mut answer).await?,
         Flow::Cleanup(ask) => place.cleanup(ask, state, &mut answer).await?,
     };
+    reach::room(&config, permit, connections(&todo, deployment.pool_connections))?;
     if !dry_run {
         client.bypass_rate_limits(true);
         // Which server it is, before many requests at once depend on it.
@@ -185,10 +189,30 @@ pub async fn look(
         answer.lines[0] += &format!("; {least}{} people active now", thousands(active.users));
     }
     let warnings = answer.warnings.clone();
-    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings };
+    let started_by = permit.started_by();
+    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings, started_by };
     answer.site = ready.wire_site();
     answer.is_nothing = ready.is_nothing();
     Ok((ready, answer))
+}
+
+/// Connections to the deployment at once, at the most: the owner's, and one for each job that has its own.
+fn connections(todo: &Todo, is_pooled: bool) -> u64 {
+    let at_once = |count: usize, concurrency: u32| match concurrency {
+        0 => count as u64,
+        limit => (count as u64).min(limit.into()),
+    };
+    let (jobs, is_shared) = match todo {
+        Todo::Users { ask, .. } => (at_once(ask.count as usize, ask.concurrency), true),
+        Todo::Workspaces { ask, command, .. } => {
+            let is_shared = command.is_none() && (is_pooled || ask.owners == wire::Owners::HostLogin);
+            (at_once(ask.count as usize, ask.concurrency), is_shared)
+        }
+        Todo::Cleanup { ask, plan } => {
+            (at_once(plan.workspaces.len().max(plan.users.len()), ask.cleanup_concurrency), true)
+        }
+    };
+    jobs.clamp(1, REQUESTS_AT_ONCE_MAX as u64) + if is_shared { 0 } else { jobs }
 }
 
 /// How long making and deleting may take.

@@ -28,6 +28,7 @@ use scale_api::http::{Problem, ProblemCode};
 use scale_coder::ledger::{Head, Ledger};
 use scale_coder::time::Timestamp;
 
+use super::caller::Caller;
 use super::state::State;
 use going::Going;
 use look::Ready;
@@ -56,18 +57,22 @@ async fn in_time<T>(look: impl Future<Output = Result<T, Problem>>) -> Result<T,
 ///
 /// # Errors
 /// Why it cannot be.
-pub async fn begin(state: &Rc<RefCell<State>>, request: FlowRequest) -> Result<Begun, Problem> {
+pub async fn begin(
+    state: &Rc<RefCell<State>>,
+    caller: &Caller,
+    request: FlowRequest,
+) -> Result<Begun, Problem> {
     let dry_run = request.dry_run;
-    let (targets, store) = {
+    let (permit, store) = {
         let state = state.borrow();
         if !dry_run {
             state.is_free()?;
         }
-        (state.targets.clone(), state.store.clone())
+        (state.targets.permit(caller.clone()), state.store.clone())
     };
-    let config = reach::config(&request.deployment, targets.clone()).await?;
+    let config = reach::config(&request.deployment, permit.clone()).await?;
     let id = store.new_id(crate::run::supervisor::wall_seconds() as u64);
-    let looked = look::look(request, config, &targets, store.root(), id, None);
+    let looked = look::look(request, config, &permit, store.root(), id, None);
     let (ready, preflight) = in_time(looked).await?;
     if dry_run || ready.is_nothing() {
         return Ok(Begun { id: None, preflight });

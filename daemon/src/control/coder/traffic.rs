@@ -24,6 +24,7 @@ use scale_proto::coder::{self as proto, RAW_COMMAND, SHELL_COMMAND, TerminalRequ
 
 use super::look::{PACE, many, wire_site};
 use super::{in_time, invalid, reach};
+use crate::control::caller::Caller;
 use crate::control::state::State;
 use crate::run::fleet::{Driven, Fleet, Workspace, may_be_labelled};
 use crate::run::targets::Action;
@@ -39,16 +40,20 @@ const SKIPPED_NAMED_MAX: usize = 3;
 ///
 /// # Errors
 /// Why it cannot be.
-pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Result<TrafficBegun, Problem> {
+pub async fn begin(
+    state: &Rc<RefCell<State>>,
+    caller: &Caller,
+    request: TrafficRequest,
+) -> Result<TrafficBegun, Problem> {
     let TrafficRequest { deployment, traffic, mut spec, dry_run } = request;
     spec.name_groups();
-    let (place, targets) = state.borrow().prepare(dry_run)?;
-    let config = reach::config(&deployment, targets.clone()).await?;
+    let (here, permit) = state.borrow().prepare(caller, dry_run)?;
+    let config = reach::config(&deployment, permit.clone()).await?;
     let looked = async {
         let config = Config { pace: PACE, ..config };
         let planned = length(&spec);
         let (client, mut site) =
-            reach::enter(config, &deployment.token, planned, &targets, &[Action::Traffic]).await?;
+            reach::enter(config, &deployment.token, planned, &permit, &[Action::Traffic]).await?;
         let lifetime = length(&spec) + TOKEN_MARGIN;
         let place = Traffic { client: &client, ask: &traffic, url: &deployment.url, lifetime, dry_run };
         let [group] = &mut spec.group[..] else {
@@ -69,7 +74,7 @@ pub async fn begin(state: &Rc<RefCell<State>>, request: TrafficRequest) -> Resul
     if !group.is_ssh() {
         (group.insecure, group.ca) = (deployment.insecure, deployment.ca);
     }
-    let (spec, mut plan) = crate::control::resolve::plan(spec, place, targets).await?;
+    let (spec, mut plan) = crate::control::resolve::plan(spec, here, permit).await?;
     plan.stream_by_stream = said.fleet.has_metrics;
     let mut started = state.borrow_mut().start(spec, plan, dry_run)?;
     if let (Some(_), Some(run)) = (&started.id, state.borrow_mut().run()) {

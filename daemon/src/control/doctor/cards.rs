@@ -142,7 +142,7 @@ fn node(workers: &[usize], cpus: &Cpus, name: &str, nic: &Nic) -> DoctorEntry {
         return ok(title, "there is but one", source);
     };
     let (near, far): (Vec<usize>, Vec<usize>) =
-        seen.cores.iter().partition(|&core| cpus.each.get(core).is_none_or(|cpu| cpu.node == Some(node)));
+        workers.iter().partition(|&core| cpus.each.get(core).is_none_or(|cpu| cpu.node == Some(node)));
     let all = || -> Vec<usize> {
         cpus.each.iter().filter(|(_, cpu)| cpu.node == Some(node)).map(|(&core, _)| core).collect()
     };

@@ -11,6 +11,8 @@ const LISTEN_LEAST: u64 = 4096;
 const BUFFER_DEFAULT_MAX: u64 = 1 << 20;
 /// A window below this holds back 4 KiB a tick over a long way, in bytes.
 const BUFFER_MOST_LEAST: u64 = 256 << 10;
+/// Packets that 20,000 streams of a tick may have come at once.
+const BACKLOG_LEAST: u64 = 16_384;
 /// Beyond this share of what there may be, more will not do.
 const FULL: f64 = 0.8;
 
@@ -110,11 +112,13 @@ fn listen(seen: &Seen<'_>) -> DoctorEntry {
     )
 }
 
+/// Drops are counted since boot: what has been raised since is well.
 fn backlog(seen: &Seen<'_>) -> DoctorEntry {
     let stack = &seen.facts.stack;
+    let is_short = stack.backlog.is_none_or(|packets| packets < BACKLOG_LEAST);
     entry(
         "packet backlog",
-        Is::warn_if(stack.backlog_dropped.is_some_and(|dropped| dropped > 0)),
+        Is::warn_if(is_short && stack.backlog_dropped.is_some_and(|dropped| dropped > 0)),
         stack.backlog_dropped.map_or_else(
             || number(stack.backlog),
             |dropped| {

@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{
     ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, scrape, scrape_format,
 };
+use crate::control::caller::{Caller, caller};
 use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
 use crate::control::{coder, resolve};
@@ -26,13 +27,6 @@ use crate::page;
 
 /// The longest request body: a run with its files in hex.
 const BODY_BYTES_MAX: usize = 64 << 20;
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-struct Caller {
-    pid: i32,
-    uid: u32,
-}
 
 /// Serves the control socket until the task is dropped.
 pub async fn control(state: Shared, listener: UnixListener) {
@@ -42,9 +36,8 @@ pub async fn control(state: Shared, listener: UnixListener) {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        let (pid, uid, _) = scale_ring::host::peer_credentials(&stream).unwrap_or((0, u32::MAX, 0));
-        let state = state.clone();
-        connections.serve(stream, move |request| route(state.clone(), request, Caller { pid, uid }));
+        let (state, caller) = (state.clone(), caller(&stream));
+        connections.serve(stream, move |request| route(state.clone(), request, caller.clone()));
     }
 }
 
@@ -87,11 +80,11 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::POST, ["v1", "doctor"]) => {
             let DoctorRequest { mut spec } = read(&body)?;
             spec.name_groups();
-            let (place, targets) = state.borrow().prepare(true)?;
-            let (_, plan) = resolve::plan(spec, place, targets).await?;
+            let (here, permit) = state.borrow().prepare(&caller, true)?;
+            let (_, plan) = resolve::plan(spec, here, permit).await?;
             json(&[plan.host.doctor, plan.fit].concat())
         }
-        (&Method::GET, ["v1", "targets"]) => json(&state.borrow().targets.summary()),
+        (&Method::GET, ["v1", "targets"]) => json(&state.borrow().target_list(&caller)),
         (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
         (&Method::GET, ["v1", "runs"]) => {
             let list = state.borrow().runs();
@@ -100,21 +93,21 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         (&Method::POST, ["v1", "runs"]) => {
             let StartRequest { mut spec, dry_run } = read(&body)?;
             spec.name_groups();
-            let (place, targets) = state.borrow().prepare(dry_run)?;
-            let (spec, plan) = resolve::plan(spec, place, targets).await?;
+            let (here, permit) = state.borrow().prepare(&caller, dry_run)?;
+            let (spec, plan) = resolve::plan(spec, here, permit).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {
             let flow: FlowRequest = read(&body)?;
-            json(&coder::begin(&state, flow).await?)
+            json(&coder::begin(&state, &caller, flow).await?)
         }
         (&Method::POST, ["v1", "coder", "scenario"]) => {
             let scenario: ScenarioRequest = read(&body)?;
-            json(&coder::scenario::begin(&state, scenario).await?)
+            json(&coder::scenario::begin(&state, &caller, scenario).await?)
         }
         (&Method::POST, ["v1", "coder", "traffic"]) => {
             let traffic: TrafficRequest = read(&body)?;
-            json(&coder::traffic::begin(&state, traffic).await?)
+            json(&coder::traffic::begin(&state, &caller, traffic).await?)
         }
         (&Method::GET, ["v1", "page"]) => shell(query.as_deref().unwrap_or_default()),
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
@@ -135,8 +128,8 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
         }
         (&Method::PATCH, ["v1", "runs", id]) => {
             let set: SetRequest = read(&body)?;
-            let targets = state.borrow().targets.clone();
-            going(&state, id, |run| run.set(&set, &targets))
+            let permit = state.borrow().targets.permit(caller);
+            going(&state, id, |run| run.set(&set, &permit))
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
             let stop: StopRequest = read(&body)?;

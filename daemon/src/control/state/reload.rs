@@ -50,8 +50,9 @@ impl State {
         let targets = Targets::read(&settings.targets)?;
         // Nothing of it is wrong: from here on it is applied.
         let mut applied = Vec::new();
-        if targets.summary().rules != self.targets.summary().rules {
-            applied.push(format!("what may be hit: {}", targets.summary().rules.join("; ")));
+        let rules = targets.summary(None, None).rules;
+        if rules != self.targets.summary(None, None).rules {
+            applied.push(format!("what may be hit: {}", rules.join("; ")));
         }
         self.targets = targets;
         let (old, new) = (self.settings.keep, settings.keep);
@@ -80,23 +81,17 @@ impl State {
         Ok(Reloaded { applied, restart, ended })
     }
 
-    /// Why what goes may no longer.
-    fn forbidden(&self) -> Option<String> {
-        let refused = |host: &str, address, streams| {
-            let why = self.targets.check(host, address, streams).err()?;
-            // Without the lines that would allow it.
-            Some(why.split(". To allow").next().unwrap_or_default().to_owned())
+    /// Why what goes may no longer. What may goes on under the new list's caps.
+    fn forbidden(&mut self) -> Option<String> {
+        let why = if let Some(run) = &mut self.run {
+            run.adopt(&self.targets).err()?
+        } else {
+            let (host, addresses) = self.flow.as_ref()?.place();
+            let permit = self.targets.own();
+            addresses.into_iter().find_map(|address| permit.check(&host, address).err())?.detail
         };
-        if let Some(run) = &self.run {
-            let plan = run.plan();
-            let rows = plan.names.iter().zip(plan.addresses.iter());
-            let mut all = rows.flat_map(|((host, _, streams), addresses)| {
-                addresses.iter().map(move |address| (host, *address, *streams))
-            });
-            return all.find_map(|(host, address, streams)| refused(host, address, streams));
-        }
-        let (host, addresses) = self.flow.as_ref()?.place();
-        addresses.into_iter().find_map(|address| refused(&host, address, 1))
+        // Without the lines that would allow it.
+        Some(why.split(". To allow").next().unwrap_or_default().to_owned())
     }
 
     /// Ends whatever goes, at once; its verdict is "aborted" because of `why`.

@@ -12,7 +12,7 @@ use super::samples::VALUES_MAX;
 use super::window::Counts;
 use super::*;
 use crate::run::plan::{Host, Plan};
-use crate::run::targets::Targets;
+use crate::run::targets::Permit;
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::worker::share::GroupPhase;
@@ -40,7 +40,7 @@ fn groups(names: &[&str]) -> Arc<[Group]> {
         has_address: |_| true,
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
-    Plan::new(&spec, &host, &Targets::default(), &mut resolve).expect("a plan").groups
+    Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan").groups
 }
 
 /// A second's state of a group.

@@ -1,23 +1,23 @@
 //! Whom the streams of a group talk to: one row a target, or one a stream where words are filled in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use scale_api::http::{Problem, ProblemCode};
+use scale_api::http::Problem;
 use scale_api::spec::{self, GroupSpec};
 use scale_api::target::{Scheme, Target};
 use scale_proto::tls::ClientSettings;
 
 use super::ssh::Sessions;
 use super::tables::{Tables, content};
-use super::{Resolve, invalid};
+use super::{Place, Resolve, invalid};
 use crate::load::endpoint::TlsName;
 use crate::load::{Endpoint, Protocol};
 use crate::run::rows::{Rows, Words};
-use crate::run::targets::Targets;
+use crate::run::targets::{Demand, Permit, canonical, refused};
 
 /// The longest host name (RFC 1035 §2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -36,10 +36,29 @@ pub(super) struct Whom<'a> {
     /// Addresses that streams come from.
     pub sources: &'a [IpAddr],
     /// What may be hit.
-    pub targets: &'a Targets,
+    pub permit: &'a Permit,
+    /// What all of it asks for.
+    pub demand: Demand,
+    /// The group's number.
+    pub index: usize,
+}
+
+/// For whom a name is resolved.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    /// Group and target.
+    pub asker: (u16, u16),
+    /// What may be hit.
+    pub permit: &'a Permit,
+    /// Addresses that streams come from; none: any.
+    pub sources: &'a [IpAddr],
 }
 
 impl Whom<'_> {
+    fn asker(&self, target: u16) -> Asker<'_> {
+        Asker { asker: (self.index as u16, target), permit: self.permit, sources: self.sources }
+    }
+
     fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
         (u64::from(self.first_stream)..).take(self.conns as usize)
     }
@@ -138,11 +157,13 @@ impl Tables {
                 }
                 None => {
                     let place = (target.host.as_str(), target.port);
-                    self.resolved(place, streams, whom.targets, whom.sources, resolve)?
+                    let demand = whom.demand.share(streams);
+                    self.resolved(place, demand, whom.asker(number as u16), resolve)?
                 }
                 Some(to) => {
                     let (host, port) = spec::connect_to(to).expect("checked by the spec");
-                    self.resolved((&host, port), streams, whom.targets, whom.sources, resolve)?
+                    let demand = whom.demand.share(streams);
+                    self.resolved((&host, port), demand, whom.asker(number as u16), resolve)?
                 }
             };
             let tls = if target.scheme == Scheme::Wss {
@@ -197,23 +218,27 @@ impl Tables {
                 streams.len()
             )));
         }
+        let of_target =
+            |target: u16| streams.iter().filter(|((of, _), _)| *of == target).map(|(_, n)| n).sum();
+        let totals: Vec<u64> = (0..targets.len() as u16).map(of_target).collect();
         let mut hosts = BTreeMap::new();
         for ((target, host), streams) in streams {
             let port = targets[usize::from(target)].port;
-            let addresses =
-                self.resolved((&host, port), streams, whom.targets, whom.sources, &mut *resolve)?;
+            // Rows may have a host's streams one after the other: its connects are as many as the target's.
+            let connects = whom.demand.share(totals[usize::from(target)]).connects_milli;
+            let demand = Demand { connects_milli: connects, ..whom.demand.share(streams) };
+            let addresses = self.resolved((&host, port), demand, whom.asker(target), &mut *resolve)?;
             hosts.insert((target, host), addresses);
         }
         Ok(hosts)
     }
 
-    /// A row of addresses that may be hit. `sources`: where streams come from; none: anywhere.
+    /// A row of addresses that may be hit.
     pub(super) fn resolved(
         &mut self,
         (host, port): (&str, u16),
-        streams: u64,
-        targets: &Targets,
-        sources: &[IpAddr],
+        demand: Demand,
+        Asker { asker, permit, sources }: Asker<'_>,
         resolve: Resolve<'_>,
     ) -> Result<u32, Problem> {
         let mut addresses = match host.parse::<IpAddr>() {
@@ -224,20 +249,14 @@ impl Tables {
                 ))
             })?,
         };
+        addresses.iter_mut().for_each(|address| *address = canonical(*address));
         addresses.dedup();
-        let mut rules = BTreeSet::new();
-        for &address in &addresses {
-            // A rule's cap is for all groups and targets of a run together.
-            let rule = targets.rule(host, address);
-            let others = rule.and_then(|rule| self.under_rule.get(&rule)).copied().unwrap_or(0);
-            targets
-                .check(host, address, others + streams)
-                .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
-            rules.extend(rule);
+        if addresses.is_empty() {
+            return Err(invalid(format!("the name `{host}` has no address; see to this host's DNS")));
         }
-        for rule in rules {
-            *self.under_rule.entry(rule).or_default() += streams;
-        }
+        let mut place = Place { host: host.to_owned(), port, asker, demand, rules: Vec::new() };
+        // A rule's caps are for all groups, stages and targets of a run together.
+        place.rules = self.tally.add(permit, &place, &addresses).map_err(refused)?;
         let reached = |to: &SocketAddr| sources.iter().any(|source| source.is_ipv6() == to.is_ipv6());
         if let (false, Some(to)) = (sources.is_empty(), addresses.first())
             && !addresses.iter().any(reached)
@@ -249,7 +268,7 @@ impl Tables {
             )));
         }
         self.addresses.push(addresses);
-        self.names.push((host.to_owned(), port, streams));
+        self.places.push(place);
         Ok((self.addresses.len() - 1) as u32)
     }
 

@@ -9,10 +9,13 @@ use scale_api::spec;
 use scale_api::units::Span;
 use scale_proto::tls::ClientSettings;
 
-use super::endpoints::header;
+use super::endpoints::{Asker, header};
 use super::tables::{Tables, content};
-use super::{Resolve, invalid};
-use crate::run::targets::Targets;
+use super::{OBSERVE, Resolve, invalid};
+use crate::run::targets::{Demand, Permit};
+
+/// Queries under way at once.
+pub const QUERIES_AT_ONCE: usize = 8;
 
 /// What is asked, whom, and how.
 #[derive(Clone)]
@@ -53,13 +56,20 @@ impl Tables {
     pub(super) fn observe(
         &mut self,
         observe: Option<&spec::Observe>,
-        targets: &Targets,
+        permit: &Permit,
         resolve: Resolve<'_>,
     ) -> Result<Option<Observe>, Problem> {
         let Some(observe) = observe else { return Ok(None) };
         let place = observe.place().map_err(invalid)?;
-        // It carries no stream, so that it takes nothing of a cap.
-        let addresses = self.resolved((&place.host, place.port), 0, targets, &[], resolve)?;
+        // It carries no stream and no payload; a round may need as many connections as it has queries at once.
+        let connects = observe.query.len().min(QUERIES_AT_ONCE) as u64;
+        let demand = Demand {
+            connects_milli: (connects * 1_000_000_000_000).div_ceil(observe.interval().ns().max(1)),
+            bytes_per_second: Some(0),
+            ..Demand::default()
+        };
+        let whom = Asker { asker: OBSERVE, permit, sources: &[] };
+        let addresses = self.resolved((&place.host, place.port), demand, whom, resolve)?;
         let tls = if place.https { Some(self.trust(observe)?) } else { None };
         let lines = content(observe.header_file.as_ref(), "observe.header_file")?.unwrap_or_default();
         let lines = std::str::from_utf8(lines).map_err(|_| invalid("observe.header_file is not text"))?;

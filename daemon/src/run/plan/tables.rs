@@ -1,7 +1,6 @@
 //! The tables of a plan, filled from a run's groups: whom streams talk to, where they are, over
 //! what, and when.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use scale_api::http::Problem;
@@ -10,13 +9,14 @@ use scale_api::typed::{self as spec_typed, Kind, Profile};
 use scale_proto::coder::{Echo, Form, Route};
 use scale_proto::ws::Opcode;
 
+use super::demand::Asked;
 use super::endpoints::Whom;
 use super::ssh::{self, Sessions};
-use super::{Host, Resolve, invalid};
+use super::{Host, Place, Resolve, invalid};
 use crate::load::{
     Endpoint, Group, MessageSize, Payload, Reconnect, Ssh, Stage, Terminal, TickOffset, Traffic,
 };
-use crate::run::targets::Targets;
+use crate::run::targets::{Permit, Tally};
 
 /// Socket buffers, where they are not given: so many messages, within these bounds.
 const SOCKET_BUFFER_TICKS: u64 = 4;
@@ -28,22 +28,27 @@ const SOCKET_BUFFER_MAX: u64 = 4 << 20;
 pub(super) struct Tables {
     pub endpoints: Vec<Endpoint>,
     pub addresses: Vec<Vec<SocketAddr>>,
-    pub names: Vec<(String, u16, u64)>,
+    pub places: Vec<Place>,
     pub warnings: Vec<String>,
-    /// Streams so far under each rule of the list of targets.
-    pub under_rule: BTreeMap<usize, u64>,
+    /// What is taken so far of the list's rules.
+    pub tally: Tally,
+}
+
+/// What a group is planned from.
+pub(super) struct Of<'a> {
+    pub index: usize,
+    pub group: &'a GroupSpec,
+    /// As it goes, where it is to be changed.
+    pub before: Option<&'a Group>,
+    pub spec: &'a Spec,
+    pub host: &'a Host,
+    pub seed: u64,
+    pub permit: &'a Permit,
 }
 
 impl Tables {
-    pub(super) fn group(
-        &mut self,
-        group: &GroupSpec,
-        spec: &Spec,
-        host: &Host,
-        seed: u64,
-        targets: &Targets,
-        resolve: Resolve<'_>,
-    ) -> Result<Group, Problem> {
+    pub(super) fn group(&mut self, of: &Of<'_>, resolve: Resolve<'_>) -> Result<Group, Problem> {
+        let &Of { index, group, before, spec, host, seed, permit } = of;
         let conns = group.conns.unwrap_or(0) as u32;
         let message_file = content(group.message_file.as_ref(), "--message-file")?;
         let (tick_ns, message) = base_pace(group)?;
@@ -64,7 +69,11 @@ impl Tables {
         let mut sessions =
             group.is_ssh().then(|| Sessions::new(group, message_max, host.unix_s)).transpose()?;
         let conns_max = conns.max(most);
-        let whom = Whom { group, conns: conns_max, first_stream, sources: &sources, targets };
+        let first_message = content(group.first_message.as_ref(), "--first-message")?;
+        let first_bytes = first_message.map_or(0, |message| message.len() as u64);
+        let asked = Asked { group, conns, stages: &stages, connect_rate_milli, ramp_ns, first_bytes, before };
+        let demand = asked.demand();
+        let whom = Whom { index, group, conns: conns_max, first_stream, sources: &sources, permit, demand };
         let (names, pattern) = self.endpoints(&whom, sessions.as_mut(), resolve)?;
         let text = group.opcode == spec::Opcode::Text;
         let payload = match message_file {
@@ -114,7 +123,7 @@ impl Tables {
             verify: group.verify,
             opcode: if text { Opcode::Text } else { Opcode::Binary },
             subprotocol: group.subprotocol.as_deref().map(Into::into),
-            first_message: match content(group.first_message.as_ref(), "--first-message")? {
+            first_message: match first_message {
                 Some([]) => return Err(invalid("--first-message is empty; a message has at least one byte")),
                 other => other.map(Payload::fixed),
             },

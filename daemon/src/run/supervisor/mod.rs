@@ -25,14 +25,18 @@ use super::judge::Judge;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
 use super::parts::OpenAtEnd;
+use super::plan::demand::gates;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
 use super::series::Series;
-use super::targets::Targets;
+use super::targets::{Permit, Targets};
 use super::workers::{self, Engine, Hand};
 
 /// From the start's answer to the run's start: workers set up their rings meanwhile.
 const LEAD_NS: u64 = 50_000_000;
+
+/// Refused addresses are said as long as there are no more warnings than these.
+const WARNINGS_MAX: usize = 100;
 
 /// A going run.
 pub struct Supervisor {
@@ -285,7 +289,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn set(&mut self, request: &SetRequest, targets: &Targets) -> Result<(), Problem> {
+    pub fn set(&mut self, request: &SetRequest, permit: &Permit) -> Result<(), Problem> {
         let invalid = |why: String| Problem::new(ProblemCode::Invalid, why);
         let index = self.group(request.group.as_deref()).map_err(invalid)?;
         let mut wanted = self.wanted.clone();
@@ -301,11 +305,14 @@ impl Supervisor {
             return Err(invalid("--traffic receive only reads: the target decides the rate".into()));
         }
         let mut known = |name: &str, port: u16| {
-            let mut rows = self.plan.names.iter().zip(self.plan.addresses.iter());
-            let row = rows.find(|((host, its_port, _), _)| host == name && *its_port == port);
+            let mut rows = self.plan.places.iter().zip(self.plan.addresses.iter());
+            let row = rows.find(|(place, _)| place.host == name && place.port == port);
             row.map(|(_, addresses)| addresses.clone()).ok_or_else(|| std::io::Error::other("a new name"))
         };
-        let plan = Plan::new(&wanted, &self.plan.host, targets, &mut known)?;
+        let (host, before) = (&self.plan.host, &self.plan.groups);
+        Plan::changed(&wanted, host, permit, &mut known, before)?;
+        // Who changes a run may no more than its caps let whoever began it.
+        let plan = Plan::changed(&wanted, host, &self.plan.permit, &mut known, before)?;
         if !plan.summary.cannot.is_empty() {
             return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
         }
@@ -317,8 +324,35 @@ impl Supervisor {
         }
         let pace = if paced { Some(base_pace(&wanted.group[index])?) } else { None };
         self.wanted = wanted;
+        self.plan.places = plan.places;
         self.send(&Command::Set { group: index, conns: request.conns.map(|conns| conns as u32), pace });
         Ok(())
+    }
+
+    /// The list was read again: what it says from now on holds for this run, too.
+    ///
+    /// # Errors
+    /// It forbids what the run was planned for; the run is to be ended.
+    pub fn adopt(&mut self, targets: &Targets) -> Result<(), String> {
+        let permit = self.plan.permit.under(targets);
+        let rules = permit.all(&self.plan)?;
+        for (place, rules) in self.plan.places.iter_mut().zip(rules) {
+            place.rules = rules;
+        }
+        self.plan.permit = permit;
+        self.plan.gates = gates(&self.plan.permit, &self.plan.places);
+        self.send(&Command::Gates(self.plan.gates.clone()));
+        Ok(())
+    }
+
+    /// A name has come to mean what may not be hit; said once.
+    pub fn refused(&mut self, why: &str) {
+        let why = why.split("\n").next().unwrap_or_default();
+        let why = format!("a name was resolved again, and its addresses so far are kept: {why}");
+        if !self.warnings.contains(&why) && self.warnings.len() < WARNINGS_MAX {
+            tracing::warn!(run = %self.id, "{why}");
+            self.warnings.push(why);
+        }
     }
 
     /// Names were resolved again.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scale_api::report::{self, Report};
+use scale_api::units::thousands;
 use scale_ring::host;
 
 use crate::run::fleet::{ByWorkspace, Seen};
@@ -102,6 +103,7 @@ impl Supervisor {
                 version: env!("CARGO_PKG_VERSION").into(),
                 kernel: host::facts::kernel_release(),
                 environment: self.spec.environment.clone(),
+                started_by: self.plan.permit.started_by(),
             },
             spec: self.spec.filled(self.plan.seed, self.plan.cores.len() as u64).redacted(),
             load: parts.whole.load(parts.streams, steady),
@@ -162,7 +164,21 @@ impl Supervisor {
     /// What was said aloud, and what is to be said of the target's own figures.
     fn all_warnings(&self) -> Vec<String> {
         let of_observe = if self.is_finished() { Observed::last_warnings } else { Observed::warnings };
-        [self.warnings.clone(), self.observed.as_ref().map(of_observe).unwrap_or_default()].concat()
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.held_back());
+        warnings.extend(self.observed.as_ref().map(of_observe).unwrap_or_default());
+        warnings
+    }
+
+    /// What is said once connections have waited for the list's caps.
+    pub(super) fn held_back(&self) -> Option<String> {
+        let count: u64 = self.workers.iter().map(|worker| worker.held_back).sum();
+        (count > 0).then(|| {
+            format!(
+                "{} new connections waited for their turn: this host's list caps them (connects_per_second_max)",
+                thousands(count)
+            )
+        })
     }
 
     /// The histograms behind the report's latencies, by group.

@@ -124,6 +124,7 @@ impl Supervisor {
             ((*name).to_owned(), groups.clone().map(|group| self.standing(group, *standing)).sum())
         });
         let mut warnings = self.warnings.clone();
+        warnings.extend(self.held_back());
         if self.fleet.is_some() {
             warnings.extend(fleet::limiter_warning(sums.failures.0[Class::Http429 as usize]));
         }

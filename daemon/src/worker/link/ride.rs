@@ -9,18 +9,25 @@ use crate::load::{Protocol, SshEndpoint};
 use crate::stream::class::Class;
 use crate::stream::link::{Link, LinkPhase};
 use crate::stream::stack::{Connection, Phase};
+use crate::worker::connect::Try;
 use crate::worker::turn::{CLOSE_WAIT_NS, Worker, kind};
 
 impl<R: Ring> Worker<R> {
     /// Puts a stream on a link: one of its row with room, or a new one.
-    pub(in crate::worker) fn ride(&mut self, stream: u32, row: u32, address: u32, now: Time, deadline: Time) {
+    pub(in crate::worker) fn ride(&mut self, stream: u32, row: u32, what: Try, now: Time, deadline: Time) {
+        let Try { address, tried, has_slot } = what;
         let group = self.streams[stream as usize].group;
         let link = match self.link_with_room(group, row) {
             Some(link) => link,
-            None => match self.new_link(stream, row, (address, 0), now, deadline) {
-                Ok(link) => link,
-                Err(class) => return self.attempt_failed(stream, class, now),
-            },
+            None => {
+                if !has_slot && let Some(at) = self.link_slot_ahead(group, row, now) {
+                    return self.await_slot(stream, tried, at);
+                }
+                match self.new_link(stream, row, (address, tried), now, deadline) {
+                    Ok(link) => link,
+                    Err(class) => return self.attempt_failed(stream, class, now),
+                }
+            }
         };
         let socket = self.link(link).socket;
         let index = self.new_connection(socket, stream, row, Protocol::Ssh, now, deadline);
@@ -33,6 +40,23 @@ impl<R: Ring> Worker<R> {
         } else {
             link_of_it.pending.push(index);
         }
+    }
+
+    /// Takes a slot for a link, or waits for the one that a link has taken which has room for another.
+    fn link_slot_ahead(&mut self, group: u8, row: u32, now: Time) -> Option<Time> {
+        let most = self.channels_per_connection(group);
+        if let Some((at, riders)) = self.links_ahead.get_mut(&(group, row))
+            && *at > now
+            && *riders < most
+        {
+            *riders += 1;
+            return Some(*at);
+        }
+        let at = self.slot_ahead(row, now)?;
+        if most > 1 {
+            self.links_ahead.insert((group, row), (at, 1));
+        }
+        Some(at)
     }
 
     /// A link of this row that takes another channel.
@@ -125,7 +149,13 @@ impl<R: Ring> Worker<R> {
         self.end_link(link, false);
         let Some(&first) = riders.first() else { return };
         let stream = self.connection(first).stream;
-        let class = match self.next_address(row, (address, tried), errno, now < give_up) {
+        let next = self.next_address(row, (address, tried), errno, now < give_up);
+        if next.is_some()
+            && let Some(at) = self.slot_ahead(row, now)
+        {
+            return self.await_slots(riders, tried, at);
+        }
+        let class = match next {
             None => Class::from(errno),
             Some(next) => match self.new_link(stream, row, (next, tried), now, give_up) {
                 Err(class) => class,
@@ -146,6 +176,17 @@ impl<R: Ring> Worker<R> {
             self.connection(index).link = Connection::NO_LINK;
             self.retire_path(index);
             self.attempt_failed(stream, class, now);
+        }
+    }
+
+    /// The riders of a link that has failed wait for the slot of the next one.
+    fn await_slots(&mut self, riders: Vec<u32>, tried: u32, at: Time) {
+        for index in riders {
+            let connection = self.connection(index);
+            let stream = connection.stream;
+            connection.link = Connection::NO_LINK;
+            self.retire_path(index);
+            self.await_slot(stream, tried, at);
         }
     }
 

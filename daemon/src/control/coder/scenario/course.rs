@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scale_api::coder::{Outcome, Step};
 use scale_api::http::{DoctorEntry, Problem};
-use scale_api::report::{self, Event, Exit, Mark, Outcome as How, Report, SeriesRow, Verdict};
+use scale_api::report::{self, Event, Exit, Mark, Outcome as How, Report, SeriesRow, StartedBy, Verdict};
 use scale_coder::stop::{Stop, Stopper};
 use scale_ring::{Time, host};
 use tokio::sync::Notify;
@@ -34,6 +34,7 @@ pub struct Course {
     /// What requests to the API took, by step.
     pub samples: Samples,
     name: Option<String>,
+    started_by: Option<StartedBy>,
     started: Time,
     started_at: f64,
     /// Seconds from then until this daemon took it up.
@@ -75,12 +76,19 @@ struct Kept {
 
 impl Course {
     /// One that begins now. `ledger`: of what it makes.
-    pub fn new(id: String, name: Option<String>, ledger: PathBuf, warnings: Vec<String>) -> Self {
+    pub fn new(
+        id: String,
+        name: Option<String>,
+        ledger: PathBuf,
+        warnings: Vec<String>,
+        started_by: Option<StartedBy>,
+    ) -> Self {
         let (stopper, stop) = Stopper::new();
         Self {
             id,
             samples: Samples::default(),
             name,
+            started_by,
             started: host::monotonic_now(),
             started_at: wall_seconds(),
             passed: 0.0,
@@ -99,13 +107,19 @@ impl Course {
 
     /// One that a lost daemon has begun, and has reported so far.
     pub fn resumed(before: Report, ledger: PathBuf) -> Self {
-        let mut course = Self::new(before.run.id.clone(), before.run.name.clone(), ledger, Vec::new());
+        let (id, name, by) = (before.run.id.clone(), before.run.name.clone(), before.run.started_by.clone());
+        let mut course = Self::new(id, name, ledger, Vec::new(), by);
         course.passed = course.started_at - before.run.started_at;
         course.started_at = before.run.started_at;
         let steps = before.coder.iter().flat_map(|coder| &coder.steps);
         course.traffic_at = Cell::new(steps.filter(|step| step.name == TRAFFIC).map(|step| step.at).next());
         course.kept.get_mut().before = Some(before);
         course
+    }
+
+    /// Who asked for it.
+    pub fn started_by(&self) -> Option<StartedBy> {
+        self.started_by.clone()
     }
 
     /// What `doctor` saw when it began.
@@ -299,6 +313,7 @@ impl Course {
             ended_at: wall_seconds(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: host::facts::kernel_release(),
+            started_by: self.started_by.clone(),
             ..report.run
         };
         report.host.clone_from(&kept.host);

@@ -23,6 +23,10 @@ use crate::control::coder::going::Going;
 use crate::control::coder::look::{Ready, Times, Todo};
 use crate::control::coder::{begin_ledger, outcome, wall_now};
 use crate::control::state::State;
+use crate::run::targets::Caps;
+
+/// What the probe may take of the list's caps beside the traffic: a connection, and the one that follows it.
+pub(super) const PROBE: Caps = Caps { streams: Some(2), connects_milli: Some(1000), bytes_per_second: None };
 
 type States = Rc<RefCell<State>>;
 
@@ -50,7 +54,8 @@ pub async fn start(state: States, mut looked: Looked) -> Result<String, Problem>
         }
         let name = looked.scenario.name.clone();
         let ledger_file = folder.join(ledger::FILE_NAME);
-        let course = Rc::new(Course::new(id.clone(), name, ledger_file, looked.warnings.clone()));
+        let by = looked.permit.started_by();
+        let course = Rc::new(Course::new(id.clone(), name, ledger_file, looked.warnings.clone(), by));
         state.begin_scenario(course.clone());
         drop(state);
         course
@@ -99,6 +104,9 @@ impl Drive {
                 }
             }
         }
+        if let Some(door) = looked.client.door() {
+            door.slow_down(None);
+        }
         let how = looked.scenario.cleanup();
         let is_to_go = match how.when {
             When::Always => true,
@@ -118,8 +126,15 @@ impl Drive {
     async fn begin_traffic(&self, made: Option<&Names>) -> Result<bool, Problem> {
         let found = groups::find(&self.looked, made, false).await?;
         self.course.warn(found.warnings);
-        let (place, targets) = self.state.borrow().place();
-        let (spec, plan) = crate::control::resolve::plan(found.spec, place, targets).await?;
+        let (here, permit) = {
+            let state = self.state.borrow();
+            // The list may have been read again since the look.
+            (state.place(), self.looked.permit.under(&state.targets).beside(PROBE))
+        };
+        if let Some(door) = self.looked.client.door() {
+            door.slow_down(PROBE.connects_milli);
+        }
+        let (spec, plan) = crate::control::resolve::plan(found.spec, here, permit).await?;
         if !plan.summary.cannot.is_empty() {
             return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
         }
@@ -167,6 +182,7 @@ pub async fn clean_up(state: &States, course: &Shared, client: &Client, site: &S
         deleting: times,
         max_failures: 0,
         warnings: Vec::new(),
+        started_by: course.started_by(),
     };
     state.borrow_mut().begin_flow(Going::start(ready, None, root));
     course.step_over().await;

@@ -12,12 +12,14 @@ use scale_coder::client::Client;
 use scale_coder::config::Config;
 use scale_coder::preflight::Site;
 
+use super::drive::PROBE;
 use super::groups;
+use crate::control::caller::Caller;
 use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
 use crate::control::coder::{in_time, invalid, reach, traffic};
-use crate::control::resolve::Place;
+use crate::control::resolve::Here;
 use crate::control::state::State;
-use crate::run::targets::{Action, Targets};
+use crate::run::targets::{Action, Permit};
 
 /// A scenario that may begin.
 pub struct Looked {
@@ -35,6 +37,8 @@ pub struct Looked {
     pub create: Option<Ready>,
     /// What was said aloud.
     pub warnings: Vec<String>,
+    /// For whom, and what that one may hit.
+    pub permit: Permit,
 }
 
 /// The longest that everything may take before clean-up is over.
@@ -53,26 +57,27 @@ fn planned(scenario: &Scenario) -> Duration {
 /// The first reason why it cannot be.
 pub async fn look(
     state: &Rc<RefCell<State>>,
+    caller: &Caller,
     request: ScenarioRequest,
 ) -> Result<(Looked, Preflight), Problem> {
     let ScenarioRequest { deployment, scenario, dry_run } = request;
     scenario.check().map_err(|errors| invalid(errors.join("\n")))?;
-    let (place, targets) = state.borrow().prepare(dry_run)?;
+    let (here, permit) = state.borrow().prepare(caller, dry_run)?;
     let store = state.borrow().store.clone();
-    let config = reach::config(&deployment, targets.clone()).await?;
+    let config = reach::config(&deployment, permit.clone()).await?;
     let id = store.new_id(crate::run::supervisor::wall_seconds() as u64);
     let looked = async {
         let (looked, mut answer) = match scenario.create.is_some() {
-            true => with_create(deployment, scenario, config, &targets, store.root(), id, dry_run).await?,
-            false => without_create(deployment, scenario, config, &targets, id).await?,
+            true => with_create(deployment, scenario, config, &permit, store.root(), id, dry_run).await?,
+            false => without_create(deployment, scenario, config, &permit, id).await?,
         };
         // Beyond what the flow has asked leave for.
         let actions = actions(&looked.scenario);
-        targets
+        permit
             .check_deployment(&looked.client.host(), looked.site.deployment.as_deref(), &actions)
             .map_err(|why| Problem::new(ProblemCode::TargetRefused, why))?;
         let spec = planned_traffic(&looked).await?;
-        say(&looked, spec, place, targets.clone(), &mut answer).await?;
+        say(&looked, spec, here, permit.clone().beside(PROBE), &mut answer).await?;
         Ok::<_, Problem>((looked, answer))
     };
     in_time(looked).await
@@ -96,7 +101,7 @@ async fn with_create(
     deployment: Deployment,
     scenario: Scenario,
     config: Config,
-    targets: &Targets,
+    permit: &Permit,
     root: &std::path::Path,
     id: String,
     dry_run: bool,
@@ -116,7 +121,7 @@ async fn with_create(
         dry_run,
     };
     let planned = planned(&scenario);
-    let (ready, mut answer) = flow::look(request, config, targets, root, id.clone(), Some(planned)).await?;
+    let (ready, mut answer) = flow::look(request, config, permit, root, id.clone(), Some(planned)).await?;
     // The second line is about what becomes of them.
     let when = match scenario.cleanup().when {
         When::Always => "they are deleted at the end, whatever comes",
@@ -129,25 +134,27 @@ async fn with_create(
         *line = format!("{how}; {when}");
     }
     let (client, site, warnings) = (ready.client.clone(), ready.site.clone(), ready.warnings.clone());
-    Ok((Looked { id, scenario, deployment, client, site, create: Some(ready), warnings }, answer))
+    let permit = permit.clone();
+    Ok((Looked { id, scenario, deployment, client, site, create: Some(ready), warnings, permit }, answer))
 }
 
 async fn without_create(
     deployment: Deployment,
     scenario: Scenario,
     config: Config,
-    targets: &Targets,
+    permit: &Permit,
     id: String,
 ) -> Result<(Looked, Preflight), Problem> {
     let mut client = reach::client(config.clone(), &deployment.token)?;
     let (hasty, planned) = (Config { pace: PACE, ..config }, planned(&scenario));
-    let (_, site) = reach::enter(hasty, &deployment.token, planned, targets, &actions(&scenario)).await?;
+    let (_, site) = reach::enter(hasty, &deployment.token, planned, permit, &actions(&scenario)).await?;
     client.bypass_rate_limits(true);
     client.build_info().await.map_err(|error| invalid(error.to_string()))?;
     let warnings = site.warnings.clone();
     let answer =
         Preflight { warnings: warnings.clone(), site: wire_site(&client, &site), ..Preflight::default() };
-    Ok((Looked { id, scenario, deployment, client, site, create: None, warnings }, answer))
+    let permit = permit.clone();
+    Ok((Looked { id, scenario, deployment, client, site, create: None, warnings, permit }, answer))
 }
 
 /// The traffic as far as it can be known now: of workspaces that are there it is looked which, of those to be made
@@ -172,8 +179,8 @@ async fn planned_traffic(looked: &Looked) -> Result<Spec, Problem> {
 async fn say(
     looked: &Looked,
     spec: Spec,
-    place: Place,
-    targets: Targets,
+    here: Here,
+    permit: Permit,
     answer: &mut Preflight,
 ) -> Result<(), Problem> {
     if let Some(baseline) = looked.scenario.baseline {
@@ -182,7 +189,7 @@ async fn say(
     if spec.group.is_empty() {
         return Ok(());
     }
-    let (_, plan) = crate::control::resolve::plan(spec, place, targets).await?;
+    let (_, plan) = crate::control::resolve::plan(spec, here, permit).await?;
     if !plan.summary.cannot.is_empty() {
         return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
     }

@@ -24,15 +24,20 @@ use scale_api::coder::Begun;
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::scenario::ScenarioRequest;
 
+use crate::control::caller::Caller;
 use crate::control::state::State;
 
 /// Looks at what a scenario would do, and begins it unless that is all that was asked for.
 ///
 /// # Errors
 /// Why it cannot be.
-pub async fn begin(state: &Rc<RefCell<State>>, request: ScenarioRequest) -> Result<Begun, Problem> {
+pub async fn begin(
+    state: &Rc<RefCell<State>>,
+    caller: &Caller,
+    request: ScenarioRequest,
+) -> Result<Begun, Problem> {
     let dry_run = request.dry_run;
-    let (looked, preflight) = look::look(state, request).await?;
+    let (looked, preflight) = look::look(state, caller, request).await?;
     if dry_run {
         return Ok(Begun { id: None, preflight });
     }

@@ -115,10 +115,11 @@ async fn pay_one(state: &Rc<RefCell<State>>, id: &str, owed: &Owed) -> Result<()
 
 /// The deployment, once it answers and lets us.
 async fn reached(state: &Rc<RefCell<State>>, owed: &Owed) -> Result<(Client, Site), Problem> {
-    let targets = state.borrow().targets.clone();
-    let config = reach::config(&owed.deployment, targets.clone()).await?;
+    // Nobody asks for it now: what was allowed to be made may be deleted.
+    let permit = state.borrow().targets.own();
+    let config = reach::config(&owed.deployment, permit.clone()).await?;
     let (token, actions) = (&owed.deployment.token, [Action::Delete]);
-    let (mut client, site) = reach::enter(config, token, Duration::ZERO, &targets, &actions).await?;
+    let (mut client, site) = reach::enter(config, token, Duration::ZERO, &permit, &actions).await?;
     client.bypass_rate_limits(true);
     Ok((client, site))
 }

@@ -9,7 +9,7 @@ use scale_ring::host::Facts;
 use scale_ring::host::facts::{Nic, Routes, Stack};
 
 use super::*;
-use crate::run::targets::Targets;
+use crate::run::targets::Permit;
 
 const ROUTES: &str = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
                       eth0 0000000A 00000000 0001 0 0 0 000000FF 0 0 0\n";
@@ -25,7 +25,7 @@ fn lines(change: impl FnOnce(&mut GroupSpec), facts: Facts) -> Vec<String> {
     change(&mut group);
     let spec = Spec { group: vec![group], ..Spec::default() };
     let host = Host { facts, ..crate::run::plan::tests::host() };
-    let mut plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+    let mut plan = Plan::new(&spec, &host, &Permit::default(), &mut |_, _| unreachable!()).unwrap();
     plan.addresses = vec![vec![SocketAddr::from(([10, 0, 0, 1], 9))]].into();
     let line = |entry: &DoctorEntry| format!("{} {}: {}", entry.status, entry.name, entry.value);
     examine(&plan, &host).iter().map(line).collect()

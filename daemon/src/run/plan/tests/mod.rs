@@ -1,5 +1,6 @@
 //! Plans of small runs.
 
+mod guard;
 mod ssh;
 
 use super::*;
@@ -33,7 +34,7 @@ fn plan(change: impl FnOnce(&mut GroupSpec)) -> Result<Plan, Problem> {
         "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
         _ => Err(std::io::Error::other("no such name")),
     };
-    Plan::new(&spec, &host(), &Targets::default(), &mut resolve)
+    Plan::new(&spec, &host(), &Permit::default(), &mut resolve)
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn rows_stand_where_the_streams_of_a_part_of_a_run_look_for_them() {
         ..GroupSpec::default()
     };
     let spec = Spec { group: vec![group], first_stream: Some(7), ..Spec::default() };
-    let plan = Plan::new(&spec, &host(), &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+    let plan = Plan::new(&spec, &host(), &Permit::default(), &mut |_, _| unreachable!()).unwrap();
     for number in 7..10 {
         let row = plan.groups[0].endpoint(number);
         assert_eq!(&*plan.endpoints[row as usize].path, format!("/{number}"));
@@ -158,7 +159,7 @@ fn what_a_plan_needs_is_beside_what_the_host_has() {
         };
         change(&mut group);
         let spec = Spec { group: vec![group], ..Spec::default() };
-        let plan = Plan::new(&spec, &host, &Targets::default(), &mut |_, _| unreachable!()).unwrap();
+        let plan = Plan::new(&spec, &host, &Permit::default(), &mut |_, _| unreachable!()).unwrap();
         assert!(plan.fit.iter().all(|entry| (entry.status == "ok") == entry.remedy.is_none()));
         let not_ok = plan.fit.into_iter().filter(|entry| entry.status != "ok");
         not_ok.map(|entry| format!("{} {}", entry.status, entry.name)).collect::<Vec<_>>()
@@ -225,7 +226,7 @@ fn who_is_asked_for_the_targets_own_figures_is_resolved_and_checked_like_a_targe
             "far" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]),
             _ => Err(std::io::Error::other("no such name")),
         };
-        Plan::new(&spec, &host(), &Targets::default(), &mut resolve)
+        Plan::new(&spec, &host(), &Permit::default(), &mut resolve)
     };
     let near = plan("http://near/prom", b"A: canary\n\n").unwrap();
     let observe = near.observe.as_ref().unwrap();
@@ -238,7 +239,8 @@ fn who_is_asked_for_the_targets_own_figures_is_resolved_and_checked_like_a_targe
     assert!(!format!("{near:?}").contains("canary"), "a plan shows no header of it");
     assert!(near.summary.lines.iter().any(|line| line.contains("observe: 2 queries each 5s")));
     // It is resolved again with the targets, and takes nothing of a cap.
-    assert_eq!(near.names[observe.addresses as usize], ("near".to_owned(), 80, 0));
+    let place = &near.places[observe.addresses as usize];
+    assert_eq!((place.host.as_str(), place.port, place.demand.streams), ("near", 80, 0));
     assert_eq!(plan("http://far", b"").unwrap_err().code, ProblemCode::TargetRefused);
     assert_eq!(plan("http://nowhere", b"").unwrap_err().code, ProblemCode::Invalid);
     let wrong = plan("http://near", b"canary").unwrap_err().detail;

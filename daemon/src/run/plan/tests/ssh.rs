@@ -233,7 +233,8 @@ fn each_host_of_the_rows_is_resolved_and_judged_by_the_list() {
         (known_as.to_string(), plan.addresses[endpoint.addresses as usize].len())
     };
     assert_eq!([row(0), row(1), row(2)], [("two".into(), 2), ("127.0.0.9".into(), 1), ("two".into(), 2)]);
-    let mut names = plan.names.clone();
+    let names = plan.places.iter().map(|place| (place.host.clone(), place.port, place.demand.streams));
+    let mut names: Vec<_> = names.collect();
     names.sort();
     assert_eq!(names, [("127.0.0.9".to_owned(), 2222, 1), ("two".to_owned(), 2222, 2)], "with their streams");
     assert_eq!(hosts("host\ntwo\nfar\n").unwrap_err().code, ProblemCode::TargetRefused);
