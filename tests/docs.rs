@@ -2,7 +2,7 @@
 //! code says, and every flag is there.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use scale_api::threshold::{Preset, Row, TABLE as TABLE_OF_NAMES, When};
@@ -18,13 +18,20 @@ fn page(name: &str) -> String {
 
 /// README.md and every page under docs/, with the places that each links to.
 fn links() -> Vec<(PathBuf, Vec<String>)> {
+    pages_and(|link| {
+        let file = link.split('#').next().unwrap_or("");
+        (!file.is_empty() && !file.contains("://")).then(|| file.to_owned())
+    })
+}
+
+/// README.md and every page under docs/, with what `take` makes of its links.
+fn pages_and(take: impl Fn(&str) -> Option<String>) -> Vec<(PathBuf, Vec<String>)> {
     let mut pages = vec![root().join("README.md"), root().join("bench/README.md")];
     pages.extend(files("docs", ".md"));
     let links = |page: PathBuf| {
         let text = read(&page);
         let found = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        let found = found.map(|link| link.split('#').next().unwrap_or("").to_owned());
-        let found = found.filter(|link| !link.is_empty() && !link.contains("://")).collect();
+        let found = found.filter_map(&take).collect();
         (page, found)
     };
     pages.into_iter().map(links).collect()
@@ -67,6 +74,53 @@ fn every_link_in_the_documentation_leads_somewhere() {
     }
 }
 
+/// What a heading is linked by: as forges and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let mut text = heading.to_owned();
+    // Of a link in a heading its text alone is seen.
+    while let Some((from, to)) = text.find("](").and_then(|from| Some((from, from + text[from..].find(')')?)))
+    {
+        text.replace_range(from..=to, "");
+    }
+    let kept = text.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_to_a_heading_finds_it() {
+    for (page, places) in pages_and(|link| link.contains('#').then(|| link.to_owned())) {
+        for place in places.iter().filter(|place| !place.contains("://")) {
+            let (file, wanted) = place.split_once('#').expect("only such");
+            let to = if file.is_empty() { page.clone() } else { page.parent().expect("a folder").join(file) };
+            if to.extension().is_none_or(|ending| ending != "md") {
+                continue;
+            }
+            let text = read(&to);
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
+            assert!(
+                anchors.any(|anchor| anchor == wanted),
+                "{} links to {place}, which is not there",
+                name(&page)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_site_has_every_page_and_no_link_out_of_it() {
+    let summary = page("docs/SUMMARY.md");
+    let docs = root().join("docs").canonicalize().expect("it is there");
+    for (page, links) in links() {
+        let Some(own) = name(&page).strip_prefix("docs/").map(str::to_owned) else { continue };
+        assert!(own == "SUMMARY.md" || summary.contains(&format!("]({own})")), "docs/SUMMARY.md lacks {own}");
+        for link in links {
+            let to = page.parent().expect("a folder").join(&link).canonicalize().expect("it is there");
+            assert!(to.starts_with(&docs), "{} links to {link}, which the site does not have", name(&page));
+        }
+    }
+}
+
 #[test]
 fn every_file_of_the_documentation_is_linked_from_somewhere() {
     let mut linked = BTreeSet::new();
@@ -76,12 +130,19 @@ fn every_file_of_the_documentation_is_linked_from_somewhere() {
             linked.extend((to != page).then_some(to));
         }
     }
+    let is_page = |path: &Path| path.extension().is_some_and(|ending| ending == "md");
+    let folders: BTreeSet<_> =
+        linked.iter().filter(|path| !is_page(path)).filter_map(|path| path.parent()).collect();
     for path in files("docs", "") {
         let path = path.canonicalize().expect("it is there");
-        // Pages are read, so each has its link; examples may be found by a link to their folder.
-        let by_folder = path.extension().is_none_or(|ending| ending != "md")
-            && path.parent().is_some_and(|folder| linked.contains(folder));
-        assert!(linked.contains(&path) || by_folder, "nothing links to {}", path.display());
+        // Pages are read, so each has its link but the list of all; what stands beside a linked file is found by it.
+        let by_neighbour = !is_page(&path) && path.parent().is_some_and(|folder| folders.contains(folder));
+        let is_of_the_site = path.ends_with("docs/book.toml");
+        assert!(
+            linked.contains(&path) || by_neighbour || is_of_the_site,
+            "nothing links to {}",
+            path.display()
+        );
     }
 }
 

@@ -36,14 +36,15 @@ debian_packages() {
   for entry in websocketd:websocketd nginx:nginx-light haproxy:haproxy caddy:caddy \
     prometheus:prometheus openssl:openssl pkg-config:pkg-config node:nodejs npm:npm python3:python3 chromium:chromium \
     ssh:openssh-client sshd:openssh-server dropbear:dropbear-bin tinysshd:tinysshd \
-    tmux:tmux tcpserver:ucspi-tcp \
-    systemd-analyze:systemd bwrap:bubblewrap setpriv:util-linux; do
+    tmux:tmux tcpserver:ucspi-tcp nft:nftables \
+    systemd-analyze:systemd bwrap:bubblewrap setpriv:util-linux \
+    debootstrap:debootstrap lintian:lintian rpm:rpm ip:iproute2 unshare:util-linux xz:xz-utils readelf:binutils; do
     have "${entry%%:*}" || wanted+=("${entry#*:}")
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   compgen -G '/usr/lib*/libnss_wrapper.so' >/dev/null || compgen -G '/usr/lib*/*/libnss_wrapper.so' >/dev/null ||
     wanted+=(libnss-wrapper)
-  # Of Debian's own Python: the unit's seccomp filters.
+  # Of Debian's own Python: the unit's seccomp filters and the image's.
   /usr/bin/python3 -c 'import seccomp' 2>/dev/null || wanted+=(python3-seccomp)
   # libssh2 is built upon it.
   pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)

@@ -1,6 +1,7 @@
 //! A worker run by itself, without a daemon around it: one group of echoing websockets, web terminals,
 //! or SSH sessions.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use scale_proto::ws::Opcode;
 use scale_ring::Time;
 use scaled::load::{
     Endpoint, Group, MessageSize, Payload, Protocol, Reconnect, Ssh, SshEndpoint, Stage, Terminal,
-    TickOffset, Traffic,
+    TickOffset, Traffic, Ways,
 };
 use scaled::worker::Share;
+use scaled::worker::ports::PortTable;
 
 /// What its streams are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +69,7 @@ impl Alone {
                 headers: "".into(),
             }]),
             addresses: Arc::new([vec![self.address]]),
-            ports: (2000, 60_000),
-            ports_reserved: [].into(),
+            ports: Arc::new(PortTable::new(&[], HashMap::new())),
             gates: Default::default(),
             streams_max: self.streams as usize,
             stream_by_stream: false,
@@ -115,6 +116,8 @@ impl Alone {
             connect_timeout_ns: SECOND_NS,
             reconnect: Reconnect::Never,
             churn_milli: 0,
+            breaker_milli: None,
+            silence_ns: None,
             verify: false,
             opcode: Opcode::Binary,
             subprotocol: None,
@@ -142,7 +145,7 @@ impl Alone {
                 rekey_ns: Ssh::REKEY_NS,
             }),
             late_tick: false,
-            sources: [].into(),
+            ways: Ways::through(&[]),
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
         }

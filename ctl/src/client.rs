@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scale_api::http::Problem;
+use scale_api::private::Content;
 use scale_api::report::Exit;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,7 +85,12 @@ impl Client {
             "{method} {path} HTTP/1.1\r\nhost: scaled\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(&[head.as_bytes(), body].concat()).map_err(lost)?;
+        // One after the other: a copy of both would be one more copy of its secrets.
+        match stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)) {
+            // It has refused what it has not read, and says why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result.map_err(lost)?,
+        }
         let mut reader = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -166,7 +172,7 @@ impl Client {
         body: &impl Serialize,
         within: Duration,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| Failure::internal(error.to_string()))?;
+        let body = json(body).map_err(|error| Failure::internal(error.to_string()))?;
         Self::parse(self.checked(method, path, &body, within)?)
     }
 
@@ -183,6 +189,29 @@ impl Client {
     /// As for [`Self::get`].
     pub fn lines(&self, path: &str) -> Result<BufReader<Body>, Failure> {
         self.checked("GET", path, b"", ANSWER_TIME_MAX).map(BufReader::new)
+    }
+}
+
+/// A request's body, which may hold secrets: made as long as it will be at once, for what grows leaves copies behind.
+fn json(value: &impl Serialize) -> serde_json::Result<Content> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value)?;
+    let mut body = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut body, value)?;
+    Ok(body.into())
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use scale_api::private::credentials;
 use scale_api::spec::{self, File, GroupSpec, Spec, ThresholdSpec};
 use scale_api::threshold::Preset;
 use scale_api::units::{Bytes, PerSecond, Rate, Span};
@@ -11,7 +12,7 @@ use scale_api::units::{Bytes, PerSecond, Rate, Span};
 use crate::client::Failure;
 use crate::coder::{CleanupFlags, CreateUsersFlags, CreateWorkspacesFlags};
 use crate::export::Exports;
-use crate::files::{FILES_BYTES_MAX, credentials, hand_over, hand_over_observe, read};
+use crate::files::{FILES_BYTES_MAX, hand_over, hand_over_observe, read};
 use crate::ssh::SshFlags;
 
 /// Drives `scaled`, a paced traffic generator.
@@ -91,6 +92,8 @@ pub enum Command {
         #[arg(long = "for", value_name = "FILE")]
         run: Option<PathBuf>,
     },
+    /// What this host can offer: streams at a rate, found by steps in under two minutes.
+    Calibrate(Box<crate::calibrate::Calibrate>),
     /// What may be hit from this host.
     Targets,
     /// Read the daemon's settings and targets.toml again.
@@ -111,7 +114,11 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// The manual page, as roff.
-    Man,
+    Man {
+        /// Write it there instead, and a page for each command beside it.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What to do with runs.
@@ -174,11 +181,15 @@ fn run_file(path: &Path) -> Result<(Spec, PathBuf), Failure> {
 }
 
 /// Checks a run, and reads the files that it names.
-fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
+///
+/// # Errors
+/// The user's mistakes.
+pub fn complete(mut spec: Spec, folder: &Path) -> Result<Spec, Failure> {
     spec.name_groups();
     spec.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
-    hand_over(spec.group.iter_mut(), folder)?;
-    hand_over_observe(spec.observe.as_mut(), folder, credentials().as_deref())?;
+    let credentials = credentials();
+    hand_over(spec.group.iter_mut(), folder, credentials.as_deref())?;
+    hand_over_observe(spec.observe.as_mut(), folder, credentials.as_deref())?;
     Ok(spec)
 }
 
@@ -245,6 +256,12 @@ pub struct Start {
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
+    /// Hold connects where this share of them fails: on (50%), off, or a share such as 30%.
+    #[arg(long, value_name = "on|off|SHARE")]
+    pub breaker: Option<spec::Breaker>,
+    /// End the run where its target answers nothing for so long (default 30s; 2m with --reconnect), or `off`.
+    #[arg(long, value_name = "TIME|off")]
+    pub silence: Option<spec::Silence>,
     /// Decides payload, masks and random offsets.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -287,6 +304,9 @@ pub struct Start {
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     pub source: Vec<String>,
+    /// Interfaces that connections are spread over.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub interface: Vec<String>,
     /// Connect there instead; name and SNI stay the target's.
     #[arg(long, value_name = "HOST:PORT")]
     pub connect_to: Option<String>,
@@ -384,6 +404,8 @@ impl Start {
             connect_timeout: self.connect_timeout,
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
             churn: self.churn,
+            breaker: self.breaker,
+            silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
             header: self.header.clone(),
@@ -397,6 +419,7 @@ impl Start {
             key: file(&self.key),
             insecure: self.insecure,
             source: self.source.clone(),
+            interface: self.interface.clone(),
             connect_to: self.connect_to.clone(),
             sndbuf: self.sndbuf,
             rcvbuf: self.rcvbuf,

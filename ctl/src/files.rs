@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use scale_api::private::{self, Content};
 use scale_api::spec::{File, GroupSpec, Observe, fill};
 use scale_api::target::Target;
 use scale_api::units::Bytes;
@@ -22,15 +23,39 @@ const ROW_FILES_MAX: usize = 100_000;
 /// # Errors
 /// It cannot be read, or is longer.
 pub fn read(path: &Path, word: &str, most: u64) -> Result<Vec<u8>, Failure> {
-    let wrong = |why: String| Failure::usage(format!("{word}: cannot read {}: {why}", path.display()));
+    let wrong = |why: String| cannot_read(path, word, &why);
     let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
     let mut content = Vec::new();
     file.take(most + 1).read_to_end(&mut content).map_err(|error| wrong(error.to_string()))?;
     if content.len() as u64 > most {
-        return Err(wrong(format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))));
+        return Err(wrong(too_long()));
     }
     Ok(content)
 }
+
+/// The same of a file that a run names. One that holds a secret is refused where others may read it.
+fn content(path: &Path, word: &str, most: u64) -> Result<Content, Failure> {
+    if !SECRETS.contains(&word.trim_start_matches("--")) {
+        return read(path, word, most).map(Content::from);
+    }
+    let content = private::read(path, most).map_err(|why| cannot_read(path, word, &why))?;
+    if content.len() as u64 > most {
+        return Err(cannot_read(path, word, &too_long()));
+    }
+    Ok(content)
+}
+
+fn cannot_read(path: &Path, word: &str, why: &str) -> Failure {
+    Failure::usage(format!("{word}: cannot read {}: {why}", path.display()))
+}
+
+fn too_long() -> String {
+    format!("the files of a run have at most {} together", Bytes(FILES_BYTES_MAX))
+}
+
+/// Words whose files hold secrets.
+const SECRETS: [&str; 6] =
+    ["header-file", "key", "ssh-identity", "ssh-password-file", "ssh-passphrase-file", "observe.header_file"];
 
 /// The systemd credential that stands for a `header_file` of `[observe]` where none is given.
 const OBSERVE_CREDENTIAL: &str = "prometheus-headers";
@@ -50,14 +75,9 @@ pub fn hand_over_observe(
         observe.header_file = credential.filter(|path| path.exists()).map(File::new);
     }
     for (word, file) in observe.files_mut() {
-        file.content = Some(read(&folder.join(&file.path), word, FILES_BYTES_MAX)?);
+        file.content = Some(content(&folder.join(&file.path), word, FILES_BYTES_MAX)?);
     }
     Ok(())
-}
-
-/// Systemd's folder of this process's credentials (systemd.exec(5)).
-pub fn credentials() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// What a flag calls stdout.
@@ -106,7 +126,7 @@ pub fn write(path: &Path, word: &str, content: &[u8]) -> Result<(), Failure> {
 }
 
 /// A name in the same folder that nobody else takes.
-fn beside(path: &Path) -> PathBuf {
+fn beside(path: &Path) -> std::path::PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.new", std::process::id()))
 }
@@ -116,7 +136,11 @@ fn beside(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// A file cannot be read, they are too long together, or nobody knows the caller's name.
-pub fn hand_over<'a>(groups: impl Iterator<Item = &'a mut GroupSpec>, folder: &Path) -> Result<(), Failure> {
+pub fn hand_over<'a>(
+    groups: impl Iterator<Item = &'a mut GroupSpec>,
+    folder: &Path,
+    credentials: Option<&Path>,
+) -> Result<(), Failure> {
     let mut room = FILES_BYTES_MAX;
     for group in groups {
         for target in &mut group.target {
@@ -126,14 +150,42 @@ pub fn hand_over<'a>(groups: impl Iterator<Item = &'a mut GroupSpec>, folder: &P
                 *target = Target::with_user(target, &user).unwrap_or_else(|| std::mem::take(target));
             }
         }
+        if let Some(credentials) = credentials {
+            stand_in(group, credentials);
+        }
         read_files(group, folder, &mut room)?;
     }
     Ok(())
 }
 
+/// Systemd's credentials stand for the files that a group does not name, where its targets ask for such; `folder`: of this
+/// process's credentials.
+fn stand_in(group: &mut GroupSpec, folder: &Path) {
+    let credential = |name: &str| Some(folder.join(name)).filter(|path| path.exists()).map(File::new);
+    let has = |scheme: &str| group.target.iter().any(|target| target.starts_with(scheme));
+    let (is_ssh, is_tls, is_web) = (has("ssh:"), has("wss:"), has("ws:") || has("wss:"));
+    if is_ssh && group.ssh_identity.is_empty() && group.ssh_password_file.is_none() {
+        group.ssh_identity.extend(credential("ssh-key"));
+        group.ssh_password_file = credential("ssh-password");
+        if !group.ssh_identity.is_empty() && group.ssh_passphrase_file.is_none() {
+            group.ssh_passphrase_file = credential("ssh-passphrase");
+        }
+    }
+    if is_tls
+        && group.key.is_none()
+        && group.cert.is_none()
+        && let (Some(cert), Some(key)) = (credential("tls-cert"), credential("tls-key"))
+    {
+        (group.cert, group.key) = (Some(cert), Some(key));
+    }
+    if is_web && group.header_file.is_none() {
+        group.header_file = credential("headers");
+    }
+}
+
 fn read_files(group: &mut GroupSpec, folder: &Path, room: &mut u64) -> Result<(), Failure> {
     let mut take = |path: &Path, word: &str| {
-        let content = read(&folder.join(path), &format!("--{word}"), *room)?;
+        let content = content(&folder.join(path), &format!("--{word}"), *room)?;
         *room -= content.len() as u64;
         Ok::<_, Failure>(content)
     };
@@ -205,7 +257,7 @@ mod tests {
         for (file, content) in files {
             let path = folder.join(file);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-            std::fs::write(path, content).expect("written");
+            private::write(&path, content.as_bytes()).expect("written");
         }
         folder
     }
@@ -221,15 +273,15 @@ mod tests {
             known_hosts: Some(File::new("keys/a")),
             ..GroupSpec::default()
         };
-        hand_over(std::iter::once(&mut group), &folder).expect("all is there");
+        hand_over(std::iter::once(&mut group), &folder, None).expect("all is there");
         assert_eq!((group.target[0].as_str(), group.target[2].as_str()), ("ssh://{user}@h", "ws://h"));
         assert_eq!(group.target[1], format!("ssh://{}@h,2", caller().expect("tests run as somebody")));
-        let by_row = [("keys/a".to_owned(), b"A".to_vec()), ("keys/b".to_owned(), b"B".to_vec())];
+        let by_row = [("keys/a".to_owned(), (*b"A").into()), ("keys/b".to_owned(), (*b"B").into())];
         assert_eq!(group.ssh_identity[0].by_row, by_row.into());
         assert_eq!(group.known_hosts.and_then(|file| file.content).as_deref(), Some(&b"A"[..]));
         group.ssh_identity = vec![File::new("keys/{user}")];
         group.known_hosts = None;
-        let failure = hand_over(std::iter::once(&mut group), &folder).expect_err("no key of that name");
+        let failure = hand_over(std::iter::once(&mut group), &folder, None).expect_err("no key of that name");
         assert!(failure.message.contains("--ssh-identity") && failure.message.contains("keys/ann"));
         std::fs::remove_dir_all(folder).expect("removed");
     }
@@ -255,6 +307,65 @@ mod tests {
         assert_eq!(read(None, None).expect("none is asked for"), None);
         let failure = read(Some("other"), None).expect_err("it is not there");
         assert!(failure.message.contains("observe.header_file"), "{}", failure.message);
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_and_what_is_none_is_not() {
+        let folder = folder("wide", &[("key", "K"), ("ca", "C"), ("h", "A: b")]);
+        let wide = |name: &str, mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(folder.join(name), mode).expect("ours");
+        };
+        ["key", "ca", "h"].into_iter().for_each(|name| wide(name, 0o644));
+        let with = |file: fn(&mut GroupSpec) -> &mut Option<File>, name: &str| {
+            let mut group = GroupSpec { target: vec!["wss://h".into()], ..GroupSpec::default() };
+            *file(&mut group) = Some(File::new(name));
+            hand_over(std::iter::once(&mut group), &folder, None).map_err(|failure| failure.message)
+        };
+        assert_eq!(with(|group| &mut group.ca, "ca"), Ok(()));
+        for (file, name, word) in [
+            ((|group| &mut group.key) as fn(&mut GroupSpec) -> &mut Option<File>, "key", "--key"),
+            (|group| &mut group.header_file, "h", "--header-file"),
+            (|group| &mut group.ssh_password_file, "key", "--ssh-password-file"),
+            (|group| &mut group.ssh_passphrase_file, "key", "--ssh-passphrase-file"),
+        ] {
+            let said = with(file, name).expect_err(word);
+            assert!(said.contains(word) && said.contains("; chmod 600 "), "{said}");
+        }
+        let mut group = GroupSpec { ssh_identity: vec![File::new("key")], ..GroupSpec::default() };
+        assert!(hand_over(std::iter::once(&mut group), &folder, None).is_err());
+        wide("key", 0o600);
+        assert!(hand_over(std::iter::once(&mut group), &folder, None).is_ok());
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn credentials_stand_for_the_files_that_a_group_needs_and_does_not_name() {
+        let names = ["ssh-key", "ssh-passphrase", "ssh-password", "tls-cert", "tls-key", "headers"];
+        let folder = folder("credentials", &names.map(|name| (name, name)));
+        let with = |target: &str, change: fn(&mut GroupSpec)| {
+            let mut group = GroupSpec { target: vec![target.into()], ..GroupSpec::default() };
+            change(&mut group);
+            stand_in(&mut group, &folder);
+            let mut named: Vec<String> =
+                group.files_mut().map(|(word, file)| format!("{word}={}", file.path.display())).collect();
+            named.iter_mut().for_each(|file| *file = file.replace(&format!("{}/", folder.display()), ""));
+            named.sort_unstable();
+            named
+        };
+        let ssh =
+            ["ssh-identity=ssh-key", "ssh-passphrase-file=ssh-passphrase", "ssh-password-file=ssh-password"];
+        assert_eq!(with("ssh://a@h", |_| ()), ssh);
+        assert_eq!(with("wss://h", |_| ()), ["cert=tls-cert", "header-file=headers", "key=tls-key"]);
+        assert_eq!(with("ws://h", |_| ()), ["header-file=headers"]);
+        assert_eq!(with("tcp://h", |_| ()), [""; 0]);
+        assert_eq!(
+            with("ssh://a@h", |group| group.ssh_identity = vec![File::new("own")]),
+            ["ssh-identity=own"]
+        );
+        let own = |group: &mut GroupSpec| group.header_file = Some(File::new("own"));
+        assert_eq!(with("ws://h", own), ["header-file=own"]);
         std::fs::remove_dir_all(folder).expect("removed");
     }
 

@@ -1,5 +1,6 @@
 //! `scalectl`: the command line of `scaled`. Arguments in, exit code out.
 
+mod calibrate;
 mod client;
 mod coder;
 mod commands;
@@ -32,6 +33,8 @@ use scale_api::report::{Exit, Report};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
+    // Files with secrets pass through here: a core file is to have no memory in it (core(5)).
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
@@ -105,6 +108,8 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Resume => simple(cli, &client, "resume", "going on")?,
         Command::Stop { run, now, all, exports } => {
             if *all && client.get::<Status>("/v1/status")?.run.is_none() {
+                // What is being planned just now is not to begin, either.
+                let _ = client.send::<Value>("POST", "/v1/runs/current/stop", &StopRequest { now: *now });
                 show(cli.json, &json!({ "id": null }), || "no run is going".into());
                 return Ok(0);
             }
@@ -127,6 +132,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let run = run.as_deref().unwrap_or("last");
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
+        Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
@@ -153,7 +159,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "scalectl", &mut script);
             print(&script);
         }
-        Command::Man => {
+        Command::Man { folder: Some(folder) } => {
+            let written = clap_mangen::generate_to(Cli::command(), folder);
+            written.map_err(|error| Failure::usage(format!("--folder {}: {error}", folder.display())))?;
+        }
+        Command::Man { folder: None } => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
             rendered.map_err(|error| Failure { message: error.to_string(), exit: Exit::Internal })?;
@@ -245,9 +255,9 @@ fn announce<'a>(
     let detached = detach && started.id.is_some();
     if detached || (quiet && !dry_run) {
         // With --detach its output is the id, for `RUN=$(scalectl start --detach …)`.
-        plan.lines.iter().for_each(|line| eprintln!("{line}"));
+        plan.lines.iter().chain(&plan.calibration).for_each(|line| eprintln!("{line}"));
     } else if !cli.json || dry_run {
-        let mut lines = plan.lines.clone();
+        let mut lines: Vec<String> = plan.lines.iter().chain(&plan.calibration).cloned().collect();
         if dry_run {
             lines.push(format!("streams on each core: {:?}", plan.streams_per_core));
             lines.push(format!("memory with socket buffers full: {} MB", plan.memory_bytes / 1_000_000));
@@ -255,6 +265,7 @@ fn announce<'a>(
                 "source ports towards the busiest destination: {}",
                 scale_api::units::thousands(plan.source_ports)
             ));
+            lines.extend(plan.details.iter().cloned());
             lines.extend(plan.cannot.iter().map(|cannot| format!("this host cannot: {cannot}")));
         }
         show(cli.json, plan, || lines.join("\n"));

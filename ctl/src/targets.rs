@@ -2,7 +2,9 @@
 
 use scale_api::http::{TargetRule, TargetUse, Targets};
 use scale_api::report::StartedBy;
-use scale_api::units::{Rate, thousands};
+use scale_api::units::thousands;
+
+use crate::render::rate;
 
 /// A user as a line names him: `alice`, or `uid 1001`.
 pub fn user(by: &StartedBy) -> String {
@@ -54,7 +56,7 @@ fn lines(rule: &TargetRule) -> Vec<[String; 8]> {
         if ports.is_empty() { "any".into() } else { ports.join(",") },
         cap(rule.streams_max.map(thousands)),
         cap(rule.connects_per_second_max.map(number)),
-        cap(rule.bytes_per_second_max.map(|bytes| Rate(bytes).to_string())),
+        cap(rule.bytes_per_second_max.map(|bytes| rate(bytes as f64))),
         if whom.is_empty() { "all".into() } else { whom.join("; ") },
         if rule.allowed { "yes" } else { "no" }.into(),
     ]];
@@ -67,7 +69,7 @@ fn lines(rule: &TargetRule) -> Vec<[String; 8]> {
         let mut line: [String; 8] = Default::default();
         line[0] = "  a run takes".into();
         (line[3], line[4]) = (thousands(streams), number(connects_per_second));
-        line[5] = Rate(bytes_per_second.round() as u64).to_string();
+        line[5] = rate(bytes_per_second);
         lines.push(line);
     }
     lines
@@ -114,9 +116,9 @@ mod tests {
         let wanted = "\
 /etc/scaled/targets.toml: the first line that fits decides
 host            addresses    ports     streams  connects/s  bytes/s   for                             you
-gw.example.com  10.1.0.0/16  443,8443  50,000   500         400MB/s   users alice, 1002; groups perf  yes
+gw.example.com  10.1.0.0/16  443,8443  50,000   500         400.0 MB/s   users alice, 1002; groups perf  yes
                 fd00::/8
-  a run takes                          20,000   2.5         81920KB/s
+  a run takes                          20,000   2.5         81.9 MB/s
 any             127.0.0.0/8  any       -        -           -         all                             no
 Coder deployment 6ba7b810: create
 you are alice (uid 1001, gid 100)";

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use clap::Parser;
 use scale_ring::passed::{Passed, take_passed};
+use scale_ring::private::{self, Wiping};
 use scaled::control::server;
 use scaled::control::service::{self, sockets::Sockets};
 use scaled::control::state::{START_FAILED, State};
@@ -15,11 +16,11 @@ use scaled::run::targets::Targets;
 use scaled::settings::{Flags, Realtime, Settings};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Wiping<mimalloc::MiMalloc> = Wiping(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    scale_ring::host::set_not_dumpable();
+    private::keep_private();
     match scaled::log::begin().and_then(|()| Settings::decide(flags)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

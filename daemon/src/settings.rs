@@ -116,6 +116,14 @@ pub struct Settings {
 const METRICS: &str = "127.0.0.1:21112";
 
 impl Settings {
+    /// Whether `text` is a configuration file as far as its words go.
+    ///
+    /// # Errors
+    /// Where it is not, and why.
+    pub fn check(text: &str) -> Result<(), String> {
+        toml::from_str::<FileForm>(text).map(drop).map_err(|error| error.to_string())
+    }
+
     /// Decides everything. Before any thread is pinned: the cores are those that the caller may run on.
     ///
     /// # Errors
@@ -220,6 +228,8 @@ impl Settings {
     }
 }
 
+#[cfg(test)]
+mod installed;
 #[cfg(test)]
 mod tests {
     use super::*;

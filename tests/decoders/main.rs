@@ -3,6 +3,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+mod files;
+mod listeners;
 mod ssh;
 
 use std::fs;
@@ -155,7 +157,7 @@ type Line = (&'static str, &'static str);
 
 /// The words of a run file, each with values of its kind.
 fn lines() -> impl Strategy<Value = Vec<Line>> {
-    let of_a_kind: [(&[&str], &[&str]); 10] = [
+    let of_a_kind: [(&[&str], &[&str]); 11] = [
         (&["tick_interval", "start", "ramp", "warm_up", "duration", "drain", "connect_timeout"], TIMES),
         (&["over", "hold"], TIMES),
         (&["bytes_per_tick", "sndbuf", "rcvbuf"], SIZES),
@@ -166,6 +168,7 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
         (&["traffic"], &["\"discard\"", "\"receive\""]),
         (&["header", "source", "target"], &["[\"X: {n}\"]", "[\"127.0.0.0/8\"]", "[\"wss://[::1]/{n},7\"]"]),
         (&["reconnect", "opcode", "tick_offset"], &["\"backoff\"", "\"text\"", "\"aligned\"", "\"\""]),
+        (&["breaker", "silence"], &["\"on\"", "\"off\"", "\"30%\"", "\"0.5%\"", "\"45s\"", "\"1ms\""]),
     ];
     let mut known = Vec::new();
     for (words, values) in of_a_kind {

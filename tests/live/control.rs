@@ -105,7 +105,7 @@ fn a_first_ctrl_c_drains_the_run() {
     assert_eq!(report.total.messages_echoed, report.total.messages_sent);
 }
 
-fn connect(daemon: &Daemon) -> UnixStream {
+pub fn connect(daemon: &Daemon) -> UnixStream {
     let stream = UnixStream::connect(daemon.socket()).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a limit");
     stream
@@ -128,14 +128,14 @@ fn answer(mut stream: UnixStream) -> String {
     String::from_utf8(answer).expect("text")
 }
 
-fn ask(daemon: &Daemon, method: &str, path: &str, body: &str) -> String {
+pub fn ask(daemon: &Daemon, method: &str, path: &str, body: &str) -> String {
     let mut stream = connect(daemon);
     stream.write_all((request(method, path, body.len()) + body).as_bytes()).expect("taken");
     answer(stream)
 }
 
 #[track_caller]
-fn assert_problem(answer: &str, code: ProblemCode) {
+pub fn assert_problem(answer: &str, code: ProblemCode) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
     assert!(head.starts_with(&format!("HTTP/1.1 {} ", code.status())), "{answer}");
     assert!(head.to_lowercase().contains("content-type: application/problem+json"), "{answer}");
@@ -219,13 +219,15 @@ fn a_body_over_the_limit_is_refused_and_the_daemon_goes_on() {
     const LIMIT: usize = 64 << 20;
     let daemon = Daemon::start();
     let mut stream = connect(&daemon);
-    stream.write_all(request("POST", "/v1/runs", LIMIT + 1).as_bytes()).expect("taken");
-    let piece = vec![b' '; 1 << 20];
-    for _ in 0..LIMIT / piece.len() {
+    let head =
+        "POST /v1/runs HTTP/1.1\r\nhost: scaled\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("taken");
+    let piece = [&b"100000\r\n"[..], &vec![b' '; 1 << 20], b"\r\n"].concat();
+    for _ in 0..LIMIT >> 20 {
         stream.write_all(&piece).expect("taken: it is not over the limit yet");
     }
     assert!(ask(&daemon, "GET", "/v1/status", "").starts_with("HTTP/1.1 200"));
-    stream.write_all(b" ").expect("taken");
+    stream.write_all(b"1\r\n \r\n").expect("taken");
     assert_problem(&answer(stream), ProblemCode::TooLarge);
     assert!(ask(&daemon, "GET", "/v1/status", "").starts_with("HTTP/1.1 200"));
 }

@@ -93,7 +93,7 @@ fn assert_every_key(report: &Value) {
     assert_keys(&report["fairness"]["worst_streams"][0], "stream target response_p99 bytes stalls");
     assert_keys(
         &report["generator"],
-        "saturated saturated_seconds workers cpu_seconds_user cpu_seconds_system cpu_us_per_message rss_peak rss_per_stream",
+        "saturated saturated_seconds workers cpu_seconds_user cpu_seconds_system cpu_us_per_message rss_peak rss_per_stream source_ports_skipped",
     );
     assert_keys(&report["generator"]["workers"][0], "cpu streams busy_mean busy_max turn_p99 turn_max");
     assert_keys(

@@ -1,25 +1,34 @@
 //! The real programs on the real kernel.
 
+mod attacks;
+mod breaker;
+mod calibrate;
 mod coder;
 mod commands;
 mod compare;
 mod control;
+mod disk;
 mod doctor;
 mod exits;
 mod faults;
 mod figures;
 mod flags;
 mod guard;
+mod hosts;
 mod kept;
 mod logs;
 mod meaning;
 mod network;
 mod observe;
+mod older;
 mod pages;
 mod refusals;
+mod secrets;
 mod service;
+mod soak;
 mod ssh;
 mod stand_in;
+mod stopping;
 mod terminals;
 mod thresholds;
 

@@ -221,9 +221,27 @@ fn a_worker_that_stands_still_is_named_and_the_sign_of_life_stops_until_it_moves
     drop(held);
     service.hear("WATCHDOG=1");
     until("the log to say so", || service.log().contains("moves again").then_some(()));
-    // The run has gone on, and nobody takes it for saturated by anything but that.
+    // The run has gone on.
     assert_eq!(service.scalectl(&["stop", "--now"]).status.code(), Some(5));
     assert_eq!(service.report().load.streams_opened, 10);
+}
+
+#[test]
+fn a_worker_that_stands_still_does_not_keep_the_daemon_from_its_end() {
+    let sink = Sink::start(&["--protocol", "ws"]);
+    let mut service = Service::start("", &[]);
+    service.run(&format!("ws://{}/", sink.address), "10");
+    let worker = until("a worker", || service.thread("worker-"));
+    service.hear("10 streams open");
+    let Some(held) = Held::hold(&worker) else { return };
+    service.process.signal("TERM");
+    // Its first thread has ended, and waits for the one that is held to be let go.
+    let stat = format!("/proc/{}/stat", service.process.0.id());
+    until("its end", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")).then_some(()));
+    drop(held);
+    service.process.0.wait().expect("it ends");
+    assert!(service.log().contains("is left behind"), "{}", service.log());
+    assert!(!service.folder.path("control.sock").exists());
 }
 
 #[test]
@@ -255,7 +273,7 @@ fn sighup_reads_the_files_again_and_says_what_waits_for_a_restart() {
     let reloading = heard.iter().find(|word| word.starts_with("RELOADING=1\n")).expect("it is announced");
     let since = reloading.trim().split_once("MONOTONIC_USEC=").expect("since when").1;
     assert!(since.parse::<u64>().expect("a number") <= scale_ring::host::monotonic_now().ns() / 1000);
-    assert!(heard.last().is_some_and(|word| word.contains("to be restarted: realtime stays off, not fifo")));
+    service.hear("STATUS=idle; to be restarted: realtime stays off, not fifo");
     let log = service.log();
     for said in
         ["kept are 8 runs", "realtime stays off, not fifo, until scaled is restarted", "the log has debug"]
@@ -314,11 +332,13 @@ fn a_file_that_is_wrong_changes_nothing_and_everybody_is_told() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{text}: {said}");
         assert!(said.contains("nothing has changed"), "{said}");
-        service.hear("STATUS=reload failed, nothing has changed");
+        service.hear("STATUS=idle; reload failed, nothing has changed");
         assert!(targets().contains("gw.example.com") && service.log().contains("ERROR"), "{}", targets());
         service.folder.write(file, &right);
         assert!(service.scalectl(&["reload"]).status.success());
-        service.hear("STATUS=idle");
+        until("the line without it", || {
+            service.hear("STATUS=idle").last().filter(|word| *word == "STATUS=idle").cloned()
+        });
     }
     let same = String::from_utf8(service.scalectl(&["reload"]).stdout).expect("text");
     assert!(same.contains("nothing has changed"), "{same}");

@@ -1,5 +1,6 @@
-//! The unit's hardening tried for real: an unprivileged user, a read-only root, no capability, and the unit's own seccomp
-//! filters, made from its words by libseccomp and put on by bubblewrap, without systemd.
+//! The unit's hardening tried for real, without systemd: a read-only root with two folders to write to (bubblewrap), a
+//! user that owns nothing and has no capability (setpriv), and the unit's own seccomp filters, made of its words by
+//! libseccomp. No user namespace: as under systemd, root's files are root's.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -19,8 +20,6 @@ const PYTHON: &str = "/usr/bin/python3";
 const DURATION: &str = "10s";
 /// Limits as the unit has them; what this machine does not give is left as it is, and said.
 const LIMITS: [&str; 3] = ["--nofile=1048576", "--memlock=unlimited", "--core=0"];
-/// Puts on both filters: descriptors are 3 and 4, which `sh` opens (`bwrap` wants numbers).
-const SCRIPT: &str = r#"listed=$1 denied=$2; shift 2; exec "$@" 3<"$listed" 4<"$denied""#;
 /// What the filters and the file system have to refuse, each with its errno's name.
 const PROBE: &str = r#"
 import ctypes, errno, os, socket, sys
@@ -82,55 +81,44 @@ impl Cage {
             return installed("seccomp for Debian's Python").and(None);
         }
         let folder = Folder::new();
-        for (name, owner) in [("bin", 0), ("bpf", 0), ("state", NOBODY), ("run", NOBODY)] {
+        for (name, owner) in [("bin", 0), ("state", NOBODY), ("run", NOBODY)] {
             std::fs::create_dir(folder.path(name)).expect("a folder");
             chown(folder.path(name), Some(owner), Some(owner)).expect("root may");
         }
-        std::fs::copy(program("scaled"), folder.path("bin/scaled")).expect("copied");
-        for name in ["", "bin", "bin/scaled", "bpf"] {
-            std::fs::set_permissions(folder.path(name), PermissionsExt::from_mode(0o755)).expect("ours");
+        let files = [("scaled", program("scaled")), ("filter.py", root().join("tests/peers/unit_filter.py"))];
+        for (name, from) in files.into_iter().chain([("unit", root().join("systemd/scaled.service"))]) {
+            std::fs::copy(from, folder.path("bin").join(name)).expect("copied");
+            std::fs::set_permissions(folder.path("bin").join(name), PermissionsExt::from_mode(0o755))
+                .expect("ours");
         }
-        let mut filters = Command::new(PYTHON);
-        filters.arg(root().join("tests/peers/unit_filter.py"));
-        filters.arg(root().join("systemd/scaled.service")).arg(folder.path("bpf"));
-        let made = filters.output().expect("it runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        for name in ["bpf/listed", "bpf/denied"] {
-            std::fs::set_permissions(folder.path(name), PermissionsExt::from_mode(0o644)).expect("ours");
+        for name in ["", "bin"] {
+            std::fs::set_permissions(folder.path(name), PermissionsExt::from_mode(0o755)).expect("ours");
         }
         let may = |limit: &&str| Command::new("prlimit").args([limit, "true"]).stderr(Stdio::null()).status();
         let limits = LIMITS.into_iter().filter(|limit| may(limit).is_ok_and(|status| status.success()));
         let cage = Self { limits: limits.collect(), folder, bwrap };
         let tried = cage.command(&[Path::new("/bin/true")]).output().expect("it runs");
         if !tried.status.success() {
-            return installed("user namespaces, which bubblewrap takes").and(None);
+            let why = String::from_utf8_lossy(&tried.stderr).into_owned();
+            return installed(&format!("a mount namespace ({})", why.trim())).and(None);
         }
         Some(cage)
     }
 
     /// `words` as the unit would have them run: `/tmp/bin` has the daemon, `/tmp/state` and `/tmp/run` can be written.
     fn command(&self, words: &[&Path]) -> Command {
-        let user = NOBODY.to_string();
         let mut command = Command::new("prlimit");
-        command.args(&self.limits).args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
-        command.args(["--no-new-privs", "sh", "-c", SCRIPT, "sh"]);
-        command.args([self.folder.path("bpf/listed"), self.folder.path("bpf/denied")]);
-        command.arg(&self.bwrap).args(["--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/tmp"]);
-        command.args(["--tmpfs", "/home", "--tmpfs", "/root"]);
+        command.args(&self.limits).arg(&self.bwrap).args(["--ro-bind", "/", "/", "--dev", "/dev"]);
+        command.args(["--tmpfs", "/tmp", "--tmpfs", "/home", "--tmpfs", "/root"]);
         command.arg("--ro-bind").arg(self.folder.path("bin")).arg("/tmp/bin");
         for name in ["state", "run"] {
             command.arg("--bind").arg(self.folder.path(name)).arg(Path::new("/tmp").join(name));
         }
-        command.args([
-            "--chdir",
-            "/",
-            "--new-session",
-            "--die-with-parent",
-            "--unshare-ipc",
-            "--cap-drop",
-            "ALL",
-        ]);
-        command.args(["--add-seccomp-fd", "3", "--add-seccomp-fd", "4"]).args(words);
+        command.args(["--chdir", "/", "--new-session", "--die-with-parent", "--unshare-ipc"]);
+        let user = NOBODY.to_string();
+        command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--no-new-privs"]);
+        command.args(["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]);
+        command.args([PYTHON, "/tmp/bin/filter.py", "/tmp/bin/unit"]).args(words);
         command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
         command
     }
@@ -237,7 +225,7 @@ fn assert_is_confined(process: &str) {
         assert_eq!(field(capabilities), "0000000000000000", "{capabilities}");
     }
     assert_eq!((field("NoNewPrivs:").as_str(), field("Seccomp:").as_str()), ("1", "2"));
-    assert_eq!(field("Seccomp_filters:"), "2");
+    assert_eq!(field("Seccomp_filters:"), "2", "the unit's");
     let limits = std::fs::read_to_string(format!("{process}/limits")).expect("its limits");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");

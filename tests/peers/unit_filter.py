@@ -1,26 +1,25 @@
-"""The seccomp filters that systemd would give a service, from the unit's own words: unit_filter.py UNIT FOLDER.
+"""Runs a program below the seccomp filters that systemd would give it: unit_filter.py UNIT PROGRAM [ARGUMENT…].
 
-Writes one BPF program a file into FOLDER (`bwrap --add-seccomp-fd` takes them) and prints their names. Of the words in
-systemd.exec(5) it knows those that the unit uses; another that means seccomp, too, ends it, so that none is left out.
+The filters are made from the unit's own words by libseccomp. Of the words in systemd.exec(5) it knows those that the unit
+uses; another that means seccomp, too, ends it, so that none is left out.
 """
 
 import errno
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 import seccomp
-from seccomp import ALLOW, EQ, ERRNO, GT, LT, MASKED_EQ, NE, Arg, Attr, SyscallFilter
+from seccomp import ALLOW, EQ, ERRNO, GT, LT, MASKED_EQ, NE, Arg, SyscallFilter
 
 PROT_WRITE, PROT_EXEC, SHM_EXEC = 2, 4, 0o100000
 S_ISUID, S_ISGID = 0o4000, 0o2000
-O_CREAT, O_TMPFILE = 0o100, 0o20200000
+O_CREAT = 0o100
 NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
-SCHED_OTHER, SCHED_BATCH, SCHED_IDLE = 0, 3, 5
-# Words whose filters are not made here, and that the unit has: io_uring or not, the daemon never comes near them.
-BESIDE = {"ProtectClock", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "PrivateDevices"}
+REALTIME = (1, 2, 6)  # SCHED_FIFO, SCHED_RR, SCHED_DEADLINE
 
 
 def settings(unit: str) -> list[tuple[str, str]]:
@@ -80,7 +79,7 @@ def denials(words: dict[str, str]) -> SyscallFilter:
             rule(program, refuse, "unshare", Arg(0, MASKED_EQ, flag, flag))
             rule(program, refuse, "clone", Arg(0, MASKED_EQ, flag, flag))
     if words.pop("RestrictRealtime", "no") == "yes":
-        for policy in (1, 2, 6):
+        for policy in REALTIME:
             rule(program, refuse, "sched_setscheduler", Arg(1, EQ, policy))
         rule(program, refuse, "sched_setattr")
     if words.pop("LockPersonality", "no") == "yes":
@@ -104,23 +103,23 @@ def denials(words: dict[str, str]) -> SyscallFilter:
 
 
 def main() -> None:
-    unit, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    unit, program = sys.argv[1], sys.argv[2:]
     pairs = settings(unit)
     lists = [value for name, value in pairs if name == "SystemCallFilter"]
     words = {name: value for name, value in pairs if name != "SystemCallFilter"}
     assert words.pop("SystemCallErrorNumber") == "EPERM"
-    # A program has the machine's own architecture alone, and kills what calls by another.
+    # A filter has the machine's own architecture alone, and kills what calls by another.
     assert words.pop("SystemCallArchitectures") == "native"
     listed = SyscallFilter(ERRNO(errno.EPERM))
     for call in sorted(allowed(lists)):
         rule(listed, ALLOW, call)
-    programs = {"listed": listed, "denied": denials(words)}
-    seccomp_words = {name for name in words if name.startswith(("SystemCall", "Restrict", "Lock", "MemoryDeny"))}
-    assert not seccomp_words, f"filters of {seccomp_words} are not made here"
-    for name, program in programs.items():
-        with open(folder / name, "wb") as file:
-            program.export_bpf(file)
-        print(folder / name)
+    denied = denials(words)
+    left = {name for name in words if name.startswith(("SystemCall", "Restrict", "Lock", "MemoryDeny"))}
+    assert not left, f"filters of {left} are not made here"
+    denied.load()
+    # The last one: it allows no further filter to be made.
+    listed.load()
+    os.execv(program[0], program)
 
 
 main()

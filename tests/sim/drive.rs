@@ -1,5 +1,7 @@
 //! Gives everybody their turns, in the order of the world's time.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use scale_bench::sink::{Counts, Sink};
@@ -7,6 +9,7 @@ use scale_ring::sim::{Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
+use scaled::worker::ports::PortTable;
 use scaled::worker::share::{Command, GroupGauges, StreamResult};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
 
@@ -134,9 +137,9 @@ fn start_at(world: &World) -> Time {
 
 fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
     let mut actors = Vec::new();
+    let ports = Arc::new(PortTable::new(&[], HashMap::new()));
     for number in 0..scenario.workers {
         let ring = world.ring();
-        let width = 60_000 / scenario.workers;
         let share = Share {
             worker: number,
             workers: scenario.workers,
@@ -145,8 +148,7 @@ fn actors(scenario: &Scenario, world: &World) -> Vec<Actor> {
             groups: scenario.groups.clone(),
             endpoints: scenario.endpoints.clone(),
             addresses: scenario.addresses.clone(),
-            ports: ((2000 + width * number) as u16, (1999 + width * (number + 1)) as u16),
-            ports_reserved: [].into(),
+            ports: ports.clone(),
             gates: scenario.gates.clone(),
             streams_max: scenario.streams_max,
             stream_by_stream: false,

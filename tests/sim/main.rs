@@ -4,15 +4,18 @@
 //! - [`drive`]: gives everybody their turns until the run is over.
 //! - [`check`]: what must hold afterwards, whatever went wrong.
 //! - `ssh`: what a seed makes of SSH.
-//! - `closes`: servers that close in the midst of it.
+//! - `closes`: servers that close in the midst of it. `breaker`: a target that refuses half.
+//! - `ports`: source ports that others hold.
 //!
 //! `SIM_SEEDS=N` sets how many seeds run, `SIM_SEED=N` runs that one and prints what it is.
 
 #![allow(clippy::print_stdout, reason = "a test's output")]
 
+mod breaker;
 mod check;
 mod closes;
 mod drive;
+mod ports;
 mod scenario;
 mod ssh;
 

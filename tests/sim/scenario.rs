@@ -1,6 +1,6 @@
 //! A seed becomes a run: what flows where, what goes wrong, and who says what when.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use scale_bench::sink;
@@ -9,8 +9,10 @@ use scale_proto::tls::{ClientSettings, client_config, server_config};
 use scale_proto::ws::Opcode;
 use scale_ring::sim::Faults;
 use scaled::load::endpoint::TlsName;
+use scaled::load::ways::Way;
 use scaled::load::{
     Endpoint, Group, MessageSize, Payload, Protocol, Random, Reconnect, Stage, Terminal, TickOffset, Traffic,
+    Ways,
 };
 use scaled::worker::gate::Gates;
 use scaled::worker::share::Addresses;
@@ -388,6 +390,8 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         connect_timeout_ns: if stormy { dice.between(200, 3000) } else { 60_000 } * MS,
         reconnect: dice.of(&[Reconnect::Never, Reconnect::Backoff, Reconnect::Client]),
         churn_milli: if stormy { dice.rare(20, 50_000) } else { 0 },
+        breaker_milli: None,
+        silence_ns: None,
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
         subprotocol: (upgrades && dice.chance(20)).then(|| "scale".into()),
@@ -397,10 +401,22 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         terminal,
         ssh: ssh.map(|ssh| ssh.group),
         late_tick: dice.chance(10),
-        sources: Arc::new([]),
+        ways: ways(dice),
         send_buffer_bytes: None,
         receive_buffer_bytes: None,
     }
+}
+
+/// The kernel's choice, or a few source addresses.
+fn ways(dice: &mut Dice) -> Ways {
+    if dice.chance(70) {
+        return Ways::through(&[]);
+    }
+    let addresses = (1..=dice.between(1, 5) as u8).flat_map(|n| {
+        let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(n)]);
+        [IpAddr::from([10, 0, 0, n]), v6]
+    });
+    Ways::from_addresses(&[Way { interface: None, addresses: addresses.collect() }])
 }
 
 /// A group's rows, with one or two servers, and perhaps an address where nobody listens.

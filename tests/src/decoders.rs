@@ -2,6 +2,8 @@
 //! `tests/decoders` calls them with proptest's inputs, `tests/fuzz` with a fuzzer's.
 
 pub mod heads;
+pub mod http;
+pub mod run_file;
 pub mod ssh;
 pub mod ssh_keys;
 pub mod terminal;

@@ -12,6 +12,8 @@ pub mod certificate;
 pub mod decoders;
 pub mod grafana;
 pub mod host;
+pub mod hosts;
+pub mod network;
 pub mod peer;
 pub mod repository;
 pub mod server;

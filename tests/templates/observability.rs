@@ -15,7 +15,7 @@ const DASHBOARD: &str = "observability/dashboard.json";
 #[test]
 fn every_metric_of_the_dashboard_is_documented_and_every_one_of_coders_is_in_it() {
     let ours = rows(&read(&root().join("docs/metrics.md")));
-    let coders = rows(&page("observability/README.md"));
+    let coders = rows(&page("observability/index.md"));
     let shown: BTreeSet<String> =
         queries(&read_json(DASHBOARD)).iter().flat_map(|query| metrics(query)).collect();
     let unknown: Vec<_> =

@@ -9,7 +9,7 @@ use clap::Parser;
 use scale_bench::compare::programs::{Programs, Result};
 use scale_bench::compare::scenarios::{self, Effort};
 use scale_bench::compare::table::{self, Row};
-use scale_bench::compare::{ssh, viewing};
+use scale_bench::compare::{requests, ssh, viewing};
 
 /// Runs the benchmarks and prints their table.
 #[derive(Parser)]
@@ -34,7 +34,7 @@ struct Arguments {
 
 type Scenario = fn(&Programs, Effort) -> Result<Vec<Row>>;
 
-const SCENARIOS: [(&str, Scenario); 15] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("5000", |programs, effort| scenarios::plain(programs, effort, 5000, 100)),
     ("20000", |programs, effort| scenarios::plain(programs, effort, 20_000, 400)),
     // Half the rate, for hosts whose floor does not hold the whole.
@@ -47,6 +47,7 @@ const SCENARIOS: [(&str, Scenario); 15] = [
     ("sealing", scenarios::sealing),
     ("ssh", ssh::ssh),
     ("viewing", viewing::viewing),
+    ("requests", requests::requests),
     ("stamps", scenarios::stamped),
     ("40000", scenarios::many),
     ("memory", scenarios::memory),

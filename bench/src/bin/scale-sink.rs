@@ -66,6 +66,9 @@ struct Arguments {
     /// Run the rings with SCHED_FIFO.
     #[arg(long)]
     realtime: bool,
+    /// End when stdin does: with the program at its other end, however that ends.
+    #[arg(long)]
+    end_with_stdin: bool,
     #[command(flatten)]
     ssh: ssh::command::Flags,
     #[command(flatten)]
@@ -114,6 +117,13 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, stop.clone())?;
+    }
+    if arguments.end_with_stdin {
+        let stop = stop.clone();
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            stop.store(true, Ordering::Relaxed);
+        })?;
     }
     let cores = match &arguments.cores {
         Some(text) => scale_api::units::parse_cores(text)?,

@@ -1,13 +1,14 @@
 //! `bench/run`: the generator beside the floor and other engines, run in turns.
 //!
 //! - [`programs`]: starts a sink and a generator, and reads the generator's figures.
-//! - [`scenarios`], [`ssh`], [`viewing`]: what is compared. [`table`]: the rows.
+//! - [`scenarios`], [`ssh`], [`viewing`], [`requests`]: what is compared. [`table`]: the rows.
 //! - [`handshake`], [`records`]: what TLS costs alone, by rustls and by us.
 //! - [`stamps`]: what the generator says of a message beside what the sink saw.
 
 pub mod handshake;
 pub mod programs;
 pub mod records;
+pub mod requests;
 pub mod scenarios;
 pub mod ssh;
 pub mod stamps;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use traffic::{Backend, SSH_PLACES, TrafficBegun, TrafficRequest, WorkspaceTraffic, parse_range};
 
+use crate::private::wipe;
 use crate::report::Figure;
 use crate::spec::File;
 use crate::units::Span;
@@ -31,7 +32,7 @@ pub const PREFLIGHT_TIME_MAX: Span = Span::from_secs(90);
 /// Things that an answer or a report lists one by one; beyond them they are counted.
 pub const THINGS_LISTED_MAX: usize = 10_000;
 
-/// A token: sent, never printed. There is no `Display`, and `Debug` does not show it.
+/// A token: sent, never printed, and wiped when it is dropped. There is no `Display`, and `Debug` does not show it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -45,6 +46,12 @@ impl Secret {
     /// The text itself. Whoever takes it keeps it out of every output.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        wipe(&mut std::mem::take(&mut self.0).into_bytes());
     }
 }
 

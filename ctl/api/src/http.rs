@@ -54,8 +54,13 @@ pub struct PlanSummary {
     pub memory_bytes: u64,
     /// Source ports needed towards the busiest destination.
     pub source_ports: u64,
+    /// What of this host it takes and how much there is: ports by destination and worker, memory, descriptors,
+    /// CPU. For `--dry-run`.
+    pub details: Vec<String>,
     /// What of it this host cannot give; empty: it can.
     pub cannot: Vec<String>,
+    /// What share it takes of what this host was found to offer, in a sentence; `None`: nothing is known of it.
+    pub calibration: Option<String>,
 }
 
 /// Changes a going run.
@@ -256,6 +261,8 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// As many pages are open as may be.
     TooManyReaders,
+    /// Others' requests take all the room that there is.
+    Busy,
     /// A bug of ours.
     Internal,
 }
@@ -265,7 +272,7 @@ impl ProblemCode {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Invalid | Self::RunInProgress | Self::NotFound | Self::TooLarge => Exit::Usage,
-            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders => Exit::Usage,
+            Self::WrongHost | Self::MethodNotAllowed | Self::TooManyReaders | Self::Busy => Exit::Usage,
             Self::TargetRefused => Exit::TargetRefused,
             Self::HostCannotCarry => Exit::HostCannotCarry,
             Self::Internal => Exit::Internal,
@@ -283,7 +290,7 @@ impl ProblemCode {
             Self::TooLarge => 413,
             Self::HostCannotCarry => 422,
             Self::Internal => 500,
-            Self::TooManyReaders => 503,
+            Self::TooManyReaders | Self::Busy => 503,
         }
     }
 }

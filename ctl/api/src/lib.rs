@@ -6,16 +6,20 @@
 //! - [`report`]: what comes back while a run goes, and at its end.
 //! - [`threshold`]: what a run is judged by.
 //! - [`typed`]: terminals and apps of Coder as load.
+//! - [`calibration`]: what a host was found to offer.
 //! - [`coder`]: what Coder's flows are asked and what they answer.
 //! - [`scenario`]: workspaces, a quiet time, groups of traffic and clean-up as one run.
+//! - [`private`]: files that hold a secret, and bytes that are wiped.
 //! - [`token`]: where a deployment's token comes from.
 //! - [`page`]: where a page takes its data.
 //! - [`http`]: the control API's paths, bodies and problem codes, without the socket.
 
+pub mod calibration;
 pub mod coder;
 pub mod heat;
 pub mod http;
 pub mod page;
+pub mod private;
 pub mod report;
 pub mod scenario;
 pub mod spec;

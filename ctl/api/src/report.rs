@@ -62,12 +62,12 @@ pub enum SshPath {
 }
 
 macro_rules! parts {
-    ($($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
+    ($($(#[$meta:meta])* $name:ident { $($(#[$attribute:meta])? $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         #[expect(missing_docs, reason = "the names of docs/control.md, one for one")]
-        pub struct $name { $(pub $field: $type,)* }
+        pub struct $name { $($(#[$attribute])? pub $field: $type,)* }
     )*};
 }
 
@@ -76,6 +76,7 @@ parts! {
     Report {
         schema: u32,
         run: Run,
+        #[serde(deserialize_with = "known")]
         spec: crate::spec::Spec,
         verdict: Verdict,
         load: Load,
@@ -226,6 +227,7 @@ parts! {
         cpu_us_per_message: Option<f64>,
         rss_peak: u64,
         rss_per_stream: Option<f64>,
+        source_ports_skipped: u64,
     }
     /// One worker.
     Worker { cpu: u64, streams: u64, busy_mean: f64, busy_max: f64, turn_p99: f64, turn_max: f64, }
@@ -292,6 +294,21 @@ parts! {
         marks: Vec<Mark>,
         coder: Option<crate::coder::Progress>,
     }
+}
+
+/// A run file that has words of a newer version is left out: run files refuse what they do not know, and a report is to
+/// be read all the same.
+fn known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<crate::spec::Spec, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Known(Box<crate::spec::Spec>),
+        Newer(serde::de::IgnoredAny),
+    }
+    Ok(match Form::deserialize(deserializer)? {
+        Form::Known(spec) => *spec,
+        Form::Newer(_) => crate::spec::Spec::default(),
+    })
 }
 
 macro_rules! latencies {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use breaker::{Breaker, Silence};
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
@@ -15,10 +16,12 @@ pub use written::LEFT_OUT;
 use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
 
+pub mod breaker;
 mod file;
 mod group;
 pub mod observe;
 pub mod ssh;
+mod ways;
 mod words;
 mod written;
 
@@ -28,6 +31,10 @@ pub const STREAMS_MAX: u64 = 1_000_000;
 pub const GROUPS_MAX: usize = 64;
 /// The longest message.
 pub const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+/// Source addresses of a group.
+pub const SOURCES_MAX: usize = 4096;
+/// Interfaces of a group.
+pub const INTERFACES_MAX: usize = 64;
 /// The shortest tick.
 pub const TICK_MIN: Span = Span::from_ns(1_000_000);
 /// Bytes each tick where neither rate nor bytes are given: Coder's "40KB/s".
@@ -327,6 +334,10 @@ pub(crate) mod tests {
         }
         assert!(errors(|g| g.header.push("nonsense".into())).contains("Name: value"));
         assert!(errors(|g| g.source.push("10.0.0.0/33".into())).contains("--source"));
+        assert!(errors(|g| g.source.push("10.0.0.0/19".into())).contains("at most 4096"));
+        assert!(errors(|g| g.source = vec!["10.0.0.0/21".into(); 3]).contains("at most 4096"));
+        assert!(errors(|g| g.interface.push("eth0/1".into())).contains("--interface"));
+        assert!(errors(|g| g.interface = vec!["eth0".into(); 2]).contains("twice"));
         assert!(errors(|g| g.stage.push(StageSpec::default())).contains("takes no time"));
         assert!(Spec { group: vec![group()], ..Spec::default() }.check().is_ok());
     }

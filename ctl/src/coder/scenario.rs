@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use scale_api::private::credentials;
 use scale_api::scenario::{CODER_SCENARIO, Scenario, ScenarioRequest};
 
 use super::flags::{Handling, Place};
 use super::{How, Word, begin_and_follow, look_time_max};
 use crate::client::{Client, Failure};
 use crate::commands::Cli;
-use crate::files::{FILES_BYTES_MAX, credentials, hand_over, hand_over_observe, read};
+use crate::files::{FILES_BYTES_MAX, hand_over, hand_over_observe, read};
 
 /// Makes workspaces, measures a quiet time, drives groups of traffic and cleans up, as one run of the daemon.
 #[derive(Debug, Args)]
@@ -38,8 +39,9 @@ impl ScenarioFlags {
             Scenario::from_toml(&text, &self.file.display().to_string()).map_err(Failure::usage)?;
         scenario.check().map_err(|errors| Failure::usage(errors.join("\nscalectl: ")))?;
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        hand_over(scenario.group.iter_mut().map(|group| &mut group.load), folder)?;
-        hand_over_observe(scenario.observe.as_mut(), folder, credentials().as_deref())?;
+        let credentials = credentials();
+        hand_over(scenario.group.iter_mut().map(|group| &mut group.load), folder, credentials.as_deref())?;
+        hand_over_observe(scenario.observe.as_mut(), folder, credentials.as_deref())?;
         Ok(scenario)
     }
 }

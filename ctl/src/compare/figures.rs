@@ -177,7 +177,8 @@ impl Figure {
     /// The floor of its noise where it is about `value`, on its scale.
     pub fn floor(&self, value: f64) -> f64 {
         let grain = if self.unit() == "seconds" { self.noise.grain / value.max(1e-6) } else { 0.0 };
-        self.noise.floor.hypot(grain)
+        // Not f64::hypot: it asks for glibc 2.35, and RHEL 9 has 2.34.
+        (self.noise.floor.powi(2) + grain.powi(2)).sqrt()
     }
 
     /// Whether a difference on its scale is large enough to matter, from `base` on.

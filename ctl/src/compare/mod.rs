@@ -24,6 +24,8 @@ mod result;
 mod run;
 mod sources;
 mod statistics;
+#[cfg(test)]
+pub use statistics::random;
 mod text;
 #[cfg(test)]
 mod trial;

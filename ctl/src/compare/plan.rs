@@ -12,7 +12,8 @@ use super::run::Run;
 
 /// Words of a group that may differ: how it connects, whom it is, how long it waits at the end. All
 /// others matter, also those that come to be.
-const NAMED_ONLY: [&str; 21] = [
+const NAMED_ONLY: [&str; 24] = [
+    "breaker",
     "ca",
     "cert",
     "concurrency",
@@ -27,7 +28,9 @@ const NAMED_ONLY: [&str; 21] = [
     "key",
     "known_hosts",
     "ramp",
+    "silence",
     "source",
+    "interface",
     "ssh_certificate",
     "ssh_identity",
     "ssh_passphrase_file",

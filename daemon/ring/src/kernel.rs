@@ -587,7 +587,7 @@ fn errno(number: i32) -> Errno {
         libc::ETIMEDOUT => Errno::TimedOut,
         libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN => Errno::Unreachable,
         libc::EADDRINUSE => Errno::AddressInUse,
-        libc::EADDRNOTAVAIL => Errno::AddressNotAvailable,
+        libc::EADDRNOTAVAIL | libc::ENODEV => Errno::AddressNotAvailable,
         libc::EMFILE | libc::ENFILE => Errno::TooManyFiles,
         libc::ENOMEM | libc::ENOBUFS => Errno::NoMemory,
         libc::EACCES | libc::EPERM => Errno::NotPermitted,

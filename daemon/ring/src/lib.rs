@@ -19,11 +19,14 @@
 #![allow(unsafe_code, reason = "the one crate of system calls; each block says why it is sound")]
 
 mod buffers;
+pub mod folder;
 pub mod host;
+mod interfaces;
 mod kernel;
 pub mod passed;
 pub mod peer;
 mod prefetch;
+pub mod private;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod time;
@@ -35,6 +38,7 @@ use std::net::SocketAddr;
 pub use prefetch::prefetch;
 
 pub use buffers::{Kept, ReceivedBytes, SendBuffer};
+pub use interfaces::{Interface, InterfaceName, interfaces};
 pub use kernel::{Features, Kernel, KernelConfig, SetupError};
 pub use time::Time;
 pub use token::Token;
@@ -51,6 +55,9 @@ pub struct SocketOptions {
     pub ipv6: bool,
     /// Source address and port, chosen by us (`SO_REUSEADDR` is set); `None`: the kernel chooses.
     pub bind: Option<SocketAddr>,
+    /// The interface that everything goes out through and comes in by (`SO_BINDTODEVICE`); `None`:
+    /// the kernel's routing decides. Whoever has not bound the socket before may say so since Linux 5.7.
+    pub interface: Option<InterfaceName>,
     /// `SO_SNDBUF` in bytes as given to setsockopt (the kernel doubles it); `None`: autotuned.
     pub send_buffer_bytes: Option<u32>,
     /// `SO_RCVBUF` in bytes as given to setsockopt; `None`: autotuned.
@@ -70,7 +77,7 @@ pub enum Errno {
     Unreachable,
     /// EADDRINUSE: the source port is taken; try the next.
     AddressInUse,
-    /// EADDRNOTAVAIL: no such source address, or no port left.
+    /// EADDRNOTAVAIL, ENODEV: no such source address or interface, or no port left.
     AddressNotAvailable,
     /// EMFILE, ENFILE: descriptors or table slots are used up.
     TooManyFiles,

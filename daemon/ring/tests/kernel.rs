@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use scale_ring::{
-    Completion, Errno, Features, Kernel, KernelConfig, Outcome, Ring, Socket, SocketOptions, Token,
+    Completion, Errno, Features, InterfaceName, Kernel, KernelConfig, Outcome, Ring, Socket, SocketOptions,
+    Token,
 };
 
 const CONNECT: u8 = 0;
@@ -177,6 +178,14 @@ fn a_refused_connect_a_taken_port_and_a_foreign_address_are_told_apart() {
     let listener = listener();
     let (_, peer) = connected(&mut ring, &listener, &bind("127.0.9.9:0".parse().unwrap()));
     assert_eq!(peer.peer_addr().unwrap().ip().to_string(), "127.0.9.9");
+    // Through an interface, with a port of ours, and not through one that is not there.
+    let through = |name: &str| {
+        let interface = InterfaceName::new(name);
+        SocketOptions { interface, ..bind("127.0.9.9:0".parse().unwrap()) }
+    };
+    let (_, peer) = connected(&mut ring, &listener, &through("lo"));
+    assert_eq!(peer.peer_addr().unwrap().ip().to_string(), "127.0.9.9");
+    assert_eq!(ring.open(&through("no-such-one")), Err(Errno::AddressNotAvailable));
 }
 
 #[test]

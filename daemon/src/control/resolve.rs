@@ -10,6 +10,7 @@ use scale_api::spec::Spec;
 use scale_ring::host;
 
 use super::doctor::{Doctor, towards};
+use crate::run::calibration::Kept;
 use crate::run::plan::{Host, Place, Plan, Resolve};
 use crate::run::supervisor::wall_seconds;
 use crate::run::targets::{Permit, canonical};
@@ -28,6 +29,8 @@ pub struct Here {
     pub doctor: Arc<Doctor>,
     /// Whether the engine may use the rings' own tables of sockets.
     pub direct_descriptors: bool,
+    /// What it was found to offer.
+    pub calibrations: Arc<Kept>,
 }
 
 impl Here {
@@ -41,6 +44,8 @@ impl Here {
             files: host::nofile_limit(),
             direct_descriptors: look.direct_descriptors && self.direct_descriptors,
             has_address: host::has_address,
+            calibrations: self.calibrations.clone(),
+            interfaces: scale_ring::interfaces(),
             facts: look.facts,
             doctor: look.entries,
         }

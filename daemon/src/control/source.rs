@@ -2,7 +2,9 @@
 //! thread: 3,600 seconds take longer than the control thread may stand still.
 
 use scale_api::http::{Problem, ProblemCode};
-use scale_api::report::Report;
+use scale_api::report::{Report, SCHEMA};
+use scale_api::spec::Spec;
+use serde::Deserialize;
 
 use crate::page;
 use crate::run::store::Store;
@@ -11,6 +13,8 @@ use crate::run::store::Store;
 pub enum Source {
     /// A run that is going, so far.
     Going(Box<Report>),
+    /// A run that has ended and that the state folder has not taken.
+    Held(Box<Report>),
     /// A run that is kept; without an id the last one.
     Kept(Store, Option<String>),
 }
@@ -27,14 +31,14 @@ impl Source {
     /// No such run.
     pub fn report(self) -> Result<Report, Problem> {
         match self {
-            Self::Going(report) => Ok(*report),
-            Self::Kept(store, id) => serde_json::from_slice(&kept(&store, id.as_deref())?).map_err(broken),
+            Self::Going(report) | Self::Held(report) => Ok(*report),
+            Self::Kept(store, id) => read(&kept(&store, id.as_deref())?),
         }
     }
 
     fn bytes(self) -> Result<Vec<u8>, Problem> {
         match self {
-            Self::Going(report) => serde_json::to_vec(&report).map_err(broken),
+            Self::Going(report) | Self::Held(report) => serde_json::to_vec(&report).map_err(broken),
             Self::Kept(store, id) => kept(&store, id.as_deref()),
         }
     }
@@ -62,7 +66,7 @@ impl Source {
     pub async fn page(self) -> Result<Vec<u8>, Problem> {
         off_thread(|| {
             let kept = match &self {
-                Self::Going(_) => None,
+                Self::Going(_) | Self::Held(_) => None,
                 Self::Kept(store, id) => store.page(id.as_deref()),
             };
             kept.map_or_else(|| Ok(page::report(&self.report()?).into_bytes()), Ok)
@@ -98,6 +102,33 @@ fn kept(store: &Store, id: Option<&str>) -> Result<Vec<u8>, Problem> {
         };
         Problem::new(ProblemCode::NotFound, detail)
     })
+}
+
+/// A report as it was kept. What a newer version has written is not read for what it is not.
+fn read(json: &[u8]) -> Result<Report, Problem> {
+    #[derive(Deserialize)]
+    struct Frame {
+        schema: u32,
+        #[serde(default)]
+        spec: serde_json::Value,
+    }
+    let frame: Frame = serde_json::from_slice(json).map_err(broken)?;
+    if frame.schema > SCHEMA {
+        return Err(Problem::new(
+            ProblemCode::Invalid,
+            format!(
+                "a newer scaled has made this report (schema {}; this one reads {SCHEMA} and older): use that version, or `scalectl report --json` for the report as it is",
+                frame.schema
+            ),
+        ));
+    }
+    let mut report: Report = serde_json::from_slice(json).map_err(broken)?;
+    if serde_json::from_value::<Spec>(frame.spec).is_err() {
+        report.warnings.push(
+            "the run file of this run has words of a newer version: it is left out here, and stands in report.json".into(),
+        );
+    }
+    Ok(report)
 }
 
 fn broken(error: serde_json::Error) -> Problem {

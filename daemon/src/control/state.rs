@@ -1,5 +1,6 @@
 //! The daemon's state: at most one run that is going, and what is kept of the others.
 
+mod calibrations;
 mod keep;
 mod reload;
 
@@ -12,8 +13,8 @@ use hyper::body::Bytes;
 use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
-use scale_ring::Features;
-use tokio::sync::broadcast;
+use scale_ring::{Features, host};
+use tokio::sync::{Notify, broadcast};
 
 use super::caller::Who;
 use super::coder::going::Going;
@@ -25,11 +26,12 @@ use super::resolve::{Again, Here};
 use super::source::{self, Source};
 use crate::metrics::{Format, Metrics};
 use crate::page;
+use crate::run::calibration::{self, Kept};
 use crate::run::failures::What;
+use crate::run::keeper::Keeper;
 use crate::run::marks;
 use crate::run::plan::{Observe, Plan};
-use crate::run::recorder::Recorder;
-use crate::run::store::Store;
+use crate::run::store::{Store, summary_of};
 use crate::run::supervisor::{Supervisor, wall_seconds};
 use crate::run::targets::{Caller, Permit, Targets};
 use crate::run::workers::Engine;
@@ -39,6 +41,8 @@ use crate::settings::{Realtime, Settings};
 const RESOLVE_EVERY_S: u64 = 30;
 /// Marks that a status has: the newest.
 const STATUS_MARKS_MAX: usize = 10;
+/// Followers of a run: with half of the seats others are answered all the same.
+const FOLLOWERS_MAX: usize = 128;
 /// Lines that a slow follower may lag behind before it loses some.
 const EVENTS_KEPT: usize = 64;
 
@@ -52,6 +56,7 @@ pub struct State {
     pub targets: Targets,
     /// What is kept.
     pub store: Store,
+    calibrations: Arc<Kept>,
     engine: Engine,
     run: Option<Supervisor>,
     /// Asks for the target's own figures while it goes.
@@ -59,13 +64,19 @@ pub struct State {
     flow: Option<Going>,
     /// What the run or the flow is a step of.
     scenario: Option<Rc<Course>>,
-    /// Keeps what goes, second by second.
-    recorder: Option<Recorder>,
+    /// Keeps what goes, second by second, and what came of it.
+    keeper: Keeper,
+    /// The last run that ended.
+    last: Option<RunSummary>,
     pruning: Option<JoinHandle<()>>,
     events: broadcast::Sender<Arc<str>>,
+    /// Told when somebody stops what goes.
+    stopped: Rc<Notify>,
     last_line: Arc<str>,
     live: Live,
     metrics: Metrics,
+    /// Of a scenario's load, until the scenario ends.
+    histograms: Option<Vec<u8>>,
     seconds: u64,
     /// Names that are being resolved again.
     resolving: Option<Receiver<Again>>,
@@ -87,23 +98,29 @@ impl State {
     /// A daemon without a run, on the control thread.
     pub fn new(settings: Settings, targets: Targets, store: Store, engine: Engine) -> Self {
         let doctor = Arc::new(Doctor::new(settings.cores.clone()));
+        let realtime = settings.realtime == Realtime::Fifo;
+        let here = calibration::here(std::path::Path::new("/"), &settings.cores, realtime);
         let mut state = Self {
             looking: Looking::start(&doctor),
             doctor,
+            calibrations: Kept::read(&settings.state, here).into(),
             settings,
             targets,
+            keeper: Keeper::start(store.clone(), page::report),
+            last: store.last(),
             store,
             engine,
             run: None,
             watch: None,
             flow: None,
             scenario: None,
-            recorder: None,
             pruning: None,
             events: broadcast::channel(EVENTS_KEPT).0,
+            stopped: Rc::default(),
             last_line: "".into(),
             live: Live::start(),
             metrics: Metrics::default(),
+            histograms: None,
             seconds: 0,
             resolving: None,
             reload_failed: None,
@@ -116,6 +133,8 @@ impl State {
 
     /// What a scrape gets.
     pub fn scrape(&mut self, format: Format) -> Vec<u8> {
+        let (is_writable, errors) = self.keeper.condition(host::monotonic_now());
+        self.metrics.note_state(is_writable, errors);
         self.metrics.scrape(format, self.run.as_ref())
     }
 
@@ -143,6 +162,11 @@ impl State {
         load.or_else(|| self.flow.as_ref().map(|flow| flow.id.as_str()))
     }
 
+    /// What is told when somebody stops what goes.
+    pub fn stopped(&self) -> Rc<Notify> {
+        self.stopped.clone()
+    }
+
     /// Whether run `id` is going.
     pub fn is_going(&self, id: &str) -> bool {
         self.going() == Some(id)
@@ -162,10 +186,10 @@ impl State {
     /// Takes a flow that has begun.
     pub fn begin_flow(&mut self, mut flow: Going) {
         flow.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.started_by()), "flow began");
+        tracing::info!(run = %flow.id, flow = flow.event().name, by = %Who(flow.permit().started_by()), "flow began");
         self.last_line = self.line(flow.event());
         self.live.begin();
-        self.record(&flow.id);
+        self.keeper.begin(&flow.id);
         self.flow = Some(flow);
         // So that a daemon that starts after a crash knows of it.
         self.keep_checkpoint();
@@ -174,10 +198,10 @@ impl State {
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
-        tracing::info!(run = %course.id, by = %Who(course.started_by()), "scenario began");
+        tracing::info!(run = %course.id, by = %Who(course.permit().started_by()), "scenario began");
         self.last_line = line(&course.event());
         self.live.begin();
-        self.record(&course.id);
+        self.keeper.begin(&course.id);
         self.scenario = Some(course);
         self.keep_checkpoint();
     }
@@ -201,10 +225,10 @@ impl State {
     /// Who started what is going.
     fn started_by(&self) -> Option<StartedBy> {
         if let Some(scenario) = &self.scenario {
-            return scenario.started_by();
+            return scenario.permit().started_by();
         }
-        let of_flow = self.flow.as_ref().and_then(Going::started_by);
-        of_flow.or_else(|| self.run.as_ref()?.plan().permit.started_by())
+        let of_flow = self.flow.as_ref().map(Going::permit);
+        of_flow.or_else(|| Some(&self.run.as_ref()?.plan().permit))?.started_by()
     }
 
     /// The report of what is going, so far.
@@ -277,23 +301,19 @@ impl State {
         }
     }
 
-    /// A run is over: its report is kept and said, or is a step's of the scenario.
-    fn conclude(&mut self, mut report: Report) {
+    /// A run is over: its report is kept and said, or is a step's of the scenario, whose histograms are the scenario's.
+    fn conclude(&mut self, mut report: Report, histograms: Option<Vec<u8>>) {
         if let Some(course) = &self.scenario {
             course.hand_over(report);
+            self.histograms = histograms.or_else(|| self.histograms.take());
             return;
         }
-        report.warnings.extend(self.recorder.take().map(Recorder::end).unwrap_or_default());
-        if let Err(error) = self.store.write(&report) {
-            let folder = self.store.folder(&report.run.id);
-            let why = format!("the report is not kept: {}: {error}; save what was printed", folder.display());
-            tracing::error!("{why}");
+        report.warnings.extend(self.keeper.settle());
+        // A daemon that is told to end waits for it here, as long as a disk may take.
+        if let Err(why) = self.keeper.end(report.clone(), histograms) {
             report.warnings.push(why);
         }
-        // On this thread, as the report before it: a daemon that is told to end leaves both.
-        if let Err(error) = self.store.write_page(&report.run.id, page::report(&report).as_bytes()) {
-            tracing::error!("cannot keep the page of run {}: {error}", report.run.id);
-        }
+        self.last = Some(summary_of(&report));
         self.metrics.count(report.verdict.outcome);
         let verdict = &report.verdict;
         tracing::info!(
@@ -327,7 +347,11 @@ impl State {
 
     /// This host, for a plan.
     pub fn place(&self) -> Here {
-        Here { doctor: self.doctor(), direct_descriptors: self.engine.features.direct_descriptors }
+        Here {
+            doctor: self.doctor(),
+            direct_descriptors: self.engine.features.direct_descriptors,
+            calibrations: self.calibrations.clone(),
+        }
     }
 
     /// Starts a plan, unless `dry_run`.
@@ -368,10 +392,8 @@ impl State {
         self.last_line = self.line(run.event());
         self.live.begin();
         self.metrics.begin();
-        self.record(&run.id);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.load(run.run_file(), run.started_at());
-        }
+        self.keeper.begin(&run.id);
+        self.keeper.load(run.run_file(), run.started_at());
         (self.run, self.watch) = (Some(run), watch);
         self.keep_checkpoint();
         Ok(())
@@ -379,6 +401,7 @@ impl State {
 
     /// Called several times a second: moves the run on.
     pub fn tick(&mut self) {
+        self.keeper.poll(host::monotonic_now());
         self.tick_host();
         self.tick_flow();
         self.tick_run();
@@ -448,7 +471,7 @@ impl State {
             self.close_second();
         }
         if is_finished && let Some(flow) = self.flow.take() {
-            self.conclude(flow.report());
+            self.conclude(flow.report(), None);
         }
     }
 
@@ -457,7 +480,8 @@ impl State {
         if course.is_over() {
             let report = course.report(None);
             self.scenario = None;
-            self.conclude(report);
+            let histograms = self.histograms.take();
+            self.conclude(report, histograms);
         } else if self.run.is_none() && self.flow.is_none() && course.is_due() {
             self.close_second();
         }
@@ -465,17 +489,14 @@ impl State {
 
     fn finish(&mut self) {
         let Some(mut run) = self.run.take() else { return };
-        if let (Some(recorder), Some(interval)) = (&mut self.recorder, run.interval()) {
-            recorder.interval(interval);
+        if let Some(interval) = run.interval() {
+            self.keeper.interval(interval);
         }
         let report = run.report();
         self.metrics.end(&run);
         let histograms = serde_json::to_vec(&run.histograms()).expect("plain words");
-        if let Err(error) = self.store.write_histograms(&run.id, &histograms) {
-            tracing::error!("cannot keep the histograms of run {}: {error}", run.id);
-        }
         (self.resolving, self.watch) = (None, None);
-        self.conclude(report);
+        self.conclude(report, Some(histograms));
     }
 
     /// Ends the going run at once and keeps its report, when the daemon is told to end.
@@ -504,6 +525,10 @@ impl State {
     /// None is going, where that is asked for.
     pub fn follow(&self, id: &str) -> Result<Followed, Problem> {
         if self.going().is_some_and(|going| going == id || id == "current") {
+            if self.events.receiver_count() >= FOLLOWERS_MAX {
+                let detail = format!("{FOLLOWERS_MAX} others follow this run; see `scalectl status` instead");
+                return Err(Problem::new(ProblemCode::TooManyReaders, detail));
+            }
             return Ok(Followed::Going(self.last_line.clone(), self.events.subscribe()));
         }
         if id == "current" {
@@ -529,43 +554,20 @@ impl State {
             return Source::Going(Box::new(report));
         }
         let wanted = (id != "last" && id != "current").then(|| id.to_owned());
-        Source::Kept(self.store.clone(), wanted)
-    }
-
-    /// The histograms behind a report's latencies: of the going run so far, or as kept.
-    ///
-    /// # Errors
-    /// No such run.
-    pub fn histograms(&self, id: &str) -> Result<Vec<u8>, Problem> {
-        if let Some(run) = self.run.as_ref().filter(|run| run.id == id || id == "current") {
-            return Ok(serde_json::to_vec(&run.histograms()).expect("plain words"));
+        match self.keeper.held(wanted.as_deref()) {
+            Some(report) => Source::Held(Box::new(report)),
+            None => Source::Kept(self.store.clone(), wanted),
         }
-        let wanted = if id == "last" || id == "current" { None } else { Some(id) };
-        self.store.histograms(wanted).ok_or_else(|| {
-            Problem::new(ProblemCode::NotFound, format!("no histograms of a run `{id}` are kept here"))
-        })
-    }
-
-    /// Removes what is kept of a run that has ended.
-    ///
-    /// # Errors
-    /// It is still going, it owns things on a Coder deployment, or there is none.
-    pub fn remove(&self, id: &str) -> Result<(), Problem> {
-        if self.is_going(id) {
-            let detail = format!("run {id} is still going; end it first with `scalectl stop`");
-            return Err(Problem::new(ProblemCode::RunInProgress, detail));
-        }
-        if self.store.remove(id).map_err(|why| Problem::new(ProblemCode::Invalid, why))? {
-            return Ok(());
-        }
-        Err(Problem::new(ProblemCode::NotFound, format!("no run `{id}` is kept here; see `scalectl runs`")))
     }
 
     /// What lists every run, oldest first, on a thread that may stand still.
     pub fn runs(&self) -> impl FnOnce() -> Vec<RunSummary> + Send + 'static {
         let (store, going, by) = (self.store.clone(), self.event_now(), self.started_by());
+        let held = self.keeper.held_runs();
         move || {
             let mut runs = store.list();
+            runs.retain(|run| held.iter().all(|held| held.id != run.id));
+            runs.extend(held);
             // One that goes on after a restart has a report already.
             runs.retain(|run| going.as_ref().is_none_or(|event| event.run != run.id));
             runs.extend(going.map(|event| RunSummary {
@@ -596,8 +598,8 @@ impl State {
             version: env!("CARGO_PKG_VERSION").into(),
             run: self.event_now(),
             marks: self.marks_now(),
-            last: self.store.last(),
-            warnings: Vec::new(),
+            last: self.last.clone(),
+            warnings: self.keeper.warnings(host::monotonic_now()),
         }
     }
 

@@ -1,6 +1,5 @@
 //! A group as the engine runs it: every word decided, every figure in integers.
 
-use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use scale_proto::ws::Opcode;
 use super::grid::{MessageSize, TickOffset};
 use super::payload::Payload;
 use super::ssh::Ssh;
+use super::ways::Ways;
 
 /// What flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,10 @@ pub struct Group {
     pub reconnect: Reconnect,
     /// Streams replaced a second (thousandths, all workers).
     pub churn_milli: u64,
+    /// Share of failed connects from which on further ones are held, in thousandths; `None`: never.
+    pub breaker_milli: Option<u32>,
+    /// The run ends where the target answers nothing for so long; `None`: it does not.
+    pub silence_ns: Option<u64>,
     /// Compare every echoed byte.
     pub verify: bool,
     /// Of data frames.
@@ -125,8 +129,8 @@ pub struct Group {
     pub ssh: Option<Ssh>,
     /// A tick whose turn comes while a message is under way waits, one a stream, as Go's ticker does.
     pub late_tick: bool,
-    /// Source addresses, used in turn; empty: the kernel's routing decides.
-    pub sources: Arc<[IpAddr]>,
+    /// Interfaces and source addresses.
+    pub ways: Ways,
     /// SO_SNDBUF.
     pub send_buffer_bytes: Option<u32>,
     /// SO_RCVBUF.

@@ -8,6 +8,7 @@ pub mod group;
 pub mod payload;
 pub mod random;
 pub mod ssh;
+pub mod ways;
 
 pub use endpoint::{Endpoint, Protocol};
 pub use grid::{MessageSize, TickOffset};
@@ -15,3 +16,4 @@ pub use group::{Group, Reconnect, Stage, Terminal, Traffic};
 pub use payload::Payload;
 pub use random::Random;
 pub use ssh::{Ssh, SshEndpoint};
+pub use ways::Ways;

@@ -39,6 +39,8 @@ pub struct Seen<'a> {
     pub groups: Vec<ByGroup>,
     /// Completion queue overflows, and receives without a buffer.
     pub ring: (u64, u64),
+    /// Source ports that others held.
+    pub ports_skipped: u64,
     /// Where metrics are to tell workspaces apart.
     pub workspaces: Option<Vec<ByWorkspace<'a>>>,
 }
@@ -52,6 +54,7 @@ impl<'a> Seen<'a> {
             marks: run.marks(),
             groups: run.by_group(),
             ring: run.ring_counters(),
+            ports_skipped: run.ports_skipped(),
             workspaces: run.by_workspace(),
         }
     }
@@ -141,6 +144,8 @@ fn streams(out: &mut impl Encode, groups: &[ByGroup]) {
             out.value(&[&group.name, class.name()], group.counters.failures.0[*class as usize] as f64);
         }
     }
+    out.begin(&table::BREAKER_OPEN);
+    groups.iter().for_each(|group| out.value(&[&group.name], f64::from(group.is_held)));
     out.begin(&table::DISCONNECTS);
     for group in groups {
         for class in Class::ALL {
@@ -200,6 +205,7 @@ fn workers(out: &mut impl Encode, run: Option<&Seen<'_>>) {
     let (overflows, exhausted) = run.map_or((0, 0), |run| run.ring);
     out.single(&table::RING_OVERFLOWS, overflows as f64);
     out.single(&table::RING_EXHAUSTED, exhausted as f64);
+    out.single(&table::PORTS_SKIPPED, run.map_or(0, |run| run.ports_skipped) as f64);
 }
 
 /// The original's counters; by workspace they have the original's labels.
@@ -225,14 +231,17 @@ fn coder(out: &mut impl Encode, workspaces: Option<&[ByWorkspace<'_>]>, sum: &Co
     }
 }
 
-/// The daemon's own families; `ended`: its runs by outcome.
-pub fn daemon(out: &mut impl Encode, ended: &[u64; OUTCOMES.len()]) {
+/// The daemon's own families; `ended`: its runs by outcome; `state`: whether the state folder takes what it is given, and
+/// how often it did not.
+pub fn daemon(out: &mut impl Encode, ended: &[u64; OUTCOMES.len()], state: (bool, u64)) {
     out.begin(&table::BUILD_INFO);
     out.value(&[env!("CARGO_PKG_VERSION")], 1.0);
     out.begin(&table::RUNS);
     for ((_, name), count) in OUTCOMES.iter().zip(ended) {
         out.value(&[name], *count as f64);
     }
+    out.single(&table::STATE_WRITABLE, f64::from(state.0));
+    out.single(&table::STATE_ERRORS, state.1 as f64);
     let process = host::process();
     let (user, system) = host::process_cpu_seconds();
     out.single(&table::PROCESS_CPU, user + system);

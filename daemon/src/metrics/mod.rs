@@ -33,6 +33,8 @@ use text::Text;
 pub struct Metrics {
     grown: Grown,
     ended: [u64; OUTCOMES.len()],
+    /// Whether the state folder takes what it is given, and how often it did not.
+    state: (bool, u64),
     /// The run's families as of the last second, by format, once a scrape has asked for them.
     text: Option<Vec<u8>>,
     protobuf: Option<Vec<u8>>,
@@ -70,6 +72,11 @@ impl Metrics {
         }
     }
 
+    /// How the state folder is; `errors` since the daemon started.
+    pub const fn note_state(&mut self, is_writable: bool, errors: u64) {
+        self.state = (is_writable, errors);
+    }
+
     /// A scrape; `run`: the one that is going.
     pub fn scrape(&mut self, format: Format, run: Option<&Supervisor>) -> Vec<u8> {
         let is_written = match format {
@@ -80,10 +87,13 @@ impl Metrics {
             self.write(format, run.map(Seen::of).as_ref());
         }
         let (own, of_run) = match format {
-            Format::Text => (written(Text::default(), |out| figures::daemon(out, &self.ended)), &self.text),
-            Format::Protobuf => {
-                (written(Protobuf::default(), |out| figures::daemon(out, &self.ended)), &self.protobuf)
+            Format::Text => {
+                (written(Text::default(), |out| figures::daemon(out, &self.ended, self.state)), &self.text)
             }
+            Format::Protobuf => (
+                written(Protobuf::default(), |out| figures::daemon(out, &self.ended, self.state)),
+                &self.protobuf,
+            ),
         };
         [own.as_slice(), of_run.as_deref().unwrap_or_default()].concat()
     }

@@ -44,7 +44,7 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
         let mut counters =
             Counters { ticks_due: 1 << 40, ticks_sent: n as u64, connects: 7, ..Counters::default() };
         counters.disconnects.0[Class::Reset as usize] = 3;
-        ByGroup { name: name.as_str().into(), counters, standing: [n as u64; _] }
+        ByGroup { name: name.as_str().into(), counters, standing: [n as u64; _], is_held: n % 2 == 1 }
     });
     let mut histograms = Histograms::default();
     for us in 1..3000u64 {
@@ -54,7 +54,15 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
 }
 
 fn seen<'a>(event: &'a Event, groups: &[ByGroup], marks: &'a Marks) -> Seen<'a> {
-    Seen { event, started_at: 1.8e9, marks, groups: groups.to_vec(), ring: (1, 2), workspaces: None }
+    Seen {
+        event,
+        started_at: 1.8e9,
+        marks,
+        groups: groups.to_vec(),
+        ring: (1, 2),
+        ports_skipped: 3,
+        workspaces: None,
+    }
 }
 
 /// A mark, and what has grown with the second.

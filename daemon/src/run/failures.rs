@@ -106,6 +106,8 @@ mod tests {
             files: 100_000,
             direct_descriptors: true,
             has_address: |_| true,
+            calibrations: std::sync::Arc::default(),
+            interfaces: Vec::new(),
         };
         let mut resolve = |_: &str, port| Ok(vec![([127, 0, 0, 1], port).into()]);
         let plan = crate::run::plan::Plan::new(&spec, &host, &Default::default(), &mut resolve);

@@ -6,28 +6,34 @@ mod endpoints;
 mod observe;
 mod ssh;
 mod tables;
+mod ways;
 
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use scale_api::http::{DoctorEntry, PlanSummary, Problem, ProblemCode};
 use scale_api::spec::Spec;
 use scale_api::units::thousands;
+use scale_ring::Interface;
 use scale_ring::host::Facts;
 
 use crate::load::{Endpoint, Group, Traffic};
 use crate::stream::meter::Meter;
 use crate::worker::gate::Gates;
+use crate::worker::ports::PortTable;
 use crate::worker::share::Addresses;
 
+use super::calibration::Kept;
 use super::fit;
 use super::targets::{Demand, Permit};
 pub use observe::{Observe, QUERIES_AT_ONCE};
 pub(super) use tables::base_pace;
 use tables::{Of, Tables};
+pub use ways::{Source, Sources};
 
 /// A checked run.
 #[derive(Debug, Clone)]
@@ -48,8 +54,12 @@ pub struct Plan {
     pub cores: Vec<usize>,
     /// Decides payload, masks and random offsets.
     pub seed: u64,
-    /// Source ports that must not be used, ascending.
-    pub ports_reserved: Arc<[u16]>,
+    /// Source ports, and which worker has which.
+    pub ports: Arc<PortTable>,
+    /// Sources and interfaces as each group asks for them.
+    pub sources: Vec<Sources>,
+    /// Families that may be used of each row of the address table: IPv4, IPv6.
+    pub families: Vec<(bool, bool)>,
     /// Bytes of a provided receive buffer.
     pub receive_buffer_bytes: u32,
     /// Streams of all groups at their most.
@@ -103,13 +113,15 @@ pub struct Host {
     pub direct_descriptors: bool,
     /// Whether an address is this host's.
     pub has_address: fn(IpAddr) -> bool,
+    /// What it was found to offer.
+    pub calibrations: Arc<Kept>,
+    /// The interfaces that it has.
+    pub interfaces: Vec<Interface>,
 }
 
 /// Names to addresses.
 pub type Resolve<'a> = &'a mut dyn FnMut(&str, u16) -> std::io::Result<Vec<SocketAddr>>;
 
-/// The first source port that is used.
-pub const PORT_FIRST: u16 = 1025;
 pub(super) fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemCode::Invalid, detail)
 }
@@ -160,7 +172,9 @@ impl Plan {
             gates,
             cores: host.cores.clone(),
             seed,
-            ports_reserved: host.facts.ports_reserved.clone().into(),
+            ports: Arc::default(),
+            sources: tables.sources,
+            families: tables.families,
             // A usual message and its headers in one receive; large ones come in pieces anyway.
             receive_buffer_bytes: (largest + 64).next_power_of_two().clamp(4096, 32 << 10),
             streams_max,
@@ -171,17 +185,21 @@ impl Plan {
             fit: Vec::new(),
             host: host.clone(),
         };
+        plan.ports = Arc::new(PortTable::new(&host.facts.ports_reserved, reached_by(&plan)));
         plan.summarise();
         Ok(plan)
     }
 
-    /// Source ports of worker `worker`.
-    pub fn ports(&self, worker: usize) -> (u16, u16) {
-        let (workers, first) = (self.cores.len() as u32, u32::from(PORT_FIRST));
-        let width = 65_536 - first;
-        let from = first + width * worker as u32 / workers;
-        let to = first + width * (worker as u32 + 1) / workers - 1;
-        (from as u16, to as u16)
+    /// What of `fresh`, in place of the address table, the groups' sources reach; a row of which nothing is
+    /// left stays as it is.
+    pub fn reachable(&self, fresh: &[Vec<SocketAddr>]) -> Addresses {
+        let mut rows = Vec::new();
+        for ((fresh, old), &(v4, v6)) in fresh.iter().zip(self.addresses.iter()).zip(&self.families) {
+            let those = fresh.iter().filter(|to| if to.is_ipv6() { v6 } else { v4 }).copied();
+            let those: Vec<SocketAddr> = those.collect();
+            rows.push(if those.is_empty() { old.clone() } else { those });
+        }
+        rows.into()
     }
 
     fn summarise(&mut self) {
@@ -232,6 +250,8 @@ impl Plan {
         summary.source_ports = fit::source_ports(self);
         self.summary = summary;
         self.fit = fit::examine(self, &self.host);
+        self.summary.calibration = fit::calibrated(self, &self.host);
+        self.summary.details = fit::details(self);
         let said = |status: &str| -> Vec<String> {
             self.fit.iter().filter(|entry| entry.status == status).map(fit::sentence).collect()
         };
@@ -246,4 +266,33 @@ impl Plan {
             self.seed
         ));
     }
+}
+
+/// Destinations that not every worker reaches, with those that do. Stream i is worker i mod workers' and goes
+/// to row i mod rows: of two targets and two workers each worker has one to itself.
+fn reached_by(plan: &Plan) -> HashMap<SocketAddr, Vec<u32>> {
+    let workers = plan.cores.len() as u32;
+    let mut rows = vec![BTreeSet::new(); plan.addresses.len()];
+    for group in plan.groups.iter() {
+        let common = gcd(group.pattern.len() as u32, workers);
+        for (position, &row) in group.pattern.iter().enumerate() {
+            // Streams are numbered from the group's first, and shared out from there.
+            let worker = (position as u32 % common + common - group.first_stream % common) % common;
+            let addresses = plan.endpoints[row as usize].addresses as usize;
+            rows[addresses].extend((worker..workers).step_by(common as usize));
+        }
+    }
+    let mut reached: HashMap<SocketAddr, BTreeSet<u32>> = HashMap::new();
+    for (row, by) in plan.addresses.iter().zip(rows) {
+        row.iter().for_each(|&to| reached.entry(to).or_default().extend(&by));
+    }
+    let partly = reached.into_iter().filter(|(_, by)| (1..workers as usize).contains(&by.len()));
+    partly.map(|(to, by)| (to, by.into_iter().collect())).collect()
+}
+
+const fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }

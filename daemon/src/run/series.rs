@@ -77,18 +77,19 @@ impl Series {
         span(self.doublings)
     }
 
-    /// Reads rows as JSON lines. A line that is none, such as one that was cut off, is left out.
+    /// Reads rows as JSON lines. A line that is none, such as one that was cut off, is left out; and how many were.
     ///
     /// # Errors
     /// The reader's.
-    pub fn read(lines: impl BufRead) -> io::Result<Self> {
-        let mut series = Self::default();
+    pub fn read(lines: impl BufRead) -> io::Result<(Self, usize)> {
+        let (mut series, mut left_out) = (Self::default(), 0);
         for line in lines.split(b'\n') {
-            if let Ok(row) = serde_json::from_slice(&line?) {
-                series.push(row);
+            match serde_json::from_slice(&line?) {
+                Ok(row) => series.push(row),
+                Err(_) => left_out += 1,
             }
         }
-        Ok(series)
+        Ok((series, left_out))
     }
 }
 
@@ -401,11 +402,11 @@ mod tests {
             lines.push(b'\n');
         }
         lines.extend_from_slice(br#"{"at": 6.0, "seco"#);
-        let series = Series::read(&lines[..]).unwrap();
+        let (series, _) = Series::read(&lines[..]).unwrap();
         assert_eq!(series.rows(), (1..=5).map(|second| row(second, "main/1")).collect::<Vec<_>>());
         // Nonsense numbers are no reason to fail either.
         let mad = format!(r#"{{"seconds": {0}, "messages_sent": {0}}}"#, u64::MAX);
-        let series = Series::read([mad.as_str(); 3].join("\n").as_bytes()).unwrap();
+        let (series, _) = Series::read([mad.as_str(); 3].join("\n").as_bytes()).unwrap();
         assert_eq!(series.rows().len(), 3);
     }
 }

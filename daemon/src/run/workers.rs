@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use scale_api::report;
 use scale_proto::ssh::Negotiated;
@@ -27,6 +28,9 @@ pub struct Engine {
 
 /// Priority of workers under `--realtime fifo`.
 const FIFO_PRIORITY: i32 = 10;
+
+/// For a worker to end once it is told to; one that stands still is left behind, and goes with the process.
+const END_WAIT_NS: u64 = 2_000_000_000;
 
 /// How busy a worker has been.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,7 +72,9 @@ pub(super) struct Hand {
     /// The last second that it handed over.
     pub second: u64,
     pub ring: RingCounters,
-    /// Connections that waited for the list's caps.
+    /// Source ports that others held.
+    pub ports_in_use: u64,
+    /// Connections that waited for more than a second for the list's caps.
     pub held_back: u64,
     /// Streams opened, by address.
     pub opened: Vec<(SocketAddr, u64)>,
@@ -104,8 +110,7 @@ pub(super) fn start(
             groups: plan.groups.clone(),
             endpoints: plan.endpoints.clone(),
             addresses: plan.addresses.clone(),
-            ports: plan.ports(number),
-            ports_reserved: plan.ports_reserved.clone(),
+            ports: plan.ports.clone(),
             gates: plan.gates.clone(),
             streams_max: streams as usize,
             stream_by_stream: plan.stream_by_stream,
@@ -172,6 +177,7 @@ impl Hand {
             turn_max: 0.0,
             second: 0,
             ring: RingCounters::default(),
+            ports_in_use: 0,
             held_back: 0,
             opened: Vec::new(),
             streams: Vec::new(),
@@ -208,6 +214,7 @@ impl Hand {
         self.negotiated = snapshot.negotiated;
         self.second = snapshot.second;
         self.ring = snapshot.ring;
+        self.ports_in_use = snapshot.ports_in_use;
         self.opened = snapshot.opened;
         self.finished |= snapshot.last;
         if let Some(streams) = snapshot.streams {
@@ -221,11 +228,22 @@ impl Hand {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, which it has been told of.
     pub fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let until = host::monotonic_now().plus_ns(END_WAIT_NS);
+        while !thread.is_finished() {
+            if host::monotonic_now() > until {
+                tracing::error!(
+                    core = self.core,
+                    "the worker on core {} does not end; it is left behind",
+                    self.core
+                );
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        let _ = thread.join();
     }
 
     /// Counters of all its cells.

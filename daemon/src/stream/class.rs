@@ -98,7 +98,7 @@ classes! {
     Disconnected12 "disconnected_12" Target "The SSH server disconnected with code 12: too many connections."
     Disconnected14 "disconnected_14" User "The SSH server disconnected with code 14: no more authentication methods."
     DisconnectedOther "disconnected_other" Target "The SSH server disconnected with another code."
-    AddressUnavailable "address_unavailable" Generator "No source port or address is left on this host."
+    AddressUnavailable "address_unavailable" Generator "No source port, address or interface is left on this host."
     Files "files" Generator "Descriptors or ring slots are used up on this host."
     Memory "memory" Generator "This host's kernel has no memory left for sockets."
     NotPermitted "not_permitted" Generator "This host's firewall or policy forbids the connection."

@@ -1,5 +1,7 @@
 //! One stream: what it sent, what came back, and how it has fared. It outlives its connections.
 
+use std::num::NonZeroU32;
+
 use scale_proto::coder::{Echo as Echoing, Marker};
 use scale_ring::Time;
 
@@ -82,6 +84,10 @@ pub struct Stream {
     pub point: u64,
     /// Attempts since it was last open.
     pub attempts: u32,
+    /// Its rank among the group's streams with the same addresses, plus one: see `worker::origin`.
+    pub rank: Option<NonZeroU32>,
+    /// Times that it looked again for a source port since it was last open.
+    pub searches: u8,
     /// Ticks missed by back-pressure: how often it stalled.
     pub stalls: u32,
     /// Bytes of the oldest message's echo that have come.
@@ -158,6 +164,8 @@ impl Stream {
             grid: 0,
             point: 0,
             attempts: 0,
+            rank: None,
+            searches: 0,
             stalls: 0,
             front_bytes: 0,
             last: (0, 0),
@@ -172,6 +180,11 @@ impl Stream {
             failure: None,
             responses: Responses::default(),
         }
+    }
+
+    /// Whether it has never been open, nor tried.
+    pub const fn is_new(&self) -> bool {
+        !self.opened && self.attempts == 0
     }
 
     /// Matches the front of `received` (never empty) with the oldest unanswered message. The
@@ -221,7 +234,7 @@ impl Stream {
     /// A connection is open: what an older one saw says nothing of it. Whether its first bytes have come.
     pub fn begin_connection(&mut self) -> bool {
         self.end_connection();
-        self.attempts = 0;
+        (self.attempts, self.searches) = (0, 0);
         self.answered = std::mem::take(&mut self.spoken_to);
         self.first_sent = Time::NEVER;
         self.last = (0, 0);

@@ -1,9 +1,8 @@
 //! Streams begin, try again, and end.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use scale_ring::{Errno, Ring, SocketOptions, Time, Token};
+use scale_ring::{Errno, Ring, Time, Token};
 
 use crate::load::{Group, Protocol, Reconnect, Terminal};
 use crate::stream::class::Class;
@@ -13,11 +12,14 @@ use crate::stream::meter::Figure;
 use crate::stream::stack::{Connection, Phase};
 
 use super::gate::SLOT_NS;
+use super::origin::PORTS_TRIED_MAX;
 use super::share::{ADDRESSES_MAX, GroupPhase};
 use super::turn::{CLOSE_WAIT_NS, CLOSES_MAX, Deadline, INTERRUPT_WAIT_NS, LAUNCHES_MAX, Worker, kind};
 
-/// Source ports tried for one socket when others hold them.
-const PORTS_TRIED_MAX: u32 = 64;
+/// Times that a stream looks again when others hold every source port that it tried, and the first wait
+/// before that; each is twice the last.
+const SEARCHES_MAX: u8 = 6;
+const SEARCH_WAIT_NS: u64 = 10_000_000;
 /// Back-off: the first attempt's ceiling, and the last's.
 const BACKOFF_NS: u64 = 500_000_000;
 const BACKOFF_MAX_NS: u64 = 30_000_000_000;
@@ -25,6 +27,8 @@ const BACKOFF_MAX_NS: u64 = 30_000_000_000;
 const ROOM_WAIT_NS: u64 = 10_000_000;
 /// Attempts that follow one that an SSH server dropped before its banner.
 const DROPS_MAX: u32 = 6;
+/// A connection that waits longer for its slot is one that the list holds back.
+const HELD_BACK_NS: u64 = 1_000_000_000;
 /// What eager clients wait at first.
 const CLIENT_NS: u64 = 1_000_000_000;
 
@@ -51,7 +55,9 @@ impl<R: Ring> Worker<R> {
                 self.groups[index].launched += 1;
                 let Stream { standing, connection, .. } = self.streams[stream as usize];
                 match standing {
-                    Standing::Planned | Standing::Closed | Standing::Failed => self.attempt(stream, now),
+                    Standing::Planned | Standing::Closed | Standing::Failed => {
+                        self.attempt_or_wait(stream, now);
+                    }
                     // Shrunk and grown again before the close was over.
                     Standing::Closing => self.connection(connection).reopen = true,
                     Standing::Connecting | Standing::Open | Standing::Waiting => {}
@@ -129,16 +135,14 @@ impl<R: Ring> Worker<R> {
         let spec = &self.share.groups[usize::from(flow.group)];
         let row = spec.endpoint(flow.number);
         let deadline = now.plus_ns(spec.connect_timeout_ns);
-        let addresses =
-            self.share.addresses[self.share.endpoints[row as usize].addresses as usize].len() as u32;
-        // Streams start at different addresses of a name, and go on from there.
-        let address = if addresses == 0 { 0 } else { (flow.number + flow.attempts + tried) % addresses };
-        let what = Try { address, tried, has_slot };
-        self.groups[usize::from(flow.group)].connecting += 1;
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting += 1;
+        timeline.spend(flow.target);
         self.stand(stream, Standing::Connecting);
         if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
-            return self.ride(stream, row, what, now, deadline);
+            return self.ride(stream, row, (tried, has_slot), now, deadline);
         }
+        let what = Try { address: self.first_address(stream, row, tried), tried, has_slot };
         self.try_address(stream, row, what, now, deadline);
     }
 
@@ -152,9 +156,11 @@ impl<R: Ring> Worker<R> {
     pub(super) fn await_slot(&mut self, stream: u32, tried: u32, at: Time) {
         let flow = &mut self.streams[stream as usize];
         flow.connection = NO_CONNECTION;
-        self.groups[usize::from(flow.group)].connecting -= 1;
+        let timeline = &mut self.groups[usize::from(flow.group)];
+        timeline.connecting -= 1;
+        timeline.unspend(flow.target);
         self.stand(stream, Standing::Waiting);
-        self.held_back += 1;
+        self.held_back += u64::from(at.ns_since(self.woke) > HELD_BACK_NS);
         self.deadlines.push(Reverse((at, Deadline::Slot(stream, tried))));
     }
 
@@ -169,6 +175,9 @@ impl<R: Ring> Worker<R> {
         if !self.may_connect(usize::from(self.streams[stream as usize].group)) {
             self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
             return;
+        }
+        if self.is_held(stream) {
+            return self.wait_held(stream, now);
         }
         self.attempt_from(stream, tried, now.ns_since(at) <= SLOT_NS, now);
     }
@@ -223,50 +232,6 @@ impl<R: Ring> Worker<R> {
         index
     }
 
-    /// A socket bound to a source port of ours.
-    pub(super) fn open(
-        &mut self,
-        stream: u32,
-        to: SocketAddr,
-    ) -> Result<(scale_ring::Socket, Option<super::ports::Lease>), Errno> {
-        let flow = &self.streams[stream as usize];
-        let spec = &self.share.groups[usize::from(flow.group)];
-        let sources: Vec<IpAddr> =
-            spec.sources.iter().copied().filter(|s| s.is_ipv6() == to.is_ipv6()).collect();
-        let source = (!sources.is_empty()).then(|| sources[flow.number as usize % sources.len()]);
-        let any =
-            if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        let mut options = SocketOptions {
-            ipv6: to.is_ipv6(),
-            bind: None,
-            send_buffer_bytes: spec.send_buffer_bytes,
-            receive_buffer_bytes: spec.receive_buffer_bytes,
-        };
-        let mut passed = Vec::new();
-        let mut result = Err(Errno::AddressNotAvailable);
-        for _ in 0..PORTS_TRIED_MAX {
-            let Some(lease) = self.ports.take(source, to) else { break };
-            options.bind = Some(SocketAddr::new(source.unwrap_or(any), lease.1));
-            match self.ring.open(&options) {
-                Ok(socket) => {
-                    result = Ok((socket, Some(lease)));
-                    break;
-                }
-                Err(Errno::AddressInUse) => {
-                    self.ports_in_use += 1;
-                    passed.push(lease);
-                }
-                Err(errno) => {
-                    self.ports.give(lease);
-                    result = Err(errno);
-                    break;
-                }
-            }
-        }
-        passed.into_iter().for_each(|lease| self.ports.give(lease));
-        result
-    }
-
     /// TCP refused or failed: a sibling address within the same attempt, or the attempt fails.
     pub(super) fn connect_failed(&mut self, index: u32, errno: Errno, now: Time) {
         let connection = self.connection(index);
@@ -304,10 +269,18 @@ impl<R: Ring> Worker<R> {
 
     /// An attempt came to nothing; its connection, if there was one, has ended.
     pub(super) fn attempt_failed(&mut self, stream: u32, class: Class, now: Time) {
+        let wanted = self.is_wanted(stream);
         let flow = &mut self.streams[stream as usize];
-        flow.failure = Some(class);
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
+        if class == Class::AddressUnavailable && wanted && flow.searches < SEARCHES_MAX {
+            // Others hold a stretch of ports: the next stretch, before it is called a failure.
+            let wait = SEARCH_WAIT_NS << flow.searches;
+            (flow.searches, flow.connection) = (flow.searches + 1, NO_CONNECTION);
+            self.stand(stream, Standing::Waiting);
+            return self.deadlines.push(Reverse((now.plus_ns(wait), Deadline::Retry(stream))));
+        }
+        flow.failure = Some(class);
         let cell = timeline.cell_now(flow.target);
         self.meter.counters(cell).failures.count(class);
         self.next_attempt(stream, now);
@@ -364,15 +337,20 @@ impl<R: Ring> Worker<R> {
             self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
             return;
         }
+        if self.is_held(stream) {
+            return self.wait_held(stream, now);
+        }
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
-        if spec.reconnect != Reconnect::Client {
+        let is_first = self.streams[stream as usize].is_new();
+        if spec.reconnect != Reconnect::Client || is_first {
             if now < timeline.reconnect_next {
                 self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
                 return;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;
-            timeline.reconnect_next = now.plus_ns(interval);
+            let ramps = if is_first { timeline.launch_interval_ns() } else { 0 };
+            timeline.reconnect_next = now.plus_ns(interval.max(ramps));
         }
         self.attempt(stream, now);
     }
@@ -555,7 +533,7 @@ impl<R: Ring> Worker<R> {
         let group = usize::from(self.streams[stream as usize].group);
         if reopen && self.is_wanted(stream) {
             if self.may_connect(group) {
-                self.attempt(stream, now);
+                self.attempt_or_wait(stream, now);
             } else {
                 self.stand(stream, Standing::Waiting);
                 self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
@@ -714,9 +692,11 @@ impl<R: Ring> Worker<R> {
             let timeline = &mut self.groups[group];
             timeline.churn_next = timeline.churn_next.plus_ns(interval);
             let count = timeline.streams.len();
+            // Who could not come back stays.
+            let may_go = |flow: &Stream| flow.standing == Standing::Open && timeline.is_free(flow.target);
             let next = (0..count)
                 .map(|ahead| (timeline.churn_cursor + ahead) % count)
-                .find(|&local| self.streams[timeline.streams[local] as usize].standing == Standing::Open);
+                .find(|&local| may_go(&self.streams[timeline.streams[local] as usize]));
             let Some(local) = next else { continue };
             timeline.churn_cursor = local + 1;
             let stream = timeline.streams[local];

@@ -3,8 +3,9 @@
 //! - [`share`]: what a worker is given and what it hands back.
 //! - [`turn`]: the loop; the one place that reads the clock.
 //! - [`inbox`]: commands in. [`pulse`]: a sign of life out. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
-//! - [`ports`]: source ports. `connect`, `ticks`, `receive`: the three things a turn does;
-//!   `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again.
+//! - [`ports`]: source ports. `origin`: where a connection comes from. `connect`, `ticks`, `receive`: the three things a
+//!   turn does; `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again; `hold`:
+//!   streams whose target gets no connects.
 
 pub mod gate;
 pub mod inbox;
@@ -17,7 +18,9 @@ pub mod wheel;
 
 mod compare;
 mod connect;
+mod hold;
 mod link;
+mod origin;
 mod receive;
 mod ticks;
 

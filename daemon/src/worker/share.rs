@@ -14,6 +14,7 @@ use crate::stream::meter::Cell;
 use crate::stream::versions::Versions;
 
 use super::gate::Gates;
+use super::ports::PortTable;
 
 /// What a worker is to do. Everything was checked when the plan was made.
 #[derive(Debug, Clone)]
@@ -32,10 +33,8 @@ pub struct Share {
     pub endpoints: Arc<[Endpoint]>,
     /// Each target's addresses.
     pub addresses: Addresses,
-    /// Source ports this worker may use: from, to (inclusive).
-    pub ports: (u16, u16),
-    /// Source ports that are reserved on this host.
-    pub ports_reserved: Arc<[u16]>,
+    /// Source ports of this host, and which of them are whose.
+    pub ports: Arc<PortTable>,
     /// What holds new connections to the caps of the list of targets.
     pub gates: Gates,
     /// Streams this worker may ever hold.
@@ -69,6 +68,15 @@ pub enum Command {
     },
     /// Names were resolved again.
     Addresses(Addresses),
+    /// What a group may connect to one of its targets from now on.
+    Connects {
+        /// The group's index.
+        group: usize,
+        /// The target's among the group's.
+        target: u16,
+        /// So many more attempts of this worker's, over all workers; `None`: any number.
+        permits: Option<u32>,
+    },
     /// The list of targets was read again.
     Gates(Gates),
 }
@@ -155,7 +163,7 @@ pub struct Snapshot {
     pub ring: RingCounters,
     /// Source ports that were taken by others.
     pub ports_in_use: u64,
-    /// Connections that waited for the list's caps.
+    /// Connections that waited for more than a second for the list's caps.
     pub held_back: u64,
     /// Streams opened so far, by address; the first [`ADDRESSES_MAX`].
     pub opened: Vec<(SocketAddr, u64)>,

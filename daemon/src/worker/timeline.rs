@@ -49,6 +49,8 @@ pub struct Timeline {
     pub standing: [u32; Standing::COUNT],
     /// Open streams by target; from the drain on, those that were open at its beginning.
     pub open: Vec<u32>,
+    /// Attempts to connect that are left, by target; `None`: as many as there may be.
+    pub permits: Vec<Option<u32>>,
     /// Local streams below this are due, open or not. What a step adds over time is due from its
     /// opening on, and in any case when that time is over.
     pub due_below: u32,
@@ -124,6 +126,7 @@ impl Timeline {
             opened: 0,
             standing: [0; Standing::COUNT],
             open: vec![0; group.targets.len()],
+            permits: vec![None; group.targets.len()],
             due_below: 0,
             reconnect_next: Time::ZERO,
             churn_next: Time::NEVER,
@@ -213,6 +216,36 @@ impl Timeline {
         let Launch { base, from, span_ns, count } = self.launch;
         let ahead = u128::from((self.launched - from) * self.workers + self.worker);
         base.plus_ns((ahead * u128::from(span_ns) / u128::from(count)) as u64)
+    }
+
+    /// Time between two launches of this worker's.
+    pub const fn launch_interval_ns(&self) -> u64 {
+        let Launch { span_ns, count, .. } = self.launch;
+        (span_ns as u128 * self.workers as u128 / count as u128) as u64
+    }
+
+    /// Whether a target gets any number of connects.
+    pub fn is_free(&self, target: u16) -> bool {
+        self.permits[usize::from(target)].is_none()
+    }
+
+    /// Whether a target gets no connect just now.
+    pub fn is_held(&self, target: u16) -> bool {
+        self.permits[usize::from(target)] == Some(0)
+    }
+
+    /// One attempt to connect to a target is made.
+    pub fn spend(&mut self, target: u16) {
+        if let Some(permits) = &mut self.permits[usize::from(target)] {
+            *permits = permits.saturating_sub(1);
+        }
+    }
+
+    /// It comes to nothing just yet.
+    pub fn unspend(&mut self, target: u16) {
+        if let Some(permits) = &mut self.permits[usize::from(target)] {
+            *permits += 1;
+        }
     }
 
     /// The next point at which `step` has something to do.

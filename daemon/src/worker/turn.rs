@@ -117,11 +117,13 @@ pub struct Worker<R> {
     pub(super) versions: Vec<Versions>,
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
+    /// Next ranks, by group and row of addresses: see `origin`.
+    pub(super) ranks: HashMap<(u8, u32), u32>,
     /// Slots at the gates of the list's caps.
     pub(super) slots: Slots,
     /// By group and row: the slot that lies ahead for a link, and how many streams wait for it.
     pub(super) links_ahead: HashMap<(u8, u32), (Time, u32)>,
-    /// Connections that waited for a slot.
+    /// Connections that waited long for a slot.
     pub(super) held_back: u64,
     /// Streams opened, by address.
     pub(super) opened: Vec<(SocketAddr, u64)>,
@@ -166,8 +168,9 @@ impl<R: Ring> Worker<R> {
             meter: Meter::new(cells),
             pool: Pool::new(Pool::MAX),
             versions: vec![Versions::default(); share.groups.len()],
-            ports: Ports::new(share.ports, share.ports_reserved.clone(), seed),
+            ports: Ports::new(share.ports.clone(), (share.worker, share.workers), seed),
             ports_in_use: 0,
+            ranks: HashMap::new(),
             slots: Slots::new(&share.gates, share.start_at, share.worker, share.workers),
             links_ahead: HashMap::new(),
             held_back: 0,
@@ -260,6 +263,7 @@ impl<R: Ring> Worker<R> {
                     }
                 }
                 Command::Addresses(addresses) => self.share.addresses = addresses,
+                Command::Connects { group, target, permits } => self.set_permits(group, target, permits),
                 Command::Gates(gates) => {
                     let Share { start_at, worker, workers, .. } = self.share;
                     self.slots = Slots::new(&gates, start_at, worker, workers);

@@ -48,6 +48,11 @@ impl Standin {
         Self { sink, token, folder }
     }
 
+    /// Writes a file beside its own; its path.
+    pub fn write(&self, file: &str, text: &str) -> String {
+        self.folder.write(file, text)
+    }
+
     /// With builds that take next to no time.
     fn brisk() -> Self {
         Self::start("build_time = '50ms'\nbuild_jitter = '50ms'\nagent_time = '50ms'\n", "")
@@ -138,7 +143,7 @@ impl Standin {
     }
 
     /// Begins a flow that nobody follows; its id.
-    fn begin(&self, daemon: &Daemon, arguments: &[&str]) -> String {
+    pub fn begin(&self, daemon: &Daemon, arguments: &[&str]) -> String {
         let (code, out, error) = self.scalectl(daemon, &[arguments, &["--yes", "--detach"]].concat());
         assert_eq!(code, 0, "{error}");
         out.trim().to_owned()

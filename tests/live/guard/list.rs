@@ -133,10 +133,10 @@ fn targets_shows_what_may_be_hit_how_much_by_whom_and_what_a_run_takes_of_it() {
     for word in [
         "127.0.0.0/8",
         "25",
-        "1MB/s",
+        "1.0 MB/s",
         "users 4242",
         "a run takes",
-        "5KB/s",
+        "5.0 KB/s",
         "Coder deployment aa-1",
         "you are",
     ] {

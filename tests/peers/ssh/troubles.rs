@@ -161,7 +161,18 @@ fn messages_are_cut_to_what_a_server_takes_at_once() {
 fn drops_before_the_banner_are_told_and_the_ramp_gives_way_to_them() {
     let Some(site) = Site::new() else { return };
     let Some(server) = site.openssh("MaxStartups 10:30:100") else { return };
-    let fast = ["--conns", "60", "--connect-rate", "1000/s", "--tick-interval", "1s", "--verify"];
+    // It is the back-off of each stream that is tried here.
+    let fast = [
+        "--breaker",
+        "off",
+        "--conns",
+        "60",
+        "--connect-rate",
+        "1000/s",
+        "--tick-interval",
+        "1s",
+        "--verify",
+    ];
     let time = ["--warm-up", "10s", "--duration", "2s", "--drain", "10s"];
     let (code, report) = as_user(&site, &server, &[&fast[..], &time].concat());
     let load = &report.load;

@@ -75,7 +75,11 @@ pub fn check_bodies(bytes: &[u8]) {
     }
 }
 
-fn check_spec(spec: &Spec) {
+/// A run's words: what passes its checks becomes a plan or a refusal.
+///
+/// # Panics
+/// Something of it does.
+pub fn check_spec(spec: &Spec) {
     let _ = spec.redacted();
     if spec.check().is_err() {
         return;
@@ -90,11 +94,14 @@ fn check_spec(spec: &Spec) {
     let host = Host {
         cores: vec![0, 1],
         facts: Facts::default(),
+        doctor: Vec::new(),
         seed: 1,
         unix_s: 1_800_000_000,
         files: 20_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     let _ = Plan::new(spec, &host, &Permit::default(), &mut resolve);

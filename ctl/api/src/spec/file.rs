@@ -7,16 +7,18 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::private::{Content, wipe};
+
 /// A file of the user's: a path in the run file, and what is in it once it is read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct File {
     /// Where it is.
     pub path: PathBuf,
     /// What is in it, once read.
-    pub content: Option<Vec<u8>>,
+    pub content: Option<Content>,
     /// Of a path with a `{column}` of --rows in it: what is in each file that the rows name, by its
     /// path as the row fills it in.
-    pub by_row: BTreeMap<String, Vec<u8>>,
+    pub by_row: BTreeMap<String, Content>,
 }
 
 impl File {
@@ -26,7 +28,7 @@ impl File {
     }
 
     /// A file, read.
-    pub fn read(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
+    pub fn read(path: impl Into<PathBuf>, content: impl Into<Content>) -> Self {
         Self { content: Some(content.into()), ..Self::new(path) }
     }
 
@@ -83,20 +85,31 @@ pub fn fill<E>(text: &str, mut value: impl FnMut(&str) -> Result<Option<String>,
 #[serde(untagged)]
 enum Form {
     Path(PathBuf),
-    Read { path: PathBuf, hex: String },
-    ByRow { path: PathBuf, rows: BTreeMap<String, String> },
+    Read { path: PathBuf, hex: Hex },
+    ByRow { path: PathBuf, rows: BTreeMap<String, Hex> },
 }
 
-fn to_hex(content: &[u8]) -> String {
+/// As it travels; wiped when it is dropped.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Hex(String);
+
+impl Drop for Hex {
+    fn drop(&mut self) {
+        wipe(&mut std::mem::take(&mut self.0).into_bytes());
+    }
+}
+
+fn to_hex(content: &[u8]) -> Hex {
     use std::fmt::Write;
     let mut hex = String::with_capacity(content.len() * 2);
     for byte in content {
         let _ = write!(hex, "{byte:02x}");
     }
-    hex
+    Hex(hex)
 }
 
-fn of_hex<E: serde::de::Error>(hex: &str) -> Result<Vec<u8>, E> {
+fn of_hex<E: serde::de::Error>(Hex(hex): &Hex) -> Result<Vec<u8>, E> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let pairs = hex.as_bytes().chunks(2);
     let content: Option<Vec<u8>> =
@@ -111,7 +124,7 @@ impl Serialize for File {
             Some(content) => Form::Read { path, hex: to_hex(content) },
             None if self.by_row.is_empty() => Form::Path(path),
             None => {
-                let row = |(path, content): (&String, &Vec<u8>)| (path.clone(), to_hex(content));
+                let row = |(path, content): (&String, &Content)| (path.clone(), to_hex(content));
                 Form::ByRow { path, rows: self.by_row.iter().map(row).collect() }
             }
         }
@@ -125,7 +138,7 @@ impl<'de> Deserialize<'de> for File {
             Form::Path(path) => Self::new(path),
             Form::Read { path, hex } => Self::read(path, of_hex::<D::Error>(&hex)?),
             Form::ByRow { path, rows } => {
-                let row = |(path, hex): (String, String)| Ok((path, of_hex::<D::Error>(&hex)?));
+                let row = |(path, hex): (String, Hex)| Ok((path, of_hex::<D::Error>(&hex)?.into()));
                 Self { by_row: rows.into_iter().map(row).collect::<Result<_, _>>()?, ..Self::new(path) }
             }
         })
@@ -138,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_file_travels_unread_read_and_by_row_and_is_never_printed() {
-        let by_row = [("keys/ann".to_owned(), b"canary".to_vec())].into();
+        let by_row = [("keys/ann".to_owned(), (*b"canary").into())].into();
         let by_row = File { by_row, ..File::new("keys/{user}") };
         for file in [File::new("a"), File::read("a", *b"canary\xFF"), by_row.clone()] {
             let json = serde_json::to_string(&file).unwrap();

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, LEFT_OUT, MESSAGE_BYTES_MAX, Opcode, Reconnect,
-    STREAMS_MAX, Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
+    Breaker, Bytes, DEFAULT_DURATION, DEFAULT_TICK, Duration, File, LEFT_OUT, MESSAGE_BYTES_MAX, Opcode,
+    Reconnect, STREAMS_MAX, Silence, Span, TICK_MIN, TIMES_MAX, TickOffset, Traffic,
 };
 use crate::target::Target;
 use crate::units::{PerSecond, Rate};
@@ -46,6 +46,10 @@ pub struct GroupSpec {
     pub reconnect: Reconnect,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn: Option<PerSecond>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silence: Option<Silence>,
     pub verify: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<File>,
@@ -69,6 +73,8 @@ pub struct GroupSpec {
     pub insecure: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interface: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,22 +247,11 @@ impl GroupSpec {
                 Some(_) => {}
             }
         }
+        self.check_silence(error);
         self.check_words(error);
         super::ssh::check(self, error);
         crate::typed::check(self, error);
-        for source in &self.source {
-            let (address, bits) =
-                source.split_once('/').map_or((source.as_str(), None), |(a, b)| (a, Some(b)));
-            let address: Option<std::net::IpAddr> = address.parse().ok();
-            let width = if address.is_some_and(|a| a.is_ipv6()) { 128 } else { 32 };
-            let bits_ok = bits
-                .is_none_or(|bits| bits.parse::<u32>().is_ok_and(|bits| bits <= width && width - bits <= 16));
-            if address.is_none() || !bits_ok {
-                error(format!(
-                    "--source {source}: write an address of this host, or a range such as 10.0.0.0/28 (at most 65,536 addresses)"
-                ));
-            }
-        }
+        super::ways::check(self, error);
         for (number, stage) in self.stage.iter().enumerate() {
             if [stage.over, stage.hold].iter().flatten().all(|span| span.ns() == 0) {
                 error(format!(

@@ -387,7 +387,7 @@ mod tests {
         let mut group = ssh();
         let read = |path: &str| File::read(path, *b"canary");
         group.ssh_identity =
-            vec![read("id"), File { by_row: [("k".into(), b"canary".to_vec())].into(), ..File::new("{k}") }];
+            vec![read("id"), File { by_row: [("k".into(), (*b"canary").into())].into(), ..File::new("{k}") }];
         (group.ssh_certificate, group.known_hosts) = (Some(read("c")), Some(read("h")));
         (group.ssh_password_file, group.ssh_passphrase_file) = (Some(read("p")), Some(read("pp")));
         assert_eq!(group.files_mut().count(), 6);

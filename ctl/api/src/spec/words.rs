@@ -2,8 +2,9 @@
 
 use super::observe::DEFAULT_INTERVAL;
 use super::{
-    DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN, DEFAULT_DURATION,
-    DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, ThresholdSpec, Traffic,
+    Breaker, DEFAULT_BYTES_PER_TICK, DEFAULT_CONNECT_RATE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DRAIN,
+    DEFAULT_DURATION, DEFAULT_TICK, DEFAULT_WARM_UP, Duration, GroupSpec, Opcode, Spec, ThresholdSpec,
+    Traffic,
 };
 use crate::target::Target;
 use crate::units::{Bytes, PerSecond};
@@ -73,6 +74,8 @@ impl Spec {
             group.warm_up.get_or_insert(DEFAULT_WARM_UP);
             group.drain.get_or_insert(DEFAULT_DRAIN);
             group.connect_timeout.get_or_insert(DEFAULT_CONNECT_TIMEOUT);
+            group.breaker.get_or_insert(Breaker::ON);
+            group.silence = Some(group.silence_or_default());
         }
         spec
     }

@@ -60,6 +60,7 @@ conns = 5
 rate = "40KB/s"
 duration = "forever"
 source = ["10.0.0.0/28"]
+interface = ["eth0", "eth1"]
 header = ["X-A: b"]
 [[group]]
 target = ["ssh://c"]

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,10 @@ use tokio::sync::watch;
 use super::record::{Contents, Head, Kind, Line};
 use super::{FILE_BYTES_MAX, FILE_NAME, LINE_BYTES_MAX, LedgerError};
 use crate::time::Timestamp;
+
+/// What is made: the daemon's, and its group's to read.
+const FOLDER_MODE: u32 = 0o750;
+const FILE_MODE: u32 = 0o640;
 
 /// A ledger that is being written. Clones write the same file.
 ///
@@ -52,8 +57,8 @@ impl Ledger {
     pub fn create(folder: &Path, head: Head) -> Result<Self, LedgerError> {
         let path = folder.join(FILE_NAME);
         let begin = || {
-            fs::create_dir_all(folder)?;
-            let mut file = OpenOptions::new().append(true).create_new(true).open(&path)?;
+            fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+            let mut file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(&path)?;
             file.write_all(&line(&Line::Run(head.clone()))?)?;
             file.sync_all()?;
             // The names are to last as well: the file's in its folder, the folder's in the state folder.
@@ -215,6 +220,10 @@ impl Drop for Shared {
 /// What a ledger says and how many of its bytes are whole lines; `None` without any.
 pub(super) fn read(path: &Path) -> Result<Option<(Contents, u64)>, LedgerError> {
     let disk = |error: io::Error| LedgerError::disk(path, &error);
+    // Who can write in the folder is not to have us take a file of somebody else's for our own.
+    if !fs::symlink_metadata(path).map_err(disk)?.is_file() {
+        return Err(disk(io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no file")));
+    }
     let file = File::open(path).map_err(disk)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(disk)?;

@@ -93,8 +93,11 @@ pub fn find(state: &Path) -> Result<Vec<Found>, LedgerError> {
         Err(error) => return Err(LedgerError::disk(state, &error)),
     };
     let mut paths: Vec<PathBuf> = folders
-        .filter_map(|entry| Some(entry.ok()?.path().join(FILE_NAME)))
-        .filter(|path| path.is_file())
+        .filter_map(Result::ok)
+        // Links lead to what is not ours.
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path().join(FILE_NAME))
+        .filter(|path| std::fs::symlink_metadata(path).is_ok_and(|file| file.is_file()))
         .collect();
     paths.sort();
     let found = |path: PathBuf| Ok(read(&path)?.map(|contents| Found { path, contents }));
@@ -107,7 +110,7 @@ pub fn find(state: &Path) -> Result<Vec<Found>, LedgerError> {
 /// The ledger is not empty, or cannot be read.
 pub fn may_remove(folder: &Path) -> Result<(), LedgerError> {
     let path = folder.join(FILE_NAME);
-    let contents = if path.exists() { read(&path)? } else { None };
+    let contents = if std::fs::symlink_metadata(&path).is_ok() { read(&path)? } else { None };
     let Some(contents) = contents else { return Ok(()) };
     let left = |kind| contents.owned(kind).count();
     match (left(Kind::User), left(Kind::Workspace)) {

@@ -24,12 +24,6 @@ pub fn random_seed() -> u64 {
     seed
 }
 
-/// Keeps secrets out of core files and from ptrace by others (prctl(2)).
-pub fn set_not_dumpable() {
-    // SAFETY: plain values only.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
-}
-
 /// Undoes that interrupt and quit are ignored, as a shell leaves it for what it starts with `&`
 /// (POSIX.1, 2.11): programs started from here would inherit it, and Ctrl-C not end them.
 pub fn heed_interrupts() {

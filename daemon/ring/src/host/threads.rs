@@ -18,9 +18,11 @@ pub fn available_cores() -> Vec<usize> {
 /// # Errors
 /// EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO.
 pub fn set_realtime_fifo(priority: i32) -> std::io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the struct lives across the call; 0 is this thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } == 0 {
+    // The kernel's own struct sched_param, and its call: musl's C library has other fields, and refuses.
+    let parameters: libc::c_int = priority;
+    // SAFETY: the number lives across the call; 0 is this thread.
+    if unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_FIFO, &raw const parameters) } == 0
+    {
         Ok(())
     } else {
         Err(std::io::Error::last_os_error())

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use crate::SocketOptions;
+use crate::{InterfaceName, SocketOptions};
 
 type Result<T> = std::result::Result<T, i32>;
 
@@ -103,6 +103,16 @@ impl Descriptor {
         Ok(())
     }
 
+    fn bind_to(&self, interface: &InterfaceName) -> Result<()> {
+        let name = interface.bytes();
+        // SAFETY: the name lives across the call and its size is given; it ends with NUL.
+        let result = unsafe {
+            let len = size_of_val(name) as libc::socklen_t;
+            libc::setsockopt(self.0, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_ptr().cast(), len)
+        };
+        check(result).map(|_| ())
+    }
+
     fn bind(&self, at: SocketAddr) -> Result<()> {
         self.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         let address = Address::new(at);
@@ -133,6 +143,10 @@ pub(super) fn close(fd: RawFd) {
 pub(super) fn open(options: &SocketOptions) -> Result<RawFd> {
     let descriptor = Descriptor::new(options.ipv6)?;
     descriptor.set_options(options)?;
+    // Before bind(2), which looks whether another socket has the port on that interface.
+    if let Some(interface) = &options.interface {
+        descriptor.bind_to(interface)?;
+    }
     if let Some(at) = options.bind {
         descriptor.bind(at)?;
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use scale_api::coder::{self as wire, Outcome};
 use scale_api::http::{DoctorEntry, Problem};
-use scale_api::report::{self, Event, Exit, Report, StartedBy, Verdict};
+use scale_api::report::{self, Event, Exit, Report, Verdict};
 use scale_coder::client::Client;
 use scale_coder::ledger::Ledger;
 use scale_coder::progress::{Counts, Progress, State};
@@ -20,6 +20,7 @@ use super::outcome::{self, by_name};
 use super::work::{self, Phase, Shared, Stops};
 use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
+use crate::run::targets::Permit;
 
 /// Seconds over which the rate is taken.
 const RATE_SECONDS: usize = 10;
@@ -48,7 +49,7 @@ pub struct Going {
     event: Event,
     host: Vec<DoctorEntry>,
     folder: PathBuf,
-    started_by: Option<StartedBy>,
+    permit: Permit,
 }
 
 impl Going {
@@ -81,7 +82,7 @@ impl Going {
         let stops = Stops { making: stop_making, deleting: stop_deleting };
         let (id, name, client) = (ready.id.clone(), ready.name(), ready.client.clone());
         let (warnings, folder) = (ready.warnings.clone(), state.join(&ready.id));
-        let started_by = ready.started_by.clone();
+        let permit = ready.permit.clone();
         let task = tokio::task::spawn_local(work::work(ready, ledger, state, stops, shared.clone()));
         let mut going = Self {
             id,
@@ -102,20 +103,20 @@ impl Going {
             event: Event::default(),
             host: Vec::new(),
             folder,
-            started_by,
+            permit,
         };
         going.event = going.make_event(0.0);
         going
     }
 
+    /// For whom it goes, and what that one may hit.
+    pub const fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
     /// Where its requests go: the deployment's host and addresses.
     pub fn place(&self) -> (String, Vec<std::net::SocketAddr>) {
         self.client.place()
-    }
-
-    /// Who asked for it; `None`: this daemon, which owes a clean-up.
-    pub fn started_by(&self) -> Option<StartedBy> {
-        self.started_by.clone()
     }
 
     /// What `doctor` saw when it began.
@@ -258,7 +259,7 @@ impl Going {
                 ended_at: wall_seconds(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 kernel: host::facts::kernel_release(),
-                started_by: self.started_by.clone(),
+                started_by: self.permit.started_by(),
                 ..report::Run::default()
             },
             verdict,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use scale_api::coder::{self as wire, Flow, FlowRequest, Preflight, THINGS_LISTED_MAX, Thing};
 use scale_api::http::{Problem, ProblemCode};
-use scale_api::report::StartedBy;
 use scale_api::units::{Span, thousands};
 use scale_coder::client::{Client, REQUESTS_AT_ONCE_MAX};
 use scale_coder::config::{Config, Pace};
@@ -61,8 +60,8 @@ pub struct Ready {
     pub max_failures: u64,
     /// What was said aloud.
     pub warnings: Vec<String>,
-    /// Who asked for it.
-    pub started_by: Option<StartedBy>,
+    /// For whom, and what that one may hit.
+    pub permit: Permit,
 }
 
 /// What is to be done, checked.
@@ -189,8 +188,8 @@ pub async fn look(
         answer.lines[0] += &format!("; {least}{} people active now", thousands(active.users));
     }
     let warnings = answer.warnings.clone();
-    let started_by = permit.started_by();
-    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings, started_by };
+    let permit = permit.clone();
+    let ready = Ready { id, client, site, todo, making, deleting, max_failures, warnings, permit };
     answer.site = ready.wire_site();
     answer.is_nothing = ready.is_nothing();
     Ok((ready, answer))

@@ -101,7 +101,7 @@ async fn start(state: Rc<RefCell<State>>, ready: Ready) -> Result<String, Proble
 /// The ledger of what is to be made, if anything is.
 async fn begin_ledger(state: &Rc<RefCell<State>>, ready: &Ready) -> Result<Option<Ledger>, Problem> {
     let folder = state.borrow().store.folder(&ready.id);
-    if folder.exists() {
+    if !state.borrow().store.take(&ready.id) {
         return Err(Problem::new(ProblemCode::RunInProgress, "another run began just now; try again"));
     }
     if !ready.makes() {

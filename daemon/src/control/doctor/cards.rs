@@ -1,7 +1,6 @@
 //! Network cards that routes lead to.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
@@ -34,15 +33,11 @@ pub fn examine(seen: &Seen<'_>) -> Vec<DoctorEntry> {
     entries
 }
 
-/// The rest of what there is to say of cards towards `addresses` that the default route does not use.
-pub fn towards(cores: &[usize], facts: &Facts, addresses: &BTreeSet<IpAddr>) -> Vec<DoctorEntry> {
+/// The rest of what there is to say of cards below `interfaces` that the default route does not use.
+pub fn towards(cores: &[usize], facts: &Facts, interfaces: &BTreeSet<String>) -> Vec<DoctorEntry> {
     let main = facts.routes.default().map_or_else(Vec::new, |name| facts.cards(name));
-    let names: BTreeSet<&str> = addresses
-        .iter()
-        .filter_map(|&address| facts.routes.interface(address))
-        .flat_map(|name| facts.cards(name))
-        .filter(|name| !main.contains(name))
-        .collect();
+    let below = interfaces.iter().flat_map(|name| facts.cards(name));
+    let names: BTreeSet<&str> = below.filter(|name| !main.contains(name)).collect();
     let cards = names.into_iter().filter_map(|name| Some((name, facts.nics.get(name)?)));
     // The link stands among the host's own lines.
     cards.flat_map(|(name, nic)| card(cores, facts, name, nic).into_iter().skip(1)).collect()

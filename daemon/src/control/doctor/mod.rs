@@ -150,8 +150,8 @@ pub fn summary(entries: &[DoctorEntry]) -> Option<String> {
 
 /// What is to be said of the cards towards a plan's targets, beside what stands there for any run.
 pub fn towards(plan: &Plan) -> Vec<DoctorEntry> {
-    let addresses = plan.addresses.iter().flatten().map(|address| address.ip()).collect();
-    cards::towards(&plan.cores, &plan.host.facts, &addresses)
+    let interfaces = crate::run::fit::interfaces(plan, &plan.host);
+    cards::towards(&plan.cores, &plan.host.facts, &interfaces)
 }
 
 /// What is judged.

@@ -206,14 +206,14 @@ fn a_start_names_the_first_warnings_in_one_line() {
 fn cards_that_only_a_plan_uses_are_judged_with_it() {
     let tree = Recorded::new("out-of-the-box", &|_, text| text.into());
     let facts = Facts::read(&tree.0);
-    let judged = |address: &str| {
-        let lines = cards::towards(&[1], &facts, &[address.parse().unwrap()].into());
+    let judged = |interface: &str| {
+        let lines = cards::towards(&[1], &facts, &[interface.to_owned()].into());
         lines.into_iter().map(|line| line.name).collect::<Vec<_>>()
     };
     // By default a bond is taken, whose card is among the host's own lines.
-    assert_eq!((judged("127.0.0.1"), judged("198.51.100.1")), (vec![], vec![]));
+    assert_eq!((judged("lo"), judged("bond0")), (vec![], vec![]));
     let own = ["queues", "interrupts", "NUMA node", "offloads", "receive ring"];
-    assert_eq!(judged("192.168.7.9"), own.map(|what| format!("eno1 {what}")));
+    assert_eq!(judged("eno1"), own.map(|what| format!("eno1 {what}")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use futures_util::stream::unfold;
-use http_body_util::{BodyExt, Limited, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
@@ -12,63 +12,49 @@ use scale_api::http::{
     DoctorRequest, MarkRequest, Problem, ProblemCode, SetRequest, StartRequest, StopRequest,
 };
 use scale_api::scenario::ScenarioRequest;
-use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{
-    ACCEPT_AGAIN, Answer, Connections, REQUEST_TIME_MAX, Shared, content, html, json, scrape, scrape_format,
-};
+use super::body::{Room, body_of};
+use super::seats::Seat;
+use super::{ACCEPT_AGAIN, Answer, Connections, Shared, content, html, json, scrape, scrape_format};
 use crate::control::caller::{Caller, caller};
 use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
 use crate::control::{coder, resolve};
 use crate::page;
 
-/// The longest request body: a run with its files in hex.
-const BODY_BYTES_MAX: usize = 64 << 20;
-
 /// Serves the control socket until the task is dropped.
 pub async fn control(state: Shared, listener: UnixListener) {
-    let connections = Connections::default();
+    let (connections, room) = (Connections::default(), Room::default());
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
-        let (state, caller) = (state.clone(), caller(&stream));
-        connections.serve(stream, move |request| route(state.clone(), request, caller.clone()));
+        let (state, room, caller) = (state.clone(), room.clone(), caller(&stream));
+        connections.serve(stream, move |request, seat| {
+            let (state, room, caller) = (state.clone(), room.clone(), caller.clone());
+            async move { answer(state, request, caller, (&room, &seat)).await }
+        });
     }
 }
 
-/// The whole body. It is read whatever the path says: an answer before the caller has finished
-/// sending would be lost with the connection.
-async fn body_of(request: Request<Incoming>) -> Result<Bytes, Problem> {
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    let body = tokio::time::timeout(REQUEST_TIME_MAX, body)
-        .await
-        .map_err(|_| Problem::new(ProblemCode::TooLarge, "the request's body took more than 10 s to come"))?
-        .map_err(|_| {
-            Problem::new(ProblemCode::TooLarge, "the request's body is too large (64 MiB) or broke off")
-        })?;
-    Ok(body.to_bytes())
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::new(ProblemCode::Invalid, format!("the request's body is not as it should be: {error}"))
-    })
-}
-
-async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Answer {
+/// The answer to a request.
+pub(super) async fn answer(
+    state: Shared,
+    request: Request<Incoming>,
+    caller: Caller,
+    (room, seat): (&Room, &Seat),
+) -> Answer {
     let method = request.method().clone();
     let format = scrape_format(request.headers());
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
     if method != Method::GET {
         tracing::info!(uid = caller.uid, pid = caller.pid, %method, path, "asked to change");
     }
-    let body = body_of(request).await?;
+    let body = body_of(request.into_body(), room).await?;
+    seat.is_served();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
         (&Method::GET, ["metrics"]) => Ok(scrape(&state, format)),
@@ -78,11 +64,16 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             json(&off_thread(move || doctor.look().entries).await?)
         }
         (&Method::POST, ["v1", "doctor"]) => {
-            let DoctorRequest { mut spec } = read(&body)?;
+            let DoctorRequest { mut spec } = body.read()?;
             spec.name_groups();
             let (here, permit) = state.borrow().prepare(&caller, true)?;
             let (_, plan) = resolve::plan(spec, here, permit).await?;
             json(&[plan.host.doctor, plan.fit].concat())
+        }
+        (&Method::GET, ["v1", "calibration"]) => json(&state.borrow().calibrations()),
+        (&Method::PUT, ["v1", "calibration"]) => {
+            let found = body.read()?;
+            json(&state.borrow_mut().calibrated(found)?)
         }
         (&Method::GET, ["v1", "targets"]) => json(&state.borrow().target_list(&caller)),
         (&Method::POST, ["v1", "reload"]) => json(&state.borrow_mut().reload()?),
@@ -91,23 +82,23 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             json(&off_thread(list).await?)
         }
         (&Method::POST, ["v1", "runs"]) => {
-            let StartRequest { mut spec, dry_run } = read(&body)?;
+            let StartRequest { mut spec, dry_run } = body.read()?;
             spec.name_groups();
             let (here, permit) = state.borrow().prepare(&caller, dry_run)?;
-            let (spec, plan) = resolve::plan(spec, here, permit).await?;
+            let (spec, plan) = unless_stopped(&state, resolve::plan(spec, here, permit)).await?;
             json(&state.borrow_mut().start(spec, plan, dry_run)?)
         }
         (&Method::POST, ["v1", "coder"]) => {
-            let flow: FlowRequest = read(&body)?;
-            json(&coder::begin(&state, &caller, flow).await?)
+            let flow: FlowRequest = body.read()?;
+            json(&unless_stopped(&state, coder::begin(&state, &caller, flow)).await?)
         }
         (&Method::POST, ["v1", "coder", "scenario"]) => {
-            let scenario: ScenarioRequest = read(&body)?;
-            json(&coder::scenario::begin(&state, &caller, scenario).await?)
+            let scenario: ScenarioRequest = body.read()?;
+            json(&unless_stopped(&state, coder::scenario::begin(&state, &caller, scenario)).await?)
         }
         (&Method::POST, ["v1", "coder", "traffic"]) => {
-            let traffic: TrafficRequest = read(&body)?;
-            json(&coder::traffic::begin(&state, &caller, traffic).await?)
+            let traffic: TrafficRequest = body.read()?;
+            json(&unless_stopped(&state, coder::traffic::begin(&state, &caller, traffic)).await?)
         }
         (&Method::GET, ["v1", "page"]) => shell(query.as_deref().unwrap_or_default()),
         (&Method::GET, ["v1", "runs", id] | ["v1", "runs", id, "report"]) => {
@@ -119,21 +110,25 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             Ok(html(source.page().await?))
         }
         (&Method::GET, ["v1", "runs", id, "histograms"]) => {
-            state.borrow().histograms(id).map(|bytes| content(bytes, "application/json"))
+            let histograms = state.borrow().histograms(id);
+            off_thread(histograms).await?.map(|bytes| content(bytes, "application/json"))
         }
         (&Method::GET, ["v1", "runs", id, "events"]) => events(&state, id).await,
         (&Method::DELETE, ["v1", "runs", id]) => {
-            state.borrow().remove(id)?;
+            let remove = state.borrow_mut().remove(id)?;
+            let last = off_thread(remove).await??;
+            state.borrow_mut().removed(last);
             json(&serde_json::json!({ "id": id }))
         }
         (&Method::PATCH, ["v1", "runs", id]) => {
-            let set: SetRequest = read(&body)?;
+            let set: SetRequest = body.read()?;
             let permit = state.borrow().targets.permit(caller);
             going(&state, id, |run| run.set(&set, &permit))
         }
         (&Method::POST, ["v1", "runs", id, "stop"]) => {
-            let stop: StopRequest = read(&body)?;
+            let stop: StopRequest = body.read()?;
             const WHY: &str = "ended by `scalectl stop`";
+            state.borrow().stopped().notify_waiters();
             if let Some(answer) = end_scenario(&state, id, WHY, stop.now, false) {
                 return answer;
             }
@@ -167,7 +162,7 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             Ok(())
         }),
         (&Method::POST, ["v1", "runs", id, "marks"]) => {
-            let mark: MarkRequest = read(&body)?;
+            let mark: MarkRequest = body.read()?;
             let id = state.borrow_mut().mark(id, &mark.text)?;
             json(&serde_json::json!({ "id": id }))
         }
@@ -175,6 +170,21 @@ async fn route(state: Shared, request: Request<Incoming>, caller: Caller) -> Ans
             ProblemCode::NotFound,
             format!("there is no {method} {path}; see docs/control.md"),
         )),
+    }
+}
+
+/// What is looked at or planned, unless somebody stops what goes meanwhile: then it does not begin.
+async fn unless_stopped<T>(
+    state: &Shared,
+    begins: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let stopped = state.borrow().stopped();
+    tokio::select! {
+        () = stopped.notified() => {
+            let why = "`scalectl stop` came while this was planned: it has not begun; start it again if it is to go";
+            Err(Problem::new(ProblemCode::Invalid, why))
+        }
+        begun = begins => begun,
     }
 }
 

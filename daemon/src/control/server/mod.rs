@@ -2,17 +2,23 @@
 //!
 //! - [`api`]: the control socket, where runs are started and changed.
 //! - [`read_only`]: the metrics listener: `/metrics`, the live page and what feeds it.
+//! - [`seats`]: who is served where too many come. [`body`]: what requests bring.
+//!   [`trial`]: both listeners without sockets.
 
 mod api;
+mod body;
 mod read_only;
+mod seats;
+pub mod trial;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{ACCEPT, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +28,7 @@ use scale_api::http::{Problem, ProblemCode};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::seats::{Seat, Seats, Watched};
 use super::state::State;
 use crate::metrics::Format;
 
@@ -30,8 +37,8 @@ pub use read_only::read_only;
 
 /// The longest time for a request's head and for its body.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
-/// Connections served at once on a listener.
-const CONNECTIONS_MAX: usize = 256;
+/// The longest head of a request, its URL included.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// After a failed accept, for want of descriptors or memory.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -41,34 +48,45 @@ type Answer = Result<Response<Body>, Problem>;
 
 /// The connections of one listener.
 #[derive(Default)]
-struct Connections(Rc<()>);
+struct Connections(Seats);
 
 impl Connections {
-    /// Serves one more, until either side ends it. Over the limit it is closed: whoever holds so many can try again.
+    /// Serves one more, until either side ends it. Where all seats are taken, and everybody is being served, it is
+    /// closed: whoever holds so many can try again.
     fn serve<I, F, A>(&self, io: I, answer: F)
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
-        F: Fn(Request<Incoming>) -> A + 'static,
+        F: Fn(Request<Incoming>, Arc<Seat>) -> A + 'static,
         A: Future<Output = Answer> + 'static,
     {
-        if Rc::strong_count(&self.0) > CONNECTIONS_MAX {
-            return;
+        if self.0.make_room() {
+            self.0.take(|seat| connection(io, seat, answer));
         }
-        let held = self.0.clone();
-        tokio::task::spawn_local(async move {
-            let service = service_fn(|request| {
-                let answer = answer(request);
-                async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|why| problem(&why))) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIME_MAX)
-                .serve_connection(TokioIo::new(io), service);
-            // A caller that goes away is no error of ours.
-            let _ = connection.await;
-            drop(held);
-        });
     }
+}
+
+/// One connection, to its end.
+async fn connection<I, F, A>(io: I, seat: Arc<Seat>, answer: F)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Fn(Request<Incoming>, Arc<Seat>) -> A + 'static,
+    A: Future<Output = Answer> + 'static,
+{
+    let service = service_fn(|request| {
+        let (seat, answer) = (seat.clone(), answer(request, seat.clone()));
+        async move {
+            let response = answer.await.unwrap_or_else(|why| problem(&why));
+            seat.is_answered(response.body().size_hint().exact().is_some());
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(Watched(io, seat.clone())), service);
+    // A caller that goes away is no error of ours.
+    let _ = connection.await;
 }
 
 fn content(content: impl Into<Bytes>, kind: &'static str) -> Response<Body> {

@@ -44,11 +44,15 @@ pub async fn read_only(state: Shared, listener: TcpListener) {
         // A second's event is to be there within it, not when there are more of them.
         let _ = stream.set_nodelay(true);
         let state = state.clone();
-        connections.serve(stream, move |request| answer(state.clone(), request, is_loopback));
+        connections.serve(stream, move |request, seat| {
+            // Nothing of a body is read: there is none to GET.
+            seat.is_served();
+            answer(state.clone(), request, is_loopback)
+        });
     }
 }
 
-async fn answer(state: Shared, request: Request<Incoming>, is_loopback: bool) -> Answer {
+pub(super) async fn answer(state: Shared, request: Request<Incoming>, is_loopback: bool) -> Answer {
     let mut response = route(state, &request, is_loopback).await.unwrap_or_else(|why| refusal(&why));
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

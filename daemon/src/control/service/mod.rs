@@ -37,7 +37,7 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hang_up = listen(SignalKind::hangup())?;
     let (mut manager, had_terminal) = (Manager::new(), has_terminal());
-    notify::say(&[Notice::Ready, Notice::Status(&state.borrow().line_of_state())]);
+    notify::say(&[Notice::Ready]);
     let mut every = tokio::time::interval(TICK);
     loop {
         tokio::select! {

@@ -1,10 +1,10 @@
 //! What the state has kept of a run while it goes, and how much of the runs before it.
 
+use scale_api::http::{Problem, ProblemCode, RunSummary};
 use scale_ring::host;
 
 use super::State;
 use crate::page;
-use crate::run::recorder::Recorder;
 use crate::run::supervisor::Supervisor;
 
 impl State {
@@ -19,36 +19,27 @@ impl State {
         }
     }
 
-    /// Keeps run `id` from now on, if it is not a step of what is kept already.
-    pub(super) fn record(&mut self, id: &str) {
-        let folder = self.store.folder(id);
-        self.recorder.get_or_insert_with(|| Recorder::start(folder, id));
-    }
-
     pub(super) fn keep_checkpoint(&mut self) {
         let (now, cpu) = (host::monotonic_now(), host::thread_cpu_ns());
-        if !self.recorder.as_mut().is_some_and(|recorder| recorder.is_checkpoint_due(now)) {
+        if !self.keeper.is_checkpoint_due(now) {
             return;
         }
-        let report = self.report_with(Supervisor::report_without_series);
-        if let (Some(recorder), Some(report)) = (&mut self.recorder, report) {
-            recorder.checkpoint(report, now, host::thread_cpu_ns() - cpu);
+        if let Some(report) = self.report_with(Supervisor::report_without_series) {
+            self.keeper.checkpoint(report, now, host::thread_cpu_ns() - cpu);
         }
     }
 
     /// Keeps the second of the load, and says what could not be kept.
     pub(super) fn keep_second(&mut self) {
-        let Some(recorder) = &mut self.recorder else { return };
         if let Some(run) = &mut self.run {
-            recorder.row(run.event().now.clone());
-            if recorder.takes_interval()
+            self.keeper.row(run.event().now.clone());
+            if self.keeper.takes_interval()
                 && let Some(interval) = run.interval()
             {
-                recorder.interval(interval);
+                self.keeper.interval(interval);
             }
         }
-        for why in recorder.troubles() {
-            tracing::warn!("{why}");
+        for why in self.keeper.troubles() {
             match (&self.scenario, &mut self.flow, &mut self.run) {
                 (Some(course), ..) => course.warn([why]),
                 (None, Some(flow), _) => flow.warn(why),
@@ -56,6 +47,50 @@ impl State {
                 (None, None, None) => {}
             }
         }
+    }
+
+    /// The histograms behind a report's latencies, of the going run so far or as kept, read on a thread that may stand
+    /// still.
+    pub fn histograms(&self, id: &str) -> impl FnOnce() -> Result<Vec<u8>, Problem> + Send + 'static {
+        let going = self.run.as_ref().filter(|run| run.id == id || id == "current");
+        let wanted = (id != "last" && id != "current").then(|| id.to_owned());
+        let known = match going {
+            Some(run) => Some(serde_json::to_vec(&run.histograms()).expect("plain words")),
+            None => self.keeper.held_histograms(wanted.as_deref()),
+        };
+        let (store, id) = (self.store.clone(), id.to_owned());
+        move || {
+            known.or_else(|| store.histograms(wanted.as_deref())).ok_or_else(|| {
+                Problem::new(ProblemCode::NotFound, format!("no histograms of a run `{id}` are kept here"))
+            })
+        }
+    }
+
+    /// What removes a run that has ended, on a thread that may stand still; what is the last one then.
+    ///
+    /// # Errors
+    /// It is still going; later also: it owns things on a Coder deployment, or there is none.
+    pub fn remove(
+        &mut self,
+        id: &str,
+    ) -> Result<impl FnOnce() -> Result<Option<RunSummary>, Problem> + Send + 'static, Problem> {
+        if self.is_going(id) {
+            let detail = format!("run {id} is still going; end it first with `scalectl stop`");
+            return Err(Problem::new(ProblemCode::RunInProgress, detail));
+        }
+        let (store, id, was_held) = (self.store.clone(), id.to_owned(), self.keeper.forget(id));
+        Ok(move || {
+            if store.remove(&id).map_err(|why| Problem::new(ProblemCode::Invalid, why))? || was_held {
+                return Ok(store.last());
+            }
+            let detail = format!("no run `{id}` is kept here; see `scalectl runs`");
+            Err(Problem::new(ProblemCode::NotFound, detail))
+        })
+    }
+
+    /// Runs were removed, and `last` is the last one of those that are left.
+    pub fn removed(&mut self, last: Option<RunSummary>) {
+        self.last = last;
     }
 
     /// Old runs make room, on a thread of its own: a folder may have many files, and a disk may be slow.

@@ -40,7 +40,7 @@ impl State {
         if let Ok(done) = &done {
             self.restart_wanted.clone_from(&done.restart);
         }
-        notify::say(&[Notice::Ready, Notice::Status(&self.line_of_state())]);
+        notify::say(&[Notice::Ready]);
         done.map_err(|why| Problem::new(ProblemCode::Invalid, format!("nothing has changed: {why}")))
     }
 
@@ -81,17 +81,16 @@ impl State {
         Ok(Reloaded { applied, restart, ended })
     }
 
-    /// Why what goes may no longer. What may goes on under the new list's caps.
+    /// Why what goes may no longer. What may go on does so under the new list.
     fn forbidden(&mut self) -> Option<String> {
-        let why = if let Some(run) = &mut self.run {
-            run.adopt(&self.targets).err()?
-        } else {
-            let (host, addresses) = self.flow.as_ref()?.place();
-            let permit = self.targets.own();
-            addresses.into_iter().find_map(|address| permit.check(&host, address).err())?.detail
-        };
         // Without the lines that would allow it.
-        Some(why.split(". To allow").next().unwrap_or_default().to_owned())
+        let short = |why: String| why.split(". To allow").next().unwrap_or_default().to_owned();
+        if let Some(run) = &mut self.run {
+            return run.adopt(&self.targets).err().map(short);
+        }
+        let flow = self.flow.as_ref()?;
+        let (permit, (host, addresses)) = (flow.permit().under(&self.targets), flow.place());
+        addresses.into_iter().find_map(|address| permit.rule(&host, address).err()).map(short)
     }
 
     /// Ends whatever goes, at once; its verdict is "aborted" because of `why`.
@@ -111,7 +110,8 @@ impl State {
     pub fn line_of_state(&self) -> String {
         let mut line = self.event_now().map_or_else(|| "idle".to_owned(), |event| of_event(&event));
         if let Some(why) = &self.reload_failed {
-            line = format!("reload failed, nothing has changed: {}; {line}", why.replace('\n', " "));
+            let why: Vec<&str> = why.split_whitespace().collect();
+            line += &format!("; reload failed, nothing has changed: {}", why.join(" "));
         } else if !self.restart_wanted.is_empty() {
             line += &format!("; to be restarted: {}", self.restart_wanted.join(", "));
         }

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
-use super::{Host, Plan, by_position, connections, entry};
+use scale_ring::InterfaceName;
+
+use super::ports::by_row;
+use super::{Host, Plan, connections, entry};
 use crate::load::{Group, Stage, Traffic};
 
 /// What websocket, TLS or SSH put around a message, at most, in bytes.
@@ -27,36 +30,63 @@ const PAUSE_NS: u64 = 200_000_000;
 const NAMED_MAX: usize = 3;
 
 pub(super) fn examine(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
-    let mut entries = routes(plan, host);
+    let mut entries: Vec<DoctorEntry> = routes(plan, host).into_iter().collect();
     entries.extend(cards(plan, host));
     entries.extend(tracking(plan, host));
     entries.extend(slow_start(plan, host));
     entries
 }
 
+/// Where connections of `group` to `address` leave: interfaces that they share evenly; `None`: nobody knows.
+fn ways<'a>(group: &Group, address: IpAddr, host: &'a Host) -> Vec<Option<&'a str>> {
+    let is_six = address.is_ipv6();
+    // The first ranks take each of the interfaces once.
+    let bound = (0..group.ways.interfaces(is_six) as u32).filter_map(|rank| group.ways.origin(rank, is_six));
+    let known = |name: String| host.facts.nics.get_key_value(&name).map(|(name, _)| name.as_str());
+    let way = |interface: Option<InterfaceName>| match interface {
+        Some(name) => known(name.to_string()),
+        None => host.facts.routes.interface(address),
+    };
+    bound.map(|origin| way(origin.interface)).collect()
+}
+
+/// Interfaces that the plan's connections leave by, as far as they are known.
+pub fn interfaces(plan: &Plan, host: &Host) -> BTreeSet<String> {
+    let leaves = |group: &Group| -> BTreeSet<String> {
+        let addresses = plan.addresses.iter().flatten();
+        let ways = addresses.flat_map(|address| ways(group, address.ip(), host));
+        ways.flatten().map(str::to_owned).collect()
+    };
+    plan.groups.iter().flat_map(leaves).collect()
+}
+
 /// No line where this host has no table that could be read.
-fn routes(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
+fn routes(plan: &Plan, host: &Host) -> Option<DoctorEntry> {
     let routes = &host.facts.routes;
     let addresses: BTreeSet<IpAddr> = plan.addresses.iter().flatten().map(|address| address.ip()).collect();
-    let lost: Vec<String> = addresses
-        .iter()
-        .filter(|&&address| routes.interface(address).is_none())
-        .map(ToString::to_string)
-        .collect();
-    if lost.is_empty() || routes.is_empty() {
-        return Vec::new();
+    // Whoever binds to an interface asks no table.
+    let is_bound = |group: &Group| {
+        [false, true]
+            .iter()
+            .any(|&six| group.ways.origin(0, six).is_some_and(|origin| origin.interface.is_some()))
+    };
+    if routes.is_empty() || plan.groups.iter().any(is_bound) {
+        return None;
     }
-    let named = lost[..lost.len().min(NAMED_MAX)].join(", ");
-    vec![entry(
+    let unknown = addresses.iter().filter(|&&address| routes.interface(address).is_none());
+    let lost: Vec<String> = unknown.map(ToString::to_string).collect();
+    let first = lost.first()?;
+    Some(entry(
         "plan: routes",
         "warn",
         format!(
-            "none that is in the main table leads to {} of the addresses: {named}",
-            thousands(lost.len() as u64)
+            "none that is in the main table leads to {} of the addresses: {}",
+            thousands(lost.len() as u64),
+            lost[..lost.len().min(NAMED_MAX)].join(", ")
         ),
         "/proc/net/route, /proc/net/ipv6_route",
-        &format!("see `ip route get {}`, and add a route", lost[0]),
-    )]
+        &format!("see `ip route get {first}`, and add a route"),
+    ))
 }
 
 /// A group's most bytes a second and stream on the wire, in the direction that carries more.
@@ -73,15 +103,20 @@ fn wire(group: &Group, mtu: u32) -> f64 {
 /// Each interface's bytes a second on the wire.
 fn loads(plan: &Plan, host: &Host) -> BTreeMap<String, f64> {
     let mut loads = BTreeMap::new();
+    let workers = plan.cores.len();
     for group in plan.groups.iter() {
-        let streams_per_connection = f64::from(group.conns_max()) / connections(plan, group).max(1) as f64;
-        for (&row, connections) in group.pattern.iter().zip(by_position(plan, group)) {
-            let addresses = &plan.addresses[plan.endpoints[row as usize].addresses as usize];
-            for address in addresses {
-                let Some(name) = host.facts.routes.interface(address.ip()) else { continue };
-                let Some(nic) = host.facts.nics.get(name) else { continue };
-                let streams = connections as f64 * streams_per_connection / addresses.len() as f64;
-                *loads.entry(name.to_owned()).or_default() += streams * wire(group, nic.mtu.unwrap_or(MTU));
+        let counts = by_row(plan, group);
+        let all: u64 = counts.iter().sum();
+        let streams_per_connection = f64::from(group.conns_max()) / all.max(1) as f64;
+        for (row, addresses) in counts.chunks(workers).zip(plan.addresses.iter()) {
+            let streams = row.iter().sum::<u64>() as f64 * streams_per_connection / addresses.len() as f64;
+            for address in addresses.iter().filter(|_| streams > 0.0) {
+                let ways = ways(group, address.ip(), host);
+                let each = streams / ways.len().max(1) as f64;
+                for name in ways.into_iter().flatten() {
+                    let Some(nic) = host.facts.nics.get(name) else { continue };
+                    *loads.entry(name.to_owned()).or_default() += each * wire(group, nic.mtu.unwrap_or(MTU));
+                }
             }
         }
     }

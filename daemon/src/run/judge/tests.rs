@@ -38,6 +38,8 @@ fn groups(names: &[&str]) -> Arc<[Group]> {
         files: 100_000,
         direct_descriptors: true,
         has_address: |_| true,
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     };
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan").groups

@@ -16,10 +16,12 @@ const OWN_MAX: f64 = 0.01;
 pub struct Ending {
     /// Why it ended before its time, if somebody ended it.
     pub aborted: Option<String>,
-    /// Why a threshold ended it, if one did.
+    /// Why a threshold or its target's silence ended it, if one did.
     pub ended: Option<String>,
     /// It ended because every stream was lost, before any group was steady.
     pub lost_before_steady: bool,
+    /// What circuit breakers have held.
+    pub held: Vec<String>,
     /// Its thresholds.
     pub thresholds: Vec<ThresholdResult>,
 }
@@ -37,6 +39,10 @@ pub fn judge(report: &mut Report, ending: Ending) {
     for result in ending.thresholds.iter().filter(|result| !result.ok && !result.aborted) {
         let reasons = if is_of_the_generator(report, result) { &mut own } else { &mut reasons };
         reasons.push(not_met(result));
+    }
+    // Where all the same was delivered nothing has to be said of it here.
+    if !reasons.is_empty() {
+        reasons.extend(ending.held);
     }
     if let Some(why) = ending.ended {
         reasons.insert(0, why);
@@ -247,6 +253,7 @@ mod tests {
                 aborted: aborted.then(|| "Ctrl-C".into()),
                 ended: ended.then(|| "a threshold".into()),
                 lost_before_steady,
+                held: Vec::new(),
                 thresholds,
             };
             let (outcome, code) = outcome(report, ending);

@@ -15,7 +15,7 @@ use super::ssh::Sessions;
 use super::tables::{Tables, content};
 use super::{Place, Resolve, invalid};
 use crate::load::endpoint::TlsName;
-use crate::load::{Endpoint, Protocol};
+use crate::load::{Endpoint, Protocol, Ways};
 use crate::run::rows::{Rows, Words};
 use crate::run::targets::{Demand, Permit, canonical, refused};
 
@@ -33,8 +33,8 @@ pub(super) struct Whom<'a> {
     pub conns: u32,
     /// The first one's number.
     pub first_stream: u32,
-    /// Addresses that streams come from.
-    pub sources: &'a [IpAddr],
+    /// Where streams come from.
+    pub ways: &'a Ways,
     /// What may be hit.
     pub permit: &'a Permit,
     /// What all of it asks for.
@@ -50,13 +50,13 @@ pub(super) struct Asker<'a> {
     pub asker: (u16, u16),
     /// What may be hit.
     pub permit: &'a Permit,
-    /// Addresses that streams come from; none: any.
-    pub sources: &'a [IpAddr],
+    /// Where streams come from.
+    pub ways: &'a Ways,
 }
 
 impl Whom<'_> {
     fn asker(&self, target: u16) -> Asker<'_> {
-        Asker { asker: (self.index as u16, target), permit: self.permit, sources: self.sources }
+        Asker { asker: (self.index as u16, target), permit: self.permit, ways: self.ways }
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
@@ -233,12 +233,12 @@ impl Tables {
         Ok(hosts)
     }
 
-    /// A row of addresses that may be hit.
+    /// A row of addresses that may be hit, of the families that the asker's ways reach.
     pub(super) fn resolved(
         &mut self,
         (host, port): (&str, u16),
         demand: Demand,
-        Asker { asker, permit, sources }: Asker<'_>,
+        Asker { asker, permit, ways }: Asker<'_>,
         resolve: Resolve<'_>,
     ) -> Result<u32, Problem> {
         let mut addresses = match host.parse::<IpAddr>() {
@@ -257,16 +257,15 @@ impl Tables {
         let mut place = Place { host: host.to_owned(), port, asker, demand, rules: Vec::new() };
         // A rule's caps are for all groups, stages and targets of a run together.
         place.rules = self.tally.add(permit, &place, &addresses).map_err(refused)?;
-        let reached = |to: &SocketAddr| sources.iter().any(|source| source.is_ipv6() == to.is_ipv6());
-        if let (false, Some(to)) = (sources.is_empty(), addresses.first())
-            && !addresses.iter().any(reached)
-        {
+        let first = addresses.first().map(SocketAddr::ip);
+        addresses.retain(|to| ways.reaches(to.is_ipv6()));
+        if let (true, Some(to)) = (addresses.is_empty(), first) {
             return Err(invalid(format!(
-                "no --source can reach {host}, which is {}; give an {} address",
-                to.ip(),
+                "no --source can reach {host}, which is {to}; give an {} address",
                 if to.is_ipv6() { "IPv6" } else { "IPv4" }
             )));
         }
+        self.families.push((ways.reaches(false), ways.reaches(true)));
         self.addresses.push(addresses);
         self.places.push(place);
         Ok((self.addresses.len() - 1) as u32)

@@ -12,6 +12,7 @@ use scale_proto::tls::ClientSettings;
 use super::endpoints::{Asker, header};
 use super::tables::{Tables, content};
 use super::{OBSERVE, Resolve, invalid};
+use crate::load::Ways;
 use crate::run::targets::{Demand, Permit};
 
 /// Queries under way at once.
@@ -68,7 +69,7 @@ impl Tables {
             bytes_per_second: Some(0),
             ..Demand::default()
         };
-        let whom = Asker { asker: OBSERVE, permit, sources: &[] };
+        let whom = Asker { asker: OBSERVE, permit, ways: &Ways::through(&[]) };
         let addresses = self.resolved((&place.host, place.port), demand, whom, resolve)?;
         let tls = if place.https { Some(self.trust(observe)?) } else { None };
         let lines = content(observe.header_file.as_ref(), "observe.header_file")?.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The tables of a plan, filled from a run's groups: whom streams talk to, where they are, over
 //! what, and when.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use scale_api::http::Problem;
 use scale_api::spec::{self, Duration, GroupSpec, Spec};
@@ -12,7 +12,7 @@ use scale_proto::ws::Opcode;
 use super::demand::Asked;
 use super::endpoints::Whom;
 use super::ssh::{self, Sessions};
-use super::{Host, Place, Resolve, invalid};
+use super::{Host, Place, Resolve, Sources, invalid, ways};
 use crate::load::{
     Endpoint, Group, MessageSize, Payload, Reconnect, Ssh, Stage, Terminal, TickOffset, Traffic,
 };
@@ -29,6 +29,8 @@ pub(super) struct Tables {
     pub endpoints: Vec<Endpoint>,
     pub addresses: Vec<Vec<SocketAddr>>,
     pub places: Vec<Place>,
+    pub families: Vec<(bool, bool)>,
+    pub sources: Vec<Sources>,
     pub warnings: Vec<String>,
     /// What is taken so far of the list's rules.
     pub tally: Tally,
@@ -62,7 +64,8 @@ impl Tables {
         // Rows and caps are for the most streams of any step.
         let most = group.stage.iter().filter_map(|stage| stage.conns).max().unwrap_or(0) as u32;
         let first_stream = spec.first_stream.unwrap_or(0);
-        let sources = sources(&group.source)?;
+        let (ways, sources) = ways::ways(group, host)?;
+        self.sources.push(sources);
         let stages = stages(group, conns, tick_ns, message);
         let message_max =
             stages.iter().map(|stage| stage.message).max_by_key(|size| size.max()).unwrap_or(message);
@@ -73,7 +76,7 @@ impl Tables {
         let first_bytes = first_message.map_or(0, |message| message.len() as u64);
         let asked = Asked { group, conns, stages: &stages, connect_rate_milli, ramp_ns, first_bytes, before };
         let demand = asked.demand();
-        let whom = Whom { index, group, conns: conns_max, first_stream, sources: &sources, permit, demand };
+        let whom = Whom { index, group, conns: conns_max, first_stream, ways: &ways, permit, demand };
         let (names, pattern) = self.endpoints(&whom, sessions.as_mut(), resolve)?;
         let text = group.opcode == spec::Opcode::Text;
         let payload = match message_file {
@@ -120,6 +123,14 @@ impl Tables {
                 spec::Reconnect::Client => Reconnect::Client,
             },
             churn_milli: group.churn.map_or(0, |rate| rate.milli),
+            breaker_milli: match group.breaker.unwrap_or(spec::Breaker::ON) {
+                spec::Breaker::Off => None,
+                spec::Breaker::Share(milli) => Some(milli),
+            },
+            silence_ns: match group.silence_or_default() {
+                spec::Silence::Off => None,
+                spec::Silence::For(span) => Some(span.ns()),
+            },
             verify: group.verify,
             opcode: if text { Opcode::Text } else { Opcode::Binary },
             subprotocol: group.subprotocol.as_deref().map(Into::into),
@@ -131,7 +142,7 @@ impl Tables {
             terminal: terminal(group),
             ssh: self.ssh(group, host)?,
             late_tick: group.typed.is_some_and(|typed| typed.profile == Profile::Exact),
-            sources: sources.into(),
+            ways,
             send_buffer_bytes: buffer(group.sndbuf),
             receive_buffer_bytes: buffer(group.rcvbuf),
         })
@@ -209,21 +220,6 @@ pub(super) fn content<'a>(file: Option<&'a spec::File>, word: &str) -> Result<Op
             ))
         }),
     }
-}
-
-/// Every address of `sources`.
-fn sources(sources: &[String]) -> Result<Vec<IpAddr>, Problem> {
-    let mut addresses = Vec::new();
-    for source in sources {
-        if let Ok(address) = source.parse::<IpAddr>() {
-            addresses.push(address);
-        } else {
-            let net: ipnet::IpNet =
-                source.parse().map_err(|_| invalid(format!("--source {source} is no address or range")))?;
-            addresses.extend(net.hosts());
-        }
-    }
-    Ok(addresses)
 }
 
 fn stages(group: &GroupSpec, conns: u32, tick_ns: u64, message: MessageSize) -> Vec<Stage> {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io::{BufReader, Read};
 
-use scale_api::report::{Run, Verdict};
-use serde::Deserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use scale_api::report::{Run, SCHEMA, Verdict};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-/// Which run, and how it ended.
+/// Which run, and how it ended. Of a newer version's what is understood of it.
 pub(super) struct Head {
+    pub schema: u32,
     pub run: Run,
     pub verdict: Verdict,
 }
@@ -16,8 +18,43 @@ pub(super) struct Head {
 /// What has been found of it.
 #[derive(Default)]
 struct Found {
+    schema: u32,
     run: Option<Run>,
     verdict: Option<Verdict>,
+}
+
+/// Those words of a run and a verdict that every version will have.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Basic {
+    id: String,
+    name: Option<String>,
+    started_at: f64,
+    ended_at: f64,
+    exit_code: u8,
+}
+
+impl Found {
+    /// A part of the report as this version has it, or of a newer one as `basic` makes it.
+    fn part<T: DeserializeOwned, E: serde::de::Error>(
+        &self,
+        value: Value,
+        basic: fn(Basic) -> T,
+    ) -> Result<T, E> {
+        if self.schema <= SCHEMA {
+            return serde_json::from_value(value).map_err(E::custom);
+        }
+        let known: Basic = serde_json::from_value(value).unwrap_or_default();
+        Ok(basic(known))
+    }
+}
+
+fn basic_run(Basic { id, name, started_at, ended_at, .. }: Basic) -> Run {
+    Run { id, name, started_at, ended_at, ..Run::default() }
+}
+
+fn basic_verdict(basic: Basic) -> Verdict {
+    Verdict { exit_code: basic.exit_code, ..Verdict::default() }
 }
 
 impl Head {
@@ -26,7 +63,7 @@ impl Head {
         let mut found = Found::default();
         // A visitor that stops early leaves an error about the rest, which nobody has read.
         let _ = serde_json::Deserializer::from_reader(BufReader::new(report)).deserialize_map(&mut found);
-        Some(Self { run: found.run?, verdict: found.verdict? })
+        Some(Self { schema: found.schema, run: found.run?, verdict: found.verdict? })
     }
 }
 
@@ -40,8 +77,10 @@ impl<'de> Visitor<'de> for &mut Found {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while self.run.is_none() || self.verdict.is_none() {
             match map.next_key::<String>()?.as_deref() {
-                Some("run") => self.run = Some(map.next_value()?),
-                Some("verdict") => self.verdict = Some(map.next_value()?),
+                // It stands before the others.
+                Some("schema") => self.schema = map.next_value()?,
+                Some("run") => self.run = Some(self.part(map.next_value()?, basic_run)?),
+                Some("verdict") => self.verdict = Some(self.part(map.next_value()?, basic_verdict)?),
                 Some(_) => drop(map.next_value::<IgnoredAny>()?),
                 None => break,
             }

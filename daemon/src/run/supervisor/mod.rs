@@ -18,6 +18,7 @@ use crate::stream::meter::{Counters, Histograms};
 use crate::worker::share::GroupPhase;
 use crate::worker::{Command, Snapshot};
 
+use super::breaker::Breakers;
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
 use super::hlog::Logged;
@@ -65,6 +66,7 @@ pub struct Supervisor {
     aborted: Option<String>,
     saturation: Saturation,
     judge: Judge,
+    breakers: Breakers,
     /// We were the limit where a threshold has ended the run.
     limited_at_end: bool,
     open_at_end: OpenAtEnd,
@@ -110,6 +112,7 @@ impl Supervisor {
             },
             id,
             judge: Judge::new(spec.parsed_thresholds(), plan.groups.clone()),
+            breakers: Breakers::new(plan.groups.clone()),
             warnings: plan.summary.warnings.clone(),
             plan,
             wanted: spec.clone(),
@@ -357,6 +360,10 @@ impl Supervisor {
 
     /// Names were resolved again.
     pub fn readdress(&mut self, addresses: crate::worker::share::Addresses) {
+        let addresses = self.plan.reachable(&addresses);
+        if addresses == self.plan.addresses {
+            return;
+        }
         self.plan.addresses = addresses.clone();
         self.send(&Command::Addresses(addresses));
     }
@@ -384,6 +391,11 @@ impl Supervisor {
     /// Share of the last second that each worker's thread was on its core, by core.
     pub fn busy_now(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.workers.iter().map(|worker| (worker.core, worker.busy.last))
+    }
+
+    /// Source ports that were tried and found in use, of all workers.
+    pub fn ports_skipped(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.ports_in_use).sum()
     }
 
     /// Turns so far of each worker that has not ended, by core: one that no longer moves stands still.

@@ -32,6 +32,8 @@ pub struct ByGroup {
     pub counters: Counters,
     /// Streams by where they stand.
     pub standing: [u64; Standing::COUNT],
+    /// Its circuit breaker holds connects, or lets only a few through.
+    pub is_held: bool,
 }
 
 impl Supervisor {
@@ -126,6 +128,7 @@ impl Supervisor {
                 rss_peak: self.rss_peak,
                 rss_per_stream: (self.rss_steady > self.rss_before && parts.streams.requested > 0)
                     .then(|| (self.rss_steady - self.rss_before) as f64 / parts.streams.requested as f64),
+                source_ports_skipped: self.ports_skipped(),
             },
             marks: self.marks.list().to_vec(),
             observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
@@ -139,7 +142,8 @@ impl Supervisor {
         };
         let ending = Ending {
             aborted: self.aborted.clone(),
-            ended: self.judge.ending(),
+            ended: self.judge.ending().or_else(|| self.breakers.ending().map(str::to_owned)),
+            held: self.breakers.summary(),
             lost_before_steady: self.hopeless_told && steady <= 0.0,
             thresholds: self.judge.results(&report),
         };
@@ -165,6 +169,7 @@ impl Supervisor {
     fn all_warnings(&self) -> Vec<String> {
         let of_observe = if self.is_finished() { Observed::last_warnings } else { Observed::warnings };
         let mut warnings = self.warnings.clone();
+        warnings.extend(self.breakers.summary());
         warnings.extend(self.held_back());
         warnings.extend(self.observed.as_ref().map(of_observe).unwrap_or_default());
         warnings
@@ -175,7 +180,7 @@ impl Supervisor {
         let count: u64 = self.workers.iter().map(|worker| worker.held_back).sum();
         (count > 0).then(|| {
             format!(
-                "{} new connections waited for their turn: this host's list caps them (connects_per_second_max)",
+                "{} new connections waited for more than a second: this host's list caps them (connects_per_second_max)",
                 thousands(count)
             )
         })
@@ -231,7 +236,8 @@ impl Supervisor {
         for (index, group) in self.plan.groups.iter().enumerate() {
             let cells = group.cells(first_cell);
             first_cell = cells.end;
-            let mut by_group = ByGroup { name: group.name.clone(), ..ByGroup::default() };
+            let (name, is_held) = (group.name.clone(), self.breakers.is_open(index));
+            let mut by_group = ByGroup { name, is_held, ..ByGroup::default() };
             for worker in &self.workers {
                 let cells = worker.cells.iter().skip(cells.start).take(cells.len());
                 cells.for_each(|cell| by_group.counters.add(&cell.counters));

@@ -7,10 +7,11 @@ use scale_ring::{Time, host};
 
 use crate::run::judge::{Samples, Seen};
 use crate::run::observe::Observed;
-use crate::run::{fleet, histograms, result};
+use crate::run::{breaker, fleet, histograms, result};
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::stream::meter::{Counters, Figure, Histograms};
+use crate::worker::Command;
 use crate::worker::share::GroupPhase;
 
 use super::Supervisor;
@@ -89,6 +90,7 @@ impl Supervisor {
             observe: self.observed.as_ref().map(|it| it.row(self.second as f64)).unwrap_or_default(),
         };
         self.series.push(row.clone());
+        self.judge_connects(seconds);
         self.judge_thresholds(&row, samples);
         self.event = self.make_event(row, &sums);
         self.marks.said();
@@ -128,6 +130,7 @@ impl Supervisor {
         if self.fleet.is_some() {
             warnings.extend(fleet::limiter_warning(sums.failures.0[Class::Http429 as usize]));
         }
+        warnings.extend(self.breakers.standing());
         if self.saturation.is_now() {
             warnings.push("the generator is the limit: response times include its own lateness".into());
         }
@@ -180,6 +183,32 @@ impl Supervisor {
         if may_end && let Some(why) = self.judge.end(self.second) {
             self.limited_at_end = self.saturation.is_limiting();
             self.warnings.push(why);
+            self.stop(false);
+        }
+    }
+
+    /// Connects are held where many fail, and a target that answers nothing for long ends the run, in order.
+    fn judge_connects(&mut self, seconds: u64) {
+        let workers: Vec<_> =
+            self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
+        let seen = breaker::Seen { at: self.second, seconds, workers: &workers, is_paused: self.paused };
+        let was_silent = self.breakers.ending().is_some();
+        for told in self.breakers.take(&seen) {
+            let breaker::Told { group, target, permits, said, mark } = told;
+            tracing::info!(run = %self.id, "{said}");
+            self.send(&Command::Connects { group, target, permits });
+            if let Some(mark) = mark {
+                // Full of its operator's own, the time line takes no more.
+                let _ = self.mark(&mark);
+            }
+        }
+        let may_end = self.aborted.is_none() && self.phase() < GroupPhase::Draining;
+        if may_end
+            && !was_silent
+            && let Some(why) = self.breakers.ending()
+        {
+            self.limited_at_end |= self.saturation.is_limiting();
+            self.warnings.push(why.to_owned());
             self.stop(false);
         }
     }

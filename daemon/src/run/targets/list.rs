@@ -233,8 +233,8 @@ impl Rule {
         let host = host.map(|host| host.trim_end_matches('.').to_ascii_lowercase());
         if let Some(host) = &host {
             let name = host.strip_prefix("*.").unwrap_or(host);
-            check_host(name)
-                .map_err(|why| format!("host: {why}; only `*.` at the beginning stands for any name"))?;
+            let checked = if host.parse::<IpAddr>().is_ok() { Ok(()) } else { check_host(name) };
+            checked.map_err(|why| format!("host: {why}; only `*.` at the beginning stands for any name"))?;
         }
         if addresses.is_empty() {
             return Err("addresses is empty; name what the host may resolve to, such as 10.1.0.0/16".into());

@@ -182,6 +182,12 @@ impl Permit {
         Self { list: targets.0.clone(), ..self.clone() }
     }
 
+    /// The same, for a run of somebody who is not there any more.
+    #[must_use]
+    pub fn in_the_name_of(self, by: Option<StartedBy>) -> Self {
+        Self { by, ..self }
+    }
+
     /// The same, where somebody else takes that much of each cap.
     #[must_use]
     pub fn beside(self, reserved: Caps) -> Self {
@@ -280,6 +286,23 @@ pub(crate) mod tests {
                 && error.contains("[443]")
         );
         assert!(rule(&permit, "x", "0.0.0.0:1").unwrap_err().contains("never"));
+    }
+
+    #[test]
+    fn the_lines_of_a_refusal_allow_what_was_refused() {
+        for (host, address) in
+            [("gw.example.com", "10.1.2.3:443"), ("::1", "[::1]:9"), ("10.0.0.1", "10.0.0.1:9")]
+        {
+            let none = targets("[[target]]\naddresses = [\"192.0.2.1/32\"]\n");
+            let error = rule(&none.own(), host, address).unwrap_err();
+            let (_, lines) = error.split_once("\n\n").unwrap();
+            let mended = Targets::parse(lines).unwrap();
+            assert_eq!(rule(&mended.own(), host, address), Ok(0), "{lines}");
+            assert!(
+                rule(&mended.own(), "x", address).is_err()
+                    && rule(&mended.own(), host, "10.0.0.2:9").is_err()
+            );
+        }
     }
 
     #[test]

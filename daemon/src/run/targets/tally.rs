@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use scale_api::http::TargetUse;
-use scale_api::units::{PerSecond, Rate, thousands};
+use scale_api::units::{PerSecond, thousands};
 
 use super::{Caps, Permit};
 use crate::run::plan::{Place, Plan};
@@ -144,15 +144,15 @@ fn check(host: &str, demand: Demand, caps: Caps, sum: &Sum) -> Result<(), String
     let Some(most) = caps.bytes_per_second else { return Ok(()) };
     if demand.bytes_per_second.is_none() {
         return Err(format!(
-            "{host} may get {} from here, and with --traffic receive the target decides how much it is; take echo or discard, or have bytes_per_second_max taken out",
-            Rate(most)
+            "{host} may get {} B/s from here, and with --traffic receive the target decides how much it is; take echo or discard, or have bytes_per_second_max taken out",
+            thousands(most)
         ));
     }
     if sum.bytes_per_second > most {
         return Err(format!(
-            "{host} may get {} of payload from here each way, {} were asked for in all; lower --rate or --conns, or have bytes_per_second_max raised",
-            Rate(most),
-            Rate(sum.bytes_per_second)
+            "{host} may get {} B/s of payload from here each way, {} B/s were asked for in all; lower --rate or --conns, or have bytes_per_second_max raised",
+            thousands(most),
+            thousands(sum.bytes_per_second)
         ));
     }
     Ok(())
@@ -184,7 +184,7 @@ mod tests {
             (Demand { connects_milli: 2000, ..NONE }, "6/s were asked for in all", "connects_per_second_max"),
             (
                 Demand { bytes_per_second: Some(400), ..NONE },
-                "1200B/s were asked for in all",
+                "1,200 B/s were asked for in all",
                 "bytes_per_second_max",
             ),
         ];

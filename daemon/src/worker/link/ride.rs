@@ -9,13 +9,18 @@ use crate::load::{Protocol, SshEndpoint};
 use crate::stream::class::Class;
 use crate::stream::link::{Link, LinkPhase};
 use crate::stream::stack::{Connection, Phase};
-use crate::worker::connect::Try;
 use crate::worker::turn::{CLOSE_WAIT_NS, Worker, kind};
 
 impl<R: Ring> Worker<R> {
     /// Puts a stream on a link: one of its row with room, or a new one.
-    pub(in crate::worker) fn ride(&mut self, stream: u32, row: u32, what: Try, now: Time, deadline: Time) {
-        let Try { address, tried, has_slot } = what;
+    pub(in crate::worker) fn ride(
+        &mut self,
+        stream: u32,
+        row: u32,
+        (tried, has_slot): (u32, bool),
+        now: Time,
+        deadline: Time,
+    ) {
         let group = self.streams[stream as usize].group;
         let link = match self.link_with_room(group, row) {
             Some(link) => link,
@@ -23,6 +28,7 @@ impl<R: Ring> Worker<R> {
                 if !has_slot && let Some(at) = self.link_slot_ahead(group, row, now) {
                     return self.await_slot(stream, tried, at);
                 }
+                let address = self.first_address(stream, row, tried);
                 match self.new_link(stream, row, (address, tried), now, deadline) {
                     Ok(link) => link,
                     Err(class) => return self.attempt_failed(stream, class, now),

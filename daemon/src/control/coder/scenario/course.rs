@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scale_api::coder::{Outcome, Step};
 use scale_api::http::{DoctorEntry, Problem};
-use scale_api::report::{self, Event, Exit, Mark, Outcome as How, Report, SeriesRow, StartedBy, Verdict};
+use scale_api::report::{self, Event, Exit, Mark, Outcome as How, Report, SeriesRow, Verdict};
 use scale_coder::stop::{Stop, Stopper};
 use scale_ring::{Time, host};
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use super::probe::Samples;
 use crate::control::coder::outcome;
 use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
+use crate::run::targets::Permit;
 
 /// The step that makes workspaces.
 pub const CREATE: &str = "create";
@@ -34,7 +35,7 @@ pub struct Course {
     /// What requests to the API took, by step.
     pub samples: Samples,
     name: Option<String>,
-    started_by: Option<StartedBy>,
+    permit: Permit,
     started: Time,
     started_at: f64,
     /// Seconds from then until this daemon took it up.
@@ -81,14 +82,14 @@ impl Course {
         name: Option<String>,
         ledger: PathBuf,
         warnings: Vec<String>,
-        started_by: Option<StartedBy>,
+        permit: Permit,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
         Self {
             id,
             samples: Samples::default(),
             name,
-            started_by,
+            permit,
             started: host::monotonic_now(),
             started_at: wall_seconds(),
             passed: 0.0,
@@ -106,9 +107,11 @@ impl Course {
     }
 
     /// One that a lost daemon has begun, and has reported so far.
-    pub fn resumed(before: Report, ledger: PathBuf) -> Self {
-        let (id, name, by) = (before.run.id.clone(), before.run.name.clone(), before.run.started_by.clone());
-        let mut course = Self::new(id, name, ledger, Vec::new(), by);
+    /// `permit` is the daemon's own: nobody asks for it now.
+    pub fn resumed(before: Report, ledger: PathBuf, permit: Permit) -> Self {
+        let (id, name) = (before.run.id.clone(), before.run.name.clone());
+        let permit = permit.in_the_name_of(before.run.started_by.clone());
+        let mut course = Self::new(id, name, ledger, Vec::new(), permit);
         course.passed = course.started_at - before.run.started_at;
         course.started_at = before.run.started_at;
         let steps = before.coder.iter().flat_map(|coder| &coder.steps);
@@ -117,9 +120,9 @@ impl Course {
         course
     }
 
-    /// Who asked for it.
-    pub fn started_by(&self) -> Option<StartedBy> {
-        self.started_by.clone()
+    /// For whom it goes, and what that one may hit.
+    pub const fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     /// What `doctor` saw when it began.
@@ -313,7 +316,7 @@ impl Course {
             ended_at: wall_seconds(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: host::facts::kernel_release(),
-            started_by: self.started_by.clone(),
+            started_by: self.permit.started_by(),
             ..report.run
         };
         report.host.clone_from(&kept.host);

@@ -54,8 +54,13 @@ pub async fn start(state: States, mut looked: Looked) -> Result<String, Problem>
         }
         let name = looked.scenario.name.clone();
         let ledger_file = folder.join(ledger::FILE_NAME);
-        let by = looked.permit.started_by();
-        let course = Rc::new(Course::new(id.clone(), name, ledger_file, looked.warnings.clone(), by));
+        let course = Rc::new(Course::new(
+            id.clone(),
+            name,
+            ledger_file,
+            looked.warnings.clone(),
+            looked.permit.clone(),
+        ));
         state.begin_scenario(course.clone());
         drop(state);
         course
@@ -182,7 +187,7 @@ pub async fn clean_up(state: &States, course: &Shared, client: &Client, site: &S
         deleting: times,
         max_failures: 0,
         warnings: Vec::new(),
-        started_by: course.started_by(),
+        permit: course.permit().clone(),
     };
     state.borrow_mut().begin_flow(Going::start(ready, None, root));
     course.step_over().await;

@@ -15,6 +15,7 @@ use scale_api::scenario::CleanUp;
 use scale_coder::client::Client;
 use scale_coder::ledger;
 use scale_coder::preflight::Site;
+use scale_ring::folder::Folder;
 use serde::{Deserialize, Serialize};
 
 use super::course::Course;
@@ -24,6 +25,8 @@ use crate::control::state::State;
 use crate::run::targets::Action;
 
 const FILE_NAME: &str = "owed.json";
+/// With a deployment's roots in it.
+const NOTE_BYTES_MAX: u64 = 16 << 20;
 /// A deployment that does not answer yet is asked so often, so long apart: hosts start in any order.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_secs(15);
@@ -39,14 +42,14 @@ struct Owed {
 pub fn note(folder: &Path, deployment: &Deployment, cleanup: CleanUp) {
     let deployment = Deployment { token: Secret::default(), ..deployment.clone() };
     let text = serde_json::to_vec(&Owed { deployment, cleanup }).expect("plain words");
-    if let Err(error) = std::fs::write(folder.join(FILE_NAME), text) {
+    if let Err(error) = Folder::open(folder).and_then(|folder| folder.replace(FILE_NAME, &text)) {
         tracing::warn!("a restart could not go on with the clean-up: cannot write {FILE_NAME}: {error}");
     }
 }
 
 /// It is paid, or left to `scalectl cleanup`.
 pub fn forget(folder: &Path) {
-    let _ = std::fs::remove_file(folder.join(FILE_NAME));
+    let _ = Folder::open(folder).and_then(|folder| folder.remove(FILE_NAME));
 }
 
 /// Pays what former daemons owe, one after the other.
@@ -55,7 +58,8 @@ pub async fn pay(state: Rc<RefCell<State>>) {
     let owing = store.owned().unwrap_or_default();
     for (id, count) in owing {
         let folder = store.folder(&id);
-        let Ok(text) = std::fs::read(folder.join(FILE_NAME)) else { continue };
+        let note = Folder::open(&folder).and_then(|folder| folder.content(FILE_NAME, NOTE_BYTES_MAX));
+        let Ok(text) = note else { continue };
         let Ok(mut owed) = serde_json::from_slice::<Owed>(&text) else { continue };
         match scale_api::token::from_environment() {
             Ok(Some(token)) => owed.deployment.token = token,
@@ -95,7 +99,7 @@ async fn pay_one(state: &Rc<RefCell<State>>, id: &str, owed: &Owed) -> Result<()
         let mut report: Report = report.unwrap_or_default();
         report.run.id = id.to_owned();
         let ledger = state.store.folder(id).join(ledger::FILE_NAME);
-        let course = Rc::new(Course::resumed(report, ledger));
+        let course = Rc::new(Course::resumed(report, ledger, state.targets.own()));
         state.begin_scenario(course.clone());
         course
     };

@@ -82,12 +82,12 @@ fn payload_is_that_of_the_greatest_stage_of_all_groups() {
     let list = list("bytes_per_second_max = \"25KB/s\"");
     assert!(of(&list, vec![group("a", |_| {}), group("b", |_| {})]).is_ok());
     let why = refused(&list, vec![group("a", |_| {}), group("b", |_| {}), group("c", |_| {})]);
-    assert!(why.contains("25KB/s") && why.contains("30KB/s were asked for in all"), "{why}");
+    assert!(why.contains("25,000 B/s") && why.contains("30,000 B/s were asked for in all"), "{why}");
     let faster = group("a", |g| {
         (g.bytes_per_tick, g.rate) = (None, Some(Rate(1000)));
         g.stage = vec![Stage { rate: Some(Rate(2600)), ..stage(10, 0) }];
     });
-    assert!(refused(&list, vec![faster]).contains("26KB/s were asked for"));
+    assert!(refused(&list, vec![faster]).contains("26,000 B/s were asked for"));
     // On the way from many slow ones to few fast ones, many may be fast.
     let meet = |over| {
         group("a", |g| {
@@ -95,12 +95,12 @@ fn payload_is_that_of_the_greatest_stage_of_all_groups() {
             g.stage = vec![Stage { rate: Some(Rate(2000)), ..stage(10, over) }];
         })
     };
-    assert!(refused(&list, vec![meet(5)]).contains("40KB/s"));
+    assert!(refused(&list, vec![meet(5)]).contains("40,000 B/s"));
     let first = group("a", |g| {
         g.first_message = Some(spec::File::read("first", vec![b'x'; 3000]));
         g.connect_rate = per_second(10);
     });
-    assert!(refused(&list, vec![first]).contains("40KB/s"), "each connection's first message counts");
+    assert!(refused(&list, vec![first]).contains("40,000 B/s"), "each connection's first message counts");
     let reads = group("a", |g| (g.traffic, g.bytes_per_tick) = (Traffic::Receive, None));
     assert!(refused(&list, vec![reads.clone()]).contains("--traffic receive"));
     assert!(of(&super::guard::list(""), vec![reads]).is_ok());

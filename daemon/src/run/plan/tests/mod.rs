@@ -1,6 +1,8 @@
 //! Plans of small runs.
 
+mod calibrated;
 mod guard;
+mod sources;
 mod ssh;
 
 use super::*;
@@ -17,6 +19,8 @@ pub(in crate::run) fn host() -> Host {
         files: 100_000,
         direct_descriptors: true,
         has_address: |address| address.is_loopback(),
+        calibrations: std::sync::Arc::default(),
+        interfaces: Vec::new(),
     }
 }
 
@@ -180,14 +184,6 @@ fn what_a_plan_needs_is_beside_what_the_host_has() {
     assert_eq!(status(&same, &reserved), ["fail plan: source ports"]);
     let foreign = |g: &mut GroupSpec| g.source = vec!["10.0.0.1".into()];
     assert_eq!(status(&foreign, &here), ["fail plan: source addresses"]);
-}
-
-#[test]
-fn every_worker_has_its_own_ports() {
-    let plan = plan(|_| {}).unwrap();
-    let (a, b) = (plan.ports(0), plan.ports(1));
-    assert_eq!((a.0, b.1), (PORT_FIRST, 65_535));
-    assert_eq!(a.1 + 1, b.0);
 }
 
 #[test]
