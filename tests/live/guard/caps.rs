@@ -115,6 +115,9 @@ fn scenarios_and_flows_keep_to_the_caps_as_runs_do() {
     let make = ["create-workspaces", "--template", "minimal", "--count", "30", "--concurrency", "5", "--yes"];
     let (code, _, said) = standin.scalectl(&daemon, &make);
     assert_eq!(code, 0, "{said}");
-    assert!(monotonic_now().since(began).as_secs_f64() > 1.0, "thirty connections at twenty a second take longer");
+    assert!(
+        monotonic_now().since(began).as_secs_f64() > 1.0,
+        "thirty connections at twenty a second take longer"
+    );
     standin.end();
 }
