@@ -273,7 +273,7 @@ fn streams_come_back_once_a_firewall_lets_them() {
     let Some(pair) = Pair::joined(1) else { return };
     let (daemon, sink) = (pair.daemon(), pair.sink("10.77.0.2"));
     let start = [
-        &["--conns", "50", "--target", TARGET, "--verify", "--reconnect", "backoff"][..],
+        &["--conns", "50", "--target", TARGET, "--verify", "--reconnect", "backoff", "--breaker", "off"][..],
         &["--warm-up", "0s", "--duration", "8s", "--drain", "5s"],
     ];
     let (_, report) = run_and(&daemon, 50, &start.concat(), || {
