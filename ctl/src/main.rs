@@ -181,7 +181,7 @@ fn report(
     html: Option<&Path>,
     exports: &Exports,
 ) -> Result<u8, Failure> {
-    let report: Report = client.get(&format!("/v1/runs/{run}/report"))?;
+    let report = client.report(run)?;
     let on_stdout = html.is_some_and(|file| file.as_os_str() == files::STDOUT);
     if on_stdout && cli.json {
         return Err(Failure::usage("--json and --html - would both go to stdout; give --html a file"));
