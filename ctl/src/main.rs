@@ -233,6 +233,8 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     start.exports.check(!start.detach)?;
     let request = StartRequest { spec: start.spec()?, dry_run: start.dry_run };
     let started: Started = client.send("POST", "/v1/runs", &request)?;
+    // Its secrets have arrived, and following takes as long as the run.
+    drop(request);
     match announce(cli, &started, start.dry_run, start.detach, false) {
         ControlFlow::Break(code) => Ok(code),
         ControlFlow::Continue(id) => follow(cli, client, id, false, &start.exports),
