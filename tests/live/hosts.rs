@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use scale_api::http::Status;
 use scale_api::report::{Event, Report};
 use scale_tests::host::until;
-use scale_tests::hosts::{Namespace, Pair};
+use scale_tests::hosts::Pair;
+use scale_tests::network::Namespace;
 use scale_tests::{Daemon, Sink, assert_ended_with};
 
 use crate::{assert_every_tick_is_accounted_for, error, with};
