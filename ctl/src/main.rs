@@ -5,6 +5,7 @@ mod client;
 mod coder;
 mod commands;
 mod compare;
+mod doctor;
 mod export;
 mod files;
 mod follow;
@@ -140,12 +141,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
                     client.send("POST", "/v1/doctor", &DoctorRequest { spec: commands::spec_of(file)? })?
                 }
             };
-            let line = |entry: &DoctorEntry| {
-                let remedy =
-                    entry.remedy.as_ref().map_or(String::new(), |remedy| format!("\n       mend: {remedy}"));
-                format!("{:<5} {:<28} {} ({}){remedy}", entry.status, entry.name, entry.value, entry.source)
-            };
-            show(cli.json, &entries, || entries.iter().map(line).collect::<Vec<_>>().join("\n"));
+            show(cli.json, &entries, || doctor::show(&entries, doctor::has_colours()));
             if entries.iter().any(|entry| entry.status == "fail") {
                 return Ok(Exit::HostCannotCarry as u8);
             }

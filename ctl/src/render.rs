@@ -450,6 +450,7 @@ pub fn report(report: &Report) -> String {
     // What was not verified has its lines already.
     let others = report.warnings.iter().filter(|warning| !warning.contains("NOT VERIFIED"));
     lines.extend(others.map(|warning| format!("warning:      {warning}")));
+    lines.extend(crate::doctor::in_report(&report.host));
     lines.extend(observed(report));
     lines.extend(marks(&report.marks));
     let thresholds = report.verdict.thresholds.iter();

@@ -89,7 +89,7 @@ fn what_was_held_is_kept_and_later_plans_are_judged_by_it() {
         assert_eq!(found.limit, Limit::Streams);
     }
     let again = kept(&daemon);
-    assert_eq!(again.kept, [found.clone()]);
+    assert_eq!(again.kept, std::slice::from_ref(&found));
     assert_eq!(again.host, found.host);
     assert!(!found.host.kernel.is_empty() && !found.host.cores.is_empty());
     let sentence = dry_run(&daemon, "wss", "50").plan.calibration.expect("it is calibrated");

@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use scale_api::http::{RunSummary, Status};
 use scale_api::report::Report;
+use scale_ring::host::monotonic_now;
 use scale_tests::host::{Folder, until};
 use scale_tests::{Daemon, Sink, assert_ended_with};
 
@@ -222,11 +223,11 @@ fn a_disk_that_stands_still_stops_neither_a_run_nor_its_end_nor_the_next_one() {
         ["--conns", "10", "--target", &target, "--warm-up", "0s", "--duration", "1s", "--drain", "2s"];
     let (code, second) = daemon.run(&flags);
     assert_ended_with(0, (code, &second));
-    let asked = Instant::now();
+    let asked = monotonic_now();
     let served: Report =
         serde_json::from_slice(&daemon.scalectl(&["--json", "report"]).stdout).expect("held");
     assert_eq!(served.run.id, second.run.id);
-    assert!(asked.elapsed() < Duration::from_secs(5), "it answers from memory");
+    assert!(monotonic_now().since(asked) < Duration::from_secs(5), "it answers from memory");
     drop(frozen);
     until("no warning any more", || status(&daemon).warnings.is_empty().then_some(()));
     for run in [&report.run.id, &second.run.id] {
@@ -242,9 +243,9 @@ fn a_daemon_that_is_killed_ten_times_at_any_moment_loses_no_run() {
     let target = format!("ws://{}/", sink.address);
     for (round, moment) in [70u64, 1930, 640, 1180, 2510, 330, 990, 1490, 2020, 20].into_iter().enumerate() {
         start(&daemon, &["--conns", "5", "--target", &target, "--name", &format!("round {round}")]);
-        let until = Instant::now() + Duration::from_millis(moment);
+        let until = monotonic_now() + Duration::from_millis(moment);
         let mut last = event(&daemon);
-        while Instant::now() < until {
+        while monotonic_now() < until {
             last = event(&daemon);
         }
         drop(daemon.process.take()); // SIGKILL

@@ -8,6 +8,7 @@ mod commands;
 mod compare;
 mod control;
 mod disk;
+mod doctor;
 mod exits;
 mod faults;
 mod figures;

@@ -148,6 +148,22 @@ fn the_changelog_begins_with_this_version() {
 }
 
 #[test]
+fn every_kernel_setting_is_explained_in_tuning() {
+    let (settings, tuning) = (page("systemd/scaled.sysctl"), page("docs/tuning.md"));
+    let keys: Vec<&str> = settings
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(keys.len() >= 8, "{keys:?}");
+    for key in keys {
+        let name = key.rsplit('.').next().expect("a last part");
+        assert!(tuning.contains(&format!("{name}`")), "docs/tuning.md lacks {key}");
+    }
+}
+
+#[test]
 fn scripts_are_what_their_shells_read() {
     let mut seen = 0;
     let scripts =

@@ -3,7 +3,6 @@
 //! libseccomp. No user namespace: as under systemd, root's files are root's.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -66,11 +65,13 @@ struct Cage {
     folder: Folder,
     bwrap: PathBuf,
     limits: Vec<&'static str>,
+    /// Capabilities that it has, as setpriv(1) writes them: none.
+    capabilities: &'static str,
 }
 
 impl Cage {
-    /// `None`: what it takes is not here, which is said.
-    fn make() -> Option<Self> {
+    /// The unit with a drop-in of its folder, or without. `None`: what it takes is not here, which is said.
+    fn make(drop_in: Option<&str>) -> Option<Self> {
         let bwrap = installed("bwrap")?;
         let (_, _) = (installed("systemd-analyze")?, installed("setpriv")?);
         if scale_ring::host::effective_uid() != 0 {
@@ -86,23 +87,53 @@ impl Cage {
             chown(folder.path(name), Some(owner), Some(owner)).expect("root may");
         }
         let files = [("scaled", program("scaled")), ("filter.py", root().join("tests/peers/unit_filter.py"))];
-        for (name, from) in files.into_iter().chain([("unit", root().join("systemd/scaled.service"))]) {
+        for (name, from) in files {
             std::fs::copy(from, folder.path("bin").join(name)).expect("copied");
-            std::fs::set_permissions(folder.path("bin").join(name), PermissionsExt::from_mode(0o755))
-                .expect("ours");
         }
-        for name in ["", "bin"] {
+        let unit = |name: &str| std::fs::read_to_string(root().join("systemd").join(name)).expect("shipped");
+        let more = drop_in.map(|name| unit(&format!("scaled.service.d/{name}"))).unwrap_or_default();
+        folder.write("bin/unit", &format!("{}\n{more}", unit("scaled.service")));
+        for name in ["", "bin", "bin/scaled", "bin/filter.py", "bin/unit"] {
             std::fs::set_permissions(folder.path(name), PermissionsExt::from_mode(0o755)).expect("ours");
         }
-        let may = |limit: &&str| Command::new("prlimit").args([limit, "true"]).stderr(Stdio::null()).status();
-        let limits = LIMITS.into_iter().filter(|limit| may(limit).is_ok_and(|status| status.success()));
-        let cage = Self { limits: limits.collect(), folder, bwrap };
+        let limits = LIMITS.into_iter().filter(|limit| may(limit)).collect();
+        let cage = Self { limits, folder, bwrap, capabilities: "-all" };
         let tried = cage.command(&[Path::new("/bin/true")]).output().expect("it runs");
         if !tried.status.success() {
             let why = String::from_utf8_lossy(&tried.stderr).into_owned();
             return installed(&format!("a mount namespace ({})", why.trim())).and(None);
         }
         Some(cage)
+    }
+
+    /// Lets it have real-time threads, as LimitRTPRIO= of the drop-in does; where this machine gives no such limit, by
+    /// the capability.
+    fn may_be_real_time(mut self) -> Self {
+        match may("--rtprio=10") {
+            true => self.limits.push("--rtprio=10"),
+            false => self.capabilities = "-all,+sys_nice",
+        }
+        self
+    }
+
+    /// The daemon, once it is ready.
+    fn daemon(&self, more: &[&str]) -> Process {
+        let words =
+            ["/tmp/bin/scaled", "--config", "/tmp/bin/scaled.toml", "--socket", "/tmp/run/control.sock"];
+        let words = words.into_iter().chain(["--state", "/tmp/state", "--metrics", "off"]);
+        let words: Vec<&Path> = words.chain(more.iter().copied()).map(Path::new).collect();
+        let log = File::create(self.folder.path("log")).expect("a file");
+        let mut command = self.command(&words);
+        let mut daemon = Process(command.stdout(Stdio::null()).stderr(log).spawn().expect("it starts"));
+        until("the daemon", || {
+            assert!(daemon.0.try_wait().expect("ours").is_none(), "{}", self.log());
+            self.log().contains("ready").then_some(())
+        });
+        daemon
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path("log")).expect("text")
     }
 
     /// `words` as the unit would have them run: `/tmp/bin` has the daemon, `/tmp/state` and `/tmp/run` can be written.
@@ -117,7 +148,9 @@ impl Cage {
         command.args(["--chdir", "/", "--new-session", "--die-with-parent", "--unshare-ipc"]);
         let user = NOBODY.to_string();
         command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--no-new-privs"]);
-        command.args(["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]);
+        for set in ["inh-caps", "ambient-caps", "bounding-set"] {
+            command.arg(format!("--{set}={}", self.capabilities));
+        }
         command.args([PYTHON, "/tmp/bin/filter.py", "/tmp/bin/unit"]).args(words);
         command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
         command
@@ -129,6 +162,12 @@ impl Cage {
         scalectl.stdin(Stdio::null());
         scalectl
     }
+}
+
+/// Whether this machine gives a process such a limit.
+fn may(limit: &str) -> bool {
+    let tried = Command::new("prlimit").args([limit, "true"]).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
 }
 
 /// The daemon's own process: `bwrap` waits for it.
@@ -145,7 +184,7 @@ fn pid_of(bwrap: u32) -> u32 {
 
 #[test]
 fn the_units_filters_and_folders_refuse_what_they_should() {
-    let Some(cage) = Cage::make() else { return };
+    let Some(cage) = Cage::make(None) else { return };
     if !cfg!(target_arch = "x86_64") {
         installed("the probe's numbers of system calls on this architecture");
         return;
@@ -158,21 +197,11 @@ fn the_units_filters_and_folders_refuse_what_they_should() {
 
 #[test]
 fn under_the_units_hardening_it_holds_a_thousand_wss_and_a_thousand_ssh_streams() {
-    let Some(cage) = Cage::make() else { return };
+    let Some(cage) = Cage::make(None) else { return };
     let ca = cage.folder.path("ca.pem").display().to_string();
     let wss = Sink::start(&["--protocol", "wss", "--ca-out", &ca]);
     let ssh = Sink::start(&["--protocol", "ssh"]);
-    let words = ["/tmp/bin/scaled", "--config", "/tmp/bin/scaled.toml", "--socket", "/tmp/run/control.sock"];
-    let more = ["--state", "/tmp/state", "--metrics", "off"];
-    let words: Vec<&Path> = words.iter().chain(&more).map(Path::new).collect();
-    let log = OwnedFd::from(File::create(cage.folder.path("log")).expect("a file"));
-    let mut daemon =
-        Process(cage.command(&words).stdout(Stdio::null()).stderr(log).spawn().expect("it starts"));
-    let log = || std::fs::read_to_string(cage.folder.path("log")).expect("text");
-    until("the daemon", || {
-        assert!(daemon.0.try_wait().expect("ours").is_none(), "{}", log());
-        log().contains("ready").then_some(())
-    });
+    let mut daemon = cage.daemon(&[]);
     assert_is_confined(&format!("/proc/{}", pid_of(daemon.0.id())));
     let group = |name: &str, target: &str, more: &str| {
         format!(
@@ -203,7 +232,7 @@ fn under_the_units_hardening_it_holds_a_thousand_wss_and_a_thousand_ssh_streams(
         assert!(doctor.contains(fact), "{fact}: {doctor}");
     }
     assert!(cage.scalectl(&["reload"]).output().expect("it runs").status.success());
-    assert!(!log().contains("ERROR"), "{}", log());
+    assert!(!cage.log().contains("ERROR"), "{}", cage.log());
     assert!(cage.folder.path("state").join(&report.run.id).join("report.json").exists());
     let counts = (wss.counts(), ssh.counts());
     let received = |counts: &serde_json::Value| counts["payload_bytes_received"].as_u64().expect("a number");
@@ -229,4 +258,32 @@ fn assert_is_confined(process: &str) {
     let limits = std::fs::read_to_string(format!("{process}/limits")).expect("its limits");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
+
+#[test]
+fn the_drop_in_for_real_time_workers_is_what_they_need() {
+    let sink = Sink::start(&["--protocol", "ws"]);
+    let target = format!("ws://{}/", sink.address);
+    let start = ["start", "--detach", "--target", &target, "--conns", "5", "--duration", "forever"];
+    let Some(cage) = Cage::make(None) else { return };
+    let cage = cage.may_be_real_time();
+    let daemon = cage.daemon(&["--realtime", "fifo"]);
+    let output = cage.scalectl(&start).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(4) && said.contains("realtime.conf"), "{said}");
+    drop(daemon);
+    let cage = Cage::make(Some("realtime.conf.example")).expect("as before").may_be_real_time();
+    let daemon = cage.daemon(&["--realtime", "fifo"]);
+    let output = cage.scalectl(&start).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", pid_of(daemon.0.id()))).expect("a process");
+    // Field 41 of stat is the policy: 1 is SCHED_FIFO (proc(5)).
+    let stats =
+        tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")).expect("text"));
+    let workers: Vec<String> = stats.filter(|stat| stat.contains("(worker-")).collect();
+    assert!(!workers.is_empty());
+    for stat in workers {
+        assert_eq!(stat.split_whitespace().nth(40), Some("1"), "{stat}");
+    }
+    assert_eq!(cage.scalectl(&["stop", "--now"]).output().expect("it runs").status.code(), Some(5));
 }

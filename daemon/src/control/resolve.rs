@@ -9,7 +9,7 @@ use scale_api::http::{Problem, ProblemCode};
 use scale_api::spec::Spec;
 use scale_ring::host;
 
-use super::doctor::Doctor;
+use super::doctor::{Doctor, towards};
 use crate::run::calibration::Kept;
 use crate::run::plan::{Host, Place, Plan, Resolve};
 use crate::run::supervisor::wall_seconds;
@@ -59,7 +59,11 @@ impl Here {
 pub async fn plan(spec: Spec, here: Here, permit: Permit) -> Result<(Spec, Plan), Problem> {
     let (answer, planned) = tokio::sync::oneshot::channel();
     spawn("plan", move || {
-        let plan = Plan::new(&spec, &here.host(), &permit, &mut addresses);
+        let plan = Plan::new(&spec, &here.host(), &permit, &mut addresses).map(|mut plan| {
+            let more = towards(&plan);
+            plan.host.doctor.extend(more);
+            plan
+        });
         // Nobody waits any more where it took too long.
         let _ = answer.send(plan.map(|plan| (spec, plan)));
     })?;

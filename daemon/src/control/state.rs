@@ -363,7 +363,8 @@ impl State {
         if !dry_run {
             self.is_free()?;
         }
-        let summary = plan.summary.clone();
+        let mut summary = plan.summary.clone();
+        summary.warnings.extend(super::doctor::summary(&plan.host.doctor));
         if dry_run {
             return Ok(Started { id: None, plan: summary });
         }

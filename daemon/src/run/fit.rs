@@ -2,11 +2,13 @@
 //! same lines refuse a start, stand in `--dry-run` and are what `doctor --for FILE` adds.
 
 mod cost;
+mod network;
 mod ports;
 
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
+pub use network::interfaces;
 pub use ports::{connections, source_ports};
 
 use super::plan::{Host, Plan};
@@ -58,6 +60,7 @@ pub fn examine(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
     entries.extend(ports::ways(plan));
     entries.extend(memory(plan, host));
     entries.extend([cores(plan, host), files(plan, host)]);
+    entries.extend(network::examine(plan, host));
     entries
 }
 

@@ -132,7 +132,7 @@ pub(super) fn start(
                     && let Err(error) = host::set_realtime_fifo(FIFO_PRIORITY)
                 {
                     let _ = ready.send(Err(format!(
-                        "--realtime fifo is not allowed here ({error}); give CAP_SYS_NICE or LimitRTPRIO=10"
+                        "--realtime fifo is not allowed here ({error}); give CAP_SYS_NICE or LimitRTPRIO=10, under systemd the drop-in realtime.conf"
                     )));
                     return;
                 }

@@ -3,7 +3,10 @@
 //! The terminal tells no exit code. A command has succeeded if it ended, and the server closed in order, within its
 //! time, having printed what is expected of it.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -12,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::class::{Class, Failure};
 use crate::client::Client;
 use crate::error::ApiError;
+use crate::ledger::{FILE_MODE, FOLDER_MODE};
 use crate::terminal::{End, Key, Terminal};
 use crate::time::{Clock, between};
 
@@ -120,13 +124,25 @@ impl Command {
         let _turn = log.gate.lock().await;
         let (folder, path) = (log.folder.clone(), log.folder.join(format!("{workspace}.log")));
         let (content, shown) = (output.file(), path.display().to_string());
-        let written = tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(folder)?;
-            std::fs::write(path, content)
-        });
+        let written = tokio::task::spawn_blocking(move || write_anew(&folder, &path, &content));
         let wrong = |why: String| format!("cannot write a command's output to {shown}: {why}");
         written.await.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
     }
+}
+
+/// Writes a file in `folder`, which is made where it is missing. A link in place of either is not followed: a file that
+/// is made anew is none.
+fn write_anew(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    if !fs::symlink_metadata(folder)?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is a link, or no folder"));
+    }
+    let new = path.with_extension("log.new");
+    // What a former try has left, or somebody planted.
+    let _ = fs::remove_file(&new);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&new)?;
+    file.write_all(content)?;
+    fs::rename(new, path)
 }
 
 /// What a command printed: its end, and whether what is expected was in it.
@@ -333,4 +349,35 @@ fn refused(error: &ApiError) -> Failure {
         _ => Class::TerminalRefused,
     };
     Failure::seen(class, error.seen())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn an_output_is_written_where_it_belongs_and_through_no_link() {
+        let root = std::env::temp_dir().join(format!("scale-coder-outputs-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        let (folder, outside) = (root.join("commands"), root.join("outside"));
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("a.log"), "theirs").unwrap();
+        let written = |name: &str| write_anew(&folder, &folder.join(name), b"ours");
+        written("a.log").unwrap();
+        symlink(outside.join("a.log"), folder.join("b.log")).unwrap();
+        symlink(outside.join("a.log"), folder.join("c.log.new")).unwrap();
+        written("b.log").unwrap();
+        written("c.log").unwrap();
+        for name in ["a.log", "b.log", "c.log"] {
+            assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), "ours");
+        }
+        fs::rename(&folder, root.join("moved")).unwrap();
+        symlink(&outside, &folder).unwrap();
+        assert!(written("a.log").is_err());
+        assert_eq!(fs::read_to_string(outside.join("a.log")).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -14,8 +14,8 @@ use super::{FILE_BYTES_MAX, FILE_NAME, LINE_BYTES_MAX, LedgerError};
 use crate::time::Timestamp;
 
 /// What is made: the daemon's, and its group's to read.
-const FOLDER_MODE: u32 = 0o750;
-const FILE_MODE: u32 = 0o640;
+pub(crate) const FOLDER_MODE: u32 = 0o750;
+pub(crate) const FILE_MODE: u32 = 0o640;
 
 /// A ledger that is being written. Clones write the same file.
 ///

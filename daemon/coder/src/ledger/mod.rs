@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use file::Ledger;
+pub(crate) use file::{FILE_MODE, FOLDER_MODE};
 pub use record::{Contents, Entry, Head, Kind, Stage};
 
 /// The ledger's name within a run's folder.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
-use scale_ring::host::facts::Nic;
+use scale_ring::host::facts::{Cpus, Facts, Nic};
 
 use super::{Is, Seen, entry, list, ok};
 
@@ -17,9 +17,15 @@ const RING_LEAST: u32 = 1024;
 /// The daemon that moves interrupts about while a run goes.
 const BALANCER: &str = "irqbalance";
 
+/// All cards that routes lead to: those of the default route in full, of the others the link alone.
 pub fn examine(seen: &Seen<'_>) -> Vec<DoctorEntry> {
-    let cards = seen.facts.nics.iter().filter(|(_, nic)| nic.driver.is_some());
-    let mut entries: Vec<DoctorEntry> = cards.flat_map(|(name, nic)| card(seen, name, nic)).collect();
+    let facts = seen.facts;
+    let main = facts.routes.default().map_or_else(Vec::new, |name| facts.cards(name));
+    let cards = facts.nics.iter().filter(|(_, nic)| nic.driver.is_some());
+    let each = cards.flat_map(|(name, nic)| {
+        if main.contains(&name.as_str()) { card(seen.cores, facts, name, nic) } else { vec![link(name, nic)] }
+    });
+    let mut entries: Vec<DoctorEntry> = each.collect();
     if entries.is_empty() {
         let value = "no route leads to a card with a driver: a container's, or loopback alone";
         entries.push(ok("NIC", value, "/proc/net/route, /proc/net/ipv6_route, /sys/class/net"));
@@ -27,12 +33,22 @@ pub fn examine(seen: &Seen<'_>) -> Vec<DoctorEntry> {
     entries
 }
 
-fn card(seen: &Seen<'_>, name: &str, nic: &Nic) -> Vec<DoctorEntry> {
+/// The rest of what there is to say of cards below `interfaces` that the default route does not use.
+pub fn towards(cores: &[usize], facts: &Facts, interfaces: &BTreeSet<String>) -> Vec<DoctorEntry> {
+    let main = facts.routes.default().map_or_else(Vec::new, |name| facts.cards(name));
+    let below = interfaces.iter().flat_map(|name| facts.cards(name));
+    let names: BTreeSet<&str> = below.filter(|name| !main.contains(name)).collect();
+    let cards = names.into_iter().filter_map(|name| Some((name, facts.nics.get(name)?)));
+    // The link stands among the host's own lines.
+    cards.flat_map(|(name, nic)| card(cores, facts, name, nic).into_iter().skip(1)).collect()
+}
+
+fn card(cores: &[usize], facts: &Facts, name: &str, nic: &Nic) -> Vec<DoctorEntry> {
     vec![
         link(name, nic),
-        queues(seen, name, nic),
-        interrupts(seen, name, nic),
-        node(seen, name, nic),
+        queues(cores, name, nic),
+        interrupts(facts, name, nic),
+        node(cores, &facts.cpus, name, nic),
         offloads(name, nic),
         ring(name, nic),
     ]
@@ -65,8 +81,8 @@ fn link(name: &str, nic: &Nic) -> DoctorEntry {
 }
 
 /// One queue's packets are one core's work, unless others take it over (RPS).
-fn queues(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
-    let workers = seen.cores.len();
+fn queues(cores: &[usize], name: &str, nic: &Nic) -> DoctorEntry {
+    let workers = cores.len();
     let most = nic.settings.channels.map_or(0, |(_, most)| most as usize);
     let is_few = nic.receive_queues * 2 < workers && nic.spread_queues == 0;
     let spread =
@@ -85,7 +101,7 @@ fn queues(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
     )
 }
 
-fn interrupts(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
+fn interrupts(facts: &Facts, name: &str, nic: &Nic) -> DoctorEntry {
     let title = format!("{name} interrupts");
     let source = "/proc/irq/*/smp_affinity_list";
     if nic.interrupts.is_empty() {
@@ -93,7 +109,7 @@ fn interrupts(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
     }
     let cores: Vec<usize> =
         nic.interrupts.values().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let is_balanced = seen.others.running.iter().any(|(_, name)| name == BALANCER);
+    let is_balanced = facts.sample.processes.iter().any(|process| process.name == BALANCER);
     let is_lonely = cores.len() == 1 && nic.receive_queues > 1;
     let numbers: Vec<String> = nic.interrupts.keys().map(u32::to_string).collect();
     let moved = if is_balanced { "; irqbalance moves them about" } else { "" };
@@ -105,7 +121,7 @@ fn interrupts(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
         if is_balanced {
             "systemctl stop irqbalance, or end it otherwise".into()
         } else {
-            let all: Vec<usize> = seen.facts.cpus.each.keys().copied().collect();
+            let all: Vec<usize> = facts.cpus.each.keys().copied().collect();
             format!(
                 "c=({}); for i in {}; do echo ${{c[n++ % ${{#c[@]}}]}} > /proc/irq/$i/smp_affinity_list; done",
                 all.iter().map(usize::to_string).collect::<Vec<_>>().join(" "),
@@ -115,14 +131,13 @@ fn interrupts(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
     )
 }
 
-fn node(seen: &Seen<'_>, name: &str, nic: &Nic) -> DoctorEntry {
+fn node(workers: &[usize], cpus: &Cpus, name: &str, nic: &Nic) -> DoctorEntry {
     let (title, source) = (format!("{name} NUMA node"), format!("/sys/class/net/{name}/device/numa_node"));
-    let cpus = &seen.facts.cpus;
     let Some(node) = nic.node.filter(|_| cpus.nodes().len() > 1) else {
         return ok(title, "there is but one", source);
     };
     let (near, far): (Vec<usize>, Vec<usize>) =
-        seen.cores.iter().partition(|&core| cpus.each.get(core).is_none_or(|cpu| cpu.node == Some(node)));
+        workers.iter().partition(|&core| cpus.each.get(core).is_none_or(|cpu| cpu.node == Some(node)));
     let all = || -> Vec<usize> {
         cpus.each.iter().filter(|(_, cpu)| cpu.node == Some(node)).map(|(&core, _)| core).collect()
     };

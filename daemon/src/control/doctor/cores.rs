@@ -80,8 +80,8 @@ fn control(seen: &Seen<'_>) -> DoctorEntry {
         Is::warn_if(!shared.is_empty()),
         match (control.is_empty(), shared.is_empty()) {
             (true, _) => "unknown".into(),
-            (false, true) => format!("on core {}, where no worker runs", list(control)),
-            (false, false) => format!("shares core {} with workers", list(&shared)),
+            (false, true) => format!("on cores {}, where no worker runs", list(control)),
+            (false, false) => format!("shares cores {} with workers", list(&shared)),
         },
         "/proc/self/status",
         if seen.cores.len() > 1 {
@@ -108,7 +108,7 @@ fn siblings(seen: &Seen<'_>) -> DoctorEntry {
         if crowded.is_empty() {
             "each worker has a physical core for itself".into()
         } else {
-            format!("workers {} share a physical core with another thread of ours", list(&crowded))
+            format!("workers on cores {} share a physical core with another thread of ours", list(&crowded))
         },
         source,
         if kept.is_empty() {
@@ -160,7 +160,7 @@ fn idle(seen: &Seen<'_>) -> DoctorEntry {
     };
     let slow: BTreeSet<usize> =
         states().filter(|state| state.latency_us > WAKE_MAX_US).map(|state| state.number).collect();
-    let slow = slow.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let slow = slow.iter().map(ToString::to_string).collect::<String>();
     entry(
         "C-states",
         Is::warn_if(!slow.is_empty()),

@@ -65,8 +65,8 @@ fn seccomp(seen: &Seen<'_>) -> DoctorEntry {
     let confined = &seen.facts.confined;
     let mode = shown(confined.seccomp, |mode| match (mode, confined.filters) {
         (0, _) => "none".into(),
-        (2, Some(filters)) => format!("{filters} filters"),
-        (2, None) => "filters".into(),
+        (2, Some(filters)) => format!("by filters ({filters})"),
+        (2, None) => "by filters".into(),
         (mode, _) => format!("mode {mode}"),
     });
     let container =

@@ -24,11 +24,14 @@ use scale_ring::host::{self, Facts};
 use scale_ring::{Features, SetupError, Time};
 
 use super::resolve::spawn;
+use crate::run::plan::Plan;
 
 /// Others' share of the host is measured over at least this: /proc counts in 10 ms.
 const SAMPLE: Duration = Duration::from_millis(150);
 /// An earlier look's counters serve as long as they tell of the present.
 const SAMPLE_MAX: Duration = Duration::from_secs(10);
+/// Warnings that a start names.
+const NAMED_MAX: usize = 4;
 
 /// Looks at this host.
 pub struct Doctor {
@@ -129,6 +132,28 @@ impl Looking {
     }
 }
 
+/// What a start says of the host's warnings, in one line; `None`: there is none.
+pub fn summary(entries: &[DoctorEntry]) -> Option<String> {
+    let names: Vec<&str> =
+        entries.iter().filter(|entry| entry.status != "ok").map(|entry| entry.name.as_str()).collect();
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let named = names[..names.len().min(NAMED_MAX)].join(", ");
+    let more = match names.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} other{}", plural(more)),
+    };
+    (!names.is_empty()).then(|| {
+        let (count, s) = (names.len(), plural(names.len()));
+        format!("doctor has {count} warning{s} of this host ({named}{more}); see `scalectl doctor`")
+    })
+}
+
+/// What is to be said of the cards towards a plan's targets, beside what stands there for any run.
+pub fn towards(plan: &Plan) -> Vec<DoctorEntry> {
+    let interfaces = crate::run::fit::interfaces(plan, &plan.host);
+    cards::towards(&plan.cores, &plan.host.facts, &interfaces)
+}
+
 /// What is judged.
 pub struct Seen<'a> {
     /// As read.
@@ -205,11 +230,11 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-fn megabytes(bytes: u64) -> String {
-    if bytes < 1_000_000 {
-        format!("{:.1} kB", bytes as f64 / 1e3)
-    } else {
-        format!("{:.1} MB", bytes as f64 / 1e6)
+fn size(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes < 1e6 => format!("{:.1} kB", bytes / 1e3),
+        bytes if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
+        bytes => format!("{:.1} GB", bytes / 1e9),
     }
 }
 

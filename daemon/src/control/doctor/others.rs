@@ -91,14 +91,13 @@ fn load(seen: &Seen<'_>) -> DoctorEntry {
     let cores = seen.facts.cpus.each.len();
     let is_high = load.is_some_and(|[now, ..]| cores > 0 && now > cores as f64)
         || pressure.is_some_and(|share| share > PRESSURE_MAX);
+    let waited = pressure.map_or_else(String::new, |share| {
+        format!("; in {} of the last 10 s something waited for one", percent(share))
+    });
     entry(
         "load",
         Is::warn_if(is_high),
-        format!(
-            "{} on {cores} cores; in {} of the last 10 s something waited for one",
-            shown(load, |[now, ..]| format!("{now:.1}")),
-            shown(pressure, percent)
-        ),
+        format!("{} on {cores} cores{waited}", shown(load, |[now, ..]| format!("{now:.1}"))),
         "/proc/loadavg, /proc/pressure/cpu",
         "see what runs (top), and wait until it is done",
     )

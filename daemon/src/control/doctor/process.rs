@@ -3,11 +3,12 @@
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
-use super::{Is, Seen, entry, megabytes, ok, shown};
+use super::{Is, Seen, entry, ok, shown, size};
 
 /// A run that this program is for has 20,000 streams.
 const FILES_LEAST: u64 = 20_000;
-/// What a worker's ring and its table of buffers lock, at most, in bytes. Linux 6.14 counts them again.
+/// What a worker's ring and its table of buffers lock, at most, in bytes: what some kernels count against the
+/// limit, and others have not.
 const MEMLOCK_PER_WORKER: u64 = 2 << 20;
 /// 20,000 `wss` streams with little in their buffers, in bytes.
 const MEMORY_LEAST: u64 = 1_000_000_000;
@@ -30,11 +31,15 @@ fn files(seen: &Seen<'_>) -> DoctorEntry {
 fn memlock(seen: &Seen<'_>) -> DoctorEntry {
     let Some(limits) = seen.facts.limits else { return ok("locked memory", "unknown", "RLIMIT_MEMLOCK") };
     let needed = MEMLOCK_PER_WORKER * seen.cores.len() as u64;
-    let value = limits.memlock.map_or_else(|| "unlimited".into(), megabytes);
+    let value = limits.memlock.map_or_else(|| "unlimited".into(), size);
     entry(
         "locked memory",
-        Is::warn_if(limits.memlock.is_some_and(|limit| limit < needed)),
-        format!("{value}; rings may take {}", megabytes(needed)),
+        Is::warn_if(limits.memlock.is_some_and(|limit| limit < needed) && !seen.facts.confined.may_lock),
+        if seen.facts.confined.may_lock {
+            format!("{value}, not counted for CAP_IPC_LOCK")
+        } else {
+            format!("{value}; rings may take {}", size(needed))
+        },
         "RLIMIT_MEMLOCK",
         "LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited` before the daemon starts",
     )
@@ -58,7 +63,7 @@ fn memory(seen: &Seen<'_>) -> DoctorEntry {
     entry(
         "memory",
         Is::warn_if(available.is_some_and(|bytes| bytes < MEMORY_LEAST)),
-        format!("{} available", shown(available, megabytes)),
+        format!("{} available", shown(available, size)),
         "/proc/meminfo",
         "end what holds it: ps -eo rss,comm --sort -rss | head",
     )
@@ -71,8 +76,8 @@ fn swap(seen: &Seen<'_>) -> DoctorEntry {
         (Some(0), _) => "none".into(),
         (Some(total), Some(used)) => format!(
             "{} of {} in use, swappiness {}",
-            megabytes(used),
-            megabytes(total),
+            size(used),
+            size(total),
             shown(facts.swappiness, |n| n.to_string())
         ),
         _ => "unknown".into(),

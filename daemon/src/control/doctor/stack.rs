@@ -3,7 +3,7 @@
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
-use super::{Is, Seen, entry, megabytes, ok, shown};
+use super::{Is, Seen, entry, ok, shown, size};
 
 /// What a server on this host is asked by 20,000 streams that connect at once.
 const LISTEN_LEAST: u64 = 4096;
@@ -11,6 +11,8 @@ const LISTEN_LEAST: u64 = 4096;
 const BUFFER_DEFAULT_MAX: u64 = 1 << 20;
 /// A window below this holds back 4 KiB a tick over a long way, in bytes.
 const BUFFER_MOST_LEAST: u64 = 256 << 10;
+/// Packets that 20,000 streams of a tick may have come at once.
+const BACKLOG_LEAST: u64 = 16_384;
 /// Beyond this share of what there may be, more will not do.
 const FULL: f64 = 0.8;
 
@@ -69,7 +71,7 @@ fn memory(seen: &Seen<'_>) -> DoctorEntry {
     entry(
         "TCP memory",
         Is::warn_if(stack.memory_used.zip(pressure).is_some_and(|(used, pressure)| used > pressure)),
-        format!("{} in use of {}", shown(stack.memory_used, megabytes), shown(most, megabytes)),
+        format!("{} in use of {}", shown(stack.memory_used, size), shown(most, size)),
         "/proc/net/sockstat, /proc/sys/net/ipv4/tcp_mem",
         "end what holds it (ss -tm), or raise net.ipv4.tcp_mem (pages of 4 KiB: low, pressure, most)",
     )
@@ -78,7 +80,7 @@ fn memory(seen: &Seen<'_>) -> DoctorEntry {
 fn buffers(seen: &Seen<'_>) -> DoctorEntry {
     let facts = seen.facts;
     let one = |sizes: Option<[u64; 3]>| {
-        shown(sizes, |[_, default, most]| format!("{}, {} at most", megabytes(default), megabytes(most)))
+        shown(sizes, |[_, default, most]| format!("{}, {} at most", size(default), size(most)))
     };
     let is_bad = |sizes: Option<[u64; 3]>| {
         sizes.is_some_and(|[_, default, most]| default > BUFFER_DEFAULT_MAX || most < BUFFER_MOST_LEAST)
@@ -110,16 +112,23 @@ fn listen(seen: &Seen<'_>) -> DoctorEntry {
     )
 }
 
+/// Drops are counted since boot: what has been raised since is well.
 fn backlog(seen: &Seen<'_>) -> DoctorEntry {
     let stack = &seen.facts.stack;
+    let is_short = stack.backlog.is_none_or(|packets| packets < BACKLOG_LEAST);
     entry(
         "packet backlog",
-        Is::warn_if(stack.backlog_dropped.is_some_and(|dropped| dropped > 0)),
-        format!(
-            "{}; since boot {} packets dropped, {} rounds cut short",
-            number(stack.backlog),
-            number(stack.backlog_dropped),
-            number(stack.squeezed)
+        Is::warn_if(is_short && stack.backlog_dropped.is_some_and(|dropped| dropped > 0)),
+        stack.backlog_dropped.map_or_else(
+            || number(stack.backlog),
+            |dropped| {
+                format!(
+                    "{}; since boot {} packets dropped, {} rounds cut short",
+                    number(stack.backlog),
+                    thousands(dropped),
+                    number(stack.squeezed)
+                )
+            },
         ),
         "/proc/sys/net/core/netdev_max_backlog, /proc/net/softnet_stat",
         "sysctl -w net.core.netdev_max_backlog=16384 net.core.netdev_budget=600",

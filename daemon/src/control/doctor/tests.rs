@@ -173,12 +173,7 @@ fn each_of_the_rest_can_be_otherwise() {
         ("CPU quota", "sys/fs/cgroup/system.slice/scaled.service/cpu.max", "400000 100000\n", "ok"),
         ("workers", "sys/fs/cgroup/cpuset.cpus.effective", "2-7\n", "fail"),
         ("NIC ens1f0np0", "sys/class/net/ens1f0np0/operstate", "down\n", "warn"),
-        (
-            "ens1f0np0 interrupts",
-            "later/proc/412/stat",
-            "412 (irqbalance) S 1 1 1 0 -1 0 0 0 0 0 1 1 0\n",
-            "warn",
-        ),
+        ("ens1f0np0 interrupts", "proc/412/stat", "412 (irqbalance) S 1 1 1 0 -1 0 0 0 0 0 1 1 0\n", "warn"),
         ("load", "proc/loadavg", "8.50 1.00 1.00 1/1 1\n", "warn"),
         // A file of another shape than expected is as none.
         ("TCP buffers", "proc/sys/net/ipv4/tcp_rmem", "what\n", "ok"),
@@ -191,6 +186,34 @@ fn each_of_the_rest_can_be_otherwise() {
     assert_eq!(status("cloud", &[0, 1, 2, 3], "eth0 queues", "calls", "io_uring usable\n"), "warn");
     let spread = "sys/class/net/eth0/queues/rx-0/rps_cpus";
     assert_eq!(status("cloud", &[0, 1, 2, 3], "eth0 queues", spread, "00000003\n"), "ok");
+}
+
+#[test]
+fn a_start_names_the_first_warnings_in_one_line() {
+    let entries = |count: usize| {
+        (0..count).map(|n| entry(format!("w{n}"), Is::Warn, "v", "s", "r")).collect::<Vec<_>>()
+    };
+    assert_eq!(summary(&[ok("a", "b", "c")]), None);
+    assert_eq!(
+        summary(&entries(1)).unwrap(),
+        "doctor has 1 warning of this host (w0); see `scalectl doctor`"
+    );
+    let six = "doctor has 6 warnings of this host (w0, w1, w2, w3 and 2 others); see `scalectl doctor`";
+    assert_eq!(summary(&entries(6)).unwrap(), six);
+}
+
+#[test]
+fn cards_that_only_a_plan_uses_are_judged_with_it() {
+    let tree = Recorded::new("out-of-the-box", &|_, text| text.into());
+    let facts = Facts::read(&tree.0);
+    let judged = |interface: &str| {
+        let lines = cards::towards(&[1], &facts, &[interface.to_owned()].into());
+        lines.into_iter().map(|line| line.name).collect::<Vec<_>>()
+    };
+    // By default a bond is taken, whose card is among the host's own lines.
+    assert_eq!((judged("lo"), judged("bond0")), (vec![], vec![]));
+    let own = ["queues", "interrupts", "NUMA node", "offloads", "receive ring"];
+    assert_eq!(judged("eno1"), own.map(|what| format!("eno1 {what}")));
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub fn connections(plan: &Plan, group: &Group) -> u64 {
 }
 
 /// Connections to each row of addresses by each worker: place `row × workers + worker`.
-fn by_row(plan: &Plan, group: &Group) -> Vec<u64> {
+pub(super) fn by_row(plan: &Plan, group: &Group) -> Vec<u64> {
     let workers = plan.cores.len() as u32;
     let mut counts = vec![0; plan.addresses.len() * workers as usize];
     let mut place = |row: u32, worker: u32, connections: u64| {

@@ -119,7 +119,7 @@ fn a_full_disk_is_said_once_to_the_run_stands_as_a_warning_and_goes_once_there_i
     scratch.is_idle();
     assert_eq!((scratch.taken(Kind::End), scratch.keeper.warnings(later(0))), (1, Vec::new()));
     assert!(scratch.keeper.held(None).is_none());
-    assert_eq!(scratch.keeper.condition(later(0)).0, true);
+    assert!(scratch.keeper.condition(later(0)).0);
 }
 
 #[test]

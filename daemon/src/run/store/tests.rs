@@ -205,7 +205,8 @@ fn what_a_loss_of_power_leaves_is_closed_and_the_report_says_what_was_damaged() 
     let zeros = vec![0; 5000];
     let run_file = "[[group]]\ntarget = [\"ws://a\"]\n";
     // What stands in checkpoint.json, in series.jsonl and in report.json; how many rows are left, and what is said.
-    let cases: [(&[u8], &[u8], Option<&[u8]>, usize, &str); 8] = [
+    type Case<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>, usize, &'a str);
+    let cases: [Case<'_>; 8] = [
         (&whole, &rows.as_bytes()[..rows.len() - 5], None, 2, ""),
         (half, rows.as_bytes(), None, 3, "checkpoint.json of this run is damaged"),
         (b"", rows.as_bytes(), None, 3, "checkpoint.json of this run is damaged"),
@@ -222,7 +223,9 @@ fn what_a_loss_of_power_leaves_is_closed_and_the_report_says_what_was_damaged() 
         fs::write(folder.join(RUN_FILE), run_file).unwrap();
         fs::write(folder.join(CHECKPOINT), checkpoint).unwrap();
         fs::write(folder.join(SERIES), series).unwrap();
-        report.map(|report| fs::write(folder.join(REPORT), report).unwrap());
+        if let Some(report) = report {
+            fs::write(folder.join(REPORT), report).unwrap();
+        }
         let kept = read(&scratch.reopened(), "r1000-0");
         assert_eq!((kept.verdict.exit_code, kept.series.len()), (5, left), "case {number}");
         assert!(

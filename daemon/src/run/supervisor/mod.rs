@@ -350,7 +350,7 @@ impl Supervisor {
 
     /// A name has come to mean what may not be hit; said once.
     pub fn refused(&mut self, why: &str) {
-        let why = why.split("\n").next().unwrap_or_default();
+        let why = why.split(". To allow").next().unwrap_or_default();
         let why = format!("a name was resolved again, and its addresses so far are kept: {why}");
         if !self.warnings.contains(&why) && self.warnings.len() < WARNINGS_MAX {
             tracing::warn!(run = %self.id, "{why}");

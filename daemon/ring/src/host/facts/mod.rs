@@ -129,6 +129,16 @@ impl Facts {
         }
     }
 
+    /// Cards that packets of interface `name` leave by: those below it, or itself.
+    pub fn cards<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+        match self.nics.get(name) {
+            None => Vec::new(),
+            Some(nic) if nic.below.is_empty() => vec![name],
+            // `below` leads down, never in a circle: the kernel sees to it.
+            Some(nic) => nic.below.iter().flat_map(|name| self.cards(name)).collect(),
+        }
+    }
+
     /// Reads the counters alone, later.
     pub fn sample(root: &Path) -> Sample {
         Sample::read(&Tree(root))

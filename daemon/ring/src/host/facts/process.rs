@@ -2,6 +2,9 @@
 
 use super::tree::Tree;
 
+/// include/uapi/linux/capability.h.
+const CAP_IPC_LOCK: u32 = 14;
+
 /// This process (proc(5)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confined {
@@ -9,6 +12,8 @@ pub struct Confined {
     pub seccomp: Option<u32>,
     /// How many filters.
     pub filters: Option<u32>,
+    /// Locked memory is not counted for it (CAP_IPC_LOCK).
+    pub may_lock: bool,
     /// Cores that its first thread, the control thread, may run on.
     pub control_cores: Vec<usize>,
     /// The kind of container that it is in.
@@ -30,6 +35,9 @@ impl Confined {
         Self {
             seccomp: number("Seccomp"),
             filters: number("Seccomp_filters"),
+            may_lock: field("CapEff")
+                .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+                .is_some_and(|mask| mask & 1 << CAP_IPC_LOCK != 0),
             control_cores: field("Cpus_allowed_list").map(super::tree::cores).unwrap_or_default(),
             container: container(tree),
             cpuset: cpuset(tree),

@@ -35,8 +35,18 @@ impl Routes {
     pub(super) fn read(tree: &Tree<'_>) -> Self {
         let four = tree.text("proc/net/route").unwrap_or_default();
         let six = tree.text("proc/net/ipv6_route").unwrap_or_default();
+        Self { own: own(tree), ..Self::parse(&four, &six) }
+    }
+
+    /// The rows of /proc/net/route and /proc/net/ipv6_route.
+    pub fn parse(four: &str, six: &str) -> Self {
         let routes = four.lines().skip(1).filter_map(route4).chain(six.lines().filter_map(route6));
-        Self { routes: routes.take(ROUTES_MAX).collect(), own: own(tree) }
+        Self { routes: routes.take(ROUTES_MAX).collect(), own: Vec::new() }
+    }
+
+    /// Nothing is known of it.
+    pub const fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// The interface towards `address`; `None`: no route that is known here.

@@ -195,5 +195,6 @@ async fn say(
     }
     answer.lines.extend(plan.summary.lines);
     answer.warnings.extend(plan.summary.warnings);
+    answer.warnings.extend(crate::control::doctor::summary(&plan.host.doctor));
     Ok(())
 }

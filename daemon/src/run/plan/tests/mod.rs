@@ -9,7 +9,7 @@ use super::*;
 use scale_api::spec::{self, GroupSpec};
 use scale_api::units::{Rate, Span};
 
-fn host() -> Host {
+pub(in crate::run) fn host() -> Host {
     Host {
         cores: vec![0, 1],
         facts: Facts::default(),
