@@ -42,7 +42,7 @@ fn many_groups_that_pass_a_cap_together_are_refused() {
     let churning = "conns = 1\nbytes_per_tick = \"10B\"\nconnect_rate = \"1/s\"\nchurn = \"15/s\"";
     assert_ends(&many(4, churning), 3, "64/s were asked for in all", "churn");
     let growing =
-        "conns = 1\nbytes_per_tick = \"10B\"\n[[group.stage]]\nconns = 30\nover = \"1s\"\nhold = \"1s\"";
+        "conns = 1\nbytes_per_tick = \"10B\"\n[[group.stage]]\nconns = 30\nover = \"10s\"\nhold = \"1s\"";
     assert_ends(&many(4, growing), 3, "120 were asked for in all", "stages");
     forbidden.assert_nobody_came("groups that pass a cap together");
 }
