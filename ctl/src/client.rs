@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use scale_api::http::Problem;
 use scale_api::private::Content;
-use scale_api::report::Exit;
-use serde::Serialize;
+use scale_api::report::{Exit, Report, SCHEMA};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// What went wrong: a sentence and the exit code.
 #[derive(Debug)]
@@ -148,6 +148,26 @@ impl Client {
         Ok(text)
     }
 
+    /// A run's report. One that a newer version has made is not read for what it is not.
+    ///
+    /// # Errors
+    /// As for [`Self::get`]; it is of a newer version.
+    pub fn report(&self, run: &str) -> Result<Report, Failure> {
+        #[derive(Deserialize)]
+        struct Frame {
+            schema: u32,
+        }
+        let path = format!("/v1/runs/{run}/report");
+        let text = self.text(&path)?;
+        match serde_json::from_str::<Frame>(&text) {
+            Ok(Frame { schema }) if schema > SCHEMA => Err(Failure::usage(format!(
+                "a newer scaled has made this report (schema {schema}; this scalectl reads {SCHEMA} and older): use that version's, or see it as it is by curl --unix-socket {} http://scaled{path}",
+                self.socket.display()
+            ))),
+            _ => Self::of(text.as_bytes()),
+        }
+    }
+
     /// Sends JSON and reads JSON.
     ///
     /// # Errors
@@ -179,7 +199,11 @@ impl Client {
     fn parse<T: DeserializeOwned>(mut body: Body) -> Result<T, Failure> {
         let mut text = Vec::new();
         body.read_to_end(&mut text).map_err(|_| Failure::lost())?;
-        serde_json::from_slice(&text)
+        Self::of(&text)
+    }
+
+    fn of<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(text)
             .map_err(|error| Failure::internal(format!("the daemon's answer is of another version: {error}")))
     }
 

@@ -181,7 +181,7 @@ fn report(
     html: Option<&Path>,
     exports: &Exports,
 ) -> Result<u8, Failure> {
-    let report: Report = client.get(&format!("/v1/runs/{run}/report"))?;
+    let report = client.report(run)?;
     let on_stdout = html.is_some_and(|file| file.as_os_str() == files::STDOUT);
     if on_stdout && cli.json {
         return Err(Failure::usage("--json and --html - would both go to stdout; give --html a file"));
@@ -233,6 +233,8 @@ fn start(cli: &Cli, client: &Client, start: &Start) -> Result<u8, Failure> {
     start.exports.check(!start.detach)?;
     let request = StartRequest { spec: start.spec()?, dry_run: start.dry_run };
     let started: Started = client.send("POST", "/v1/runs", &request)?;
+    // Its secrets have arrived, and following takes as long as the run.
+    drop(request);
     match announce(cli, &started, start.dry_run, start.detach, false) {
         ControlFlow::Break(code) => Ok(code),
         ControlFlow::Continue(id) => follow(cli, client, id, false, &start.exports),

@@ -129,7 +129,13 @@ fn pages_histograms_and_comparisons_are_made_of_older_runs() {
         }
         let kept = daemon.state().join(recorded.passed);
         assert!(fs::read_to_string(kept.join("histograms.json")).expect("kept").contains("response"));
-        let output = daemon.scalectl(&["--json", "compare", recorded.passed, recorded.passed]);
+        // The same run once more, under another id: one is not compared with itself.
+        let again = "r1795799999-0";
+        let text = fs::read_to_string(kept.join("report.json")).expect("kept");
+        fs::create_dir(daemon.state().join(again)).expect("made");
+        fs::write(daemon.state().join(again).join("report.json"), text.replace(recorded.passed, again))
+            .expect("written");
+        let output = daemon.scalectl(&["--json", "compare", recorded.passed, again]);
         let compared: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|why| panic!("{}: {why}: {}", recorded.name, error(&output)));
         // Three seconds are too few to judge by; what counts is that it was read.

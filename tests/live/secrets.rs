@@ -30,9 +30,18 @@ impl Planted {
     }
 
     fn is_in(&self, bytes: &[u8]) -> usize {
-        let count = |word: &Vec<u8>| bytes.windows(word.len()).filter(|window| window == word).count();
-        self.words.iter().map(count).sum()
+        self.words.iter().map(|word| count(bytes, word)).sum()
     }
+}
+
+/// How often a word is in so many bytes that each is looked at but once.
+fn count(bytes: &[u8], word: &[u8]) -> usize {
+    let (mut rest, mut count) = (bytes, 0);
+    while let Some(at) = rest.iter().position(|byte| *byte == word[0]) {
+        count += usize::from(rest[at..].starts_with(word));
+        rest = &rest[at + 1..];
+    }
+    count
 }
 
 /// A word of letters and digits that stands nowhere else: tests are not to find their own text.
@@ -47,7 +56,7 @@ fn middle_line(file: &str) -> String {
     lines[lines.len() / 2].to_owned()
 }
 
-/// Private memory of a process, piece by piece; as root, for nobody else may look.
+/// Private memory of a process, piece by piece, without pages of zeros; as root, for nobody else may look.
 fn memory(pid: u32) -> Vec<Vec<u8>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it is there, and we are root");
     let memory = File::open(format!("/proc/{pid}/mem")).expect("it is there, and we are root");
@@ -60,8 +69,9 @@ fn memory(pid: u32) -> Vec<Vec<u8>> {
         let mut piece = Vec::new();
         for page in (from..to).step_by(4096) {
             let mut bytes = [0; 4096];
-            if memory.read_exact_at(&mut bytes, page).is_ok() {
-                piece.extend_from_slice(&bytes);
+            match memory.read_exact_at(&mut bytes, page) {
+                Ok(()) if bytes != [0; 4096] => piece.extend_from_slice(&bytes),
+                _ => pieces.push(std::mem::take(&mut piece)),
             }
         }
         pieces.push(piece);

@@ -69,7 +69,7 @@ fn run(
     word: &Word,
 ) -> Result<u8, Failure> {
     let how = How { handling: &common.handling, yes: common.yes, word };
-    begin_and_follow(cli, client, &how, |dry_run| {
+    begin_and_follow(cli, client, &how, move |dry_run| {
         request.dry_run = dry_run;
         client.send_within("POST", CODER, &request, look_time_max())
     })
@@ -120,6 +120,8 @@ fn begin_and_end(
         crate::say("there is nothing left to do");
         return Ok(0);
     };
+    // The request, with its secrets: following takes as long as a run.
+    drop(begin);
     if how.handling.detach {
         crate::show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);

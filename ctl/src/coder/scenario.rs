@@ -57,7 +57,7 @@ pub fn scenario(cli: &Cli, client: &Client, flags: &ScenarioFlags) -> Result<u8,
         dry_run: true,
     };
     let how = How { handling: &flags.handling, yes: flags.yes, word: &Word::Yes };
-    begin_and_follow(cli, client, &how, |dry_run| {
+    begin_and_follow(cli, client, &how, move |dry_run| {
         request.dry_run = dry_run;
         client.send_within("POST", CODER_SCENARIO, &request, look_time_max())
     })

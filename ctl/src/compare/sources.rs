@@ -35,7 +35,7 @@ pub fn load(client: &Client, source: &str) -> Result<Run, Failure> {
             "{source} is a folder; write ./{source} to compare what is in it"
         )));
     } else {
-        client.get(&format!("/v1/runs/{source}/report"))?
+        client.report(source)?
     };
     if report.schema != SCHEMA {
         return Err(Failure::usage(format!(

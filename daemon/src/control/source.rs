@@ -117,7 +117,7 @@ fn read(json: &[u8]) -> Result<Report, Problem> {
         return Err(Problem::new(
             ProblemCode::Invalid,
             format!(
-                "a newer scaled has made this report (schema {}; this one reads {SCHEMA} and older): use that version, or `scalectl report --json` for the report as it is",
+                "a newer scaled has made this report (schema {}; this one reads {SCHEMA} and older): use that version, or read report.json in its folder",
                 frame.schema
             ),
         ));
