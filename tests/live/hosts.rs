@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use scale_api::http::Status;
 use scale_api::report::{Event, Report};
 use scale_tests::host::until;
-use scale_tests::hosts::{Namespace, Pair};
+use scale_tests::hosts::Pair;
+use scale_tests::network::Namespace;
 use scale_tests::{Daemon, Sink, assert_ended_with};
 
 use crate::{assert_every_tick_is_accounted_for, error, with};
@@ -78,7 +79,7 @@ fn settings_are_read_in_the_daemons_own_network() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let entries: Vec<scale_api::http::DoctorEntry> = serde_json::from_str(&text).expect("JSON");
     assert!(text.contains("20000 to 20100"), "{text}");
-    let backlog = entries.iter().find(|entry| entry.source.ends_with("somaxconn")).expect("a line of it");
+    let backlog = entries.iter().find(|entry| entry.source.contains("somaxconn")).expect("a line of it");
     assert_eq!(backlog.status, "warn", "{backlog:?}");
     let dry = ["start", "--dry-run", "--conns", "600", "--target", TARGET];
     let refused = daemon.scalectl(&dry);
@@ -117,7 +118,8 @@ fn a_plan_with_too_few_ports_is_refused_with_what_to_add_and_that_is_enough() {
 fn ports_that_others_hold_are_skipped_and_their_want_is_the_generators() {
     let Some(pair) = Pair::joined(1) else { return };
     pair.load.set("net.ipv4.ip_local_reserved_ports", "1-30000,30101-65535");
-    let (daemon, _sink) = (pair.daemon(), pair.sink("10.77.0.2"));
+    pair.target.run("ip address add 10.77.0.22/24 dev far0");
+    let (daemon, _sink) = (pair.daemon(), pair.sink("0.0.0.0"));
     // Listeners let nobody else have their ports. Every fifth is free, in every worker's part.
     let held: Vec<TcpListener> = pair.load.inside(|| {
         let ports = FREE_PORTS.filter(|port| port % 5 != 0);
@@ -126,7 +128,8 @@ fn ports_that_others_hold_are_skipped_and_their_want_is_the_generators() {
     let (code, report) = daemon.run(&with(&["--conns", "12", "--target", TARGET]));
     assert_ended_with(0, (code, &report));
     assert!(report.generator.source_ports_skipped > 0, "{:?}", report.generator);
-    let (code, report) = daemon.run(&with(&["--conns", "50", "--target", TARGET]));
+    // To another address, where none of the first run's ports is in TIME_WAIT.
+    let (code, report) = daemon.run(&with(&["--conns", "50", "--target", "ws://10.77.0.22:9000/"]));
     assert_eq!(code, 6, "{:?}", report.verdict);
     assert_eq!(report.load.connect_failures, [("address_unavailable".to_owned(), 30)].into());
     assert_eq!(report.load.streams_opened, 20);
@@ -197,7 +200,7 @@ fn connections_go_out_through_the_interfaces_that_were_named() {
         (output.status.code(), error(&output))
     };
     let (code, said) = refused("load7");
-    assert!(code == Some(2) && said.contains("no such interface; there are lo, load0, load1"), "{said}");
+    assert!(code == Some(2) && said.contains("no such interface") && said.contains("load0, load1"), "{said}");
     pair.load.run("ip link set load1 down");
     let (code, said) = refused("load1");
     assert!(code == Some(4) && said.contains("ip link set load1 up"), "{said}");
@@ -305,6 +308,15 @@ fn large_messages_are_exact_over_an_mtu_of_1280() {
     agrees(&report, sink);
 }
 
+/// Segments that a host has sent again (snmp(7), `RetransSegs`).
+fn retransmitted(host: &Namespace) -> u64 {
+    let text = host.proc_net("snmp");
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let value = names.zip(values).find_map(|(name, value)| (name == "RetransSegs").then_some(value));
+    value.expect("it is there").parse().expect("a number")
+}
+
 #[test]
 fn with_one_packet_in_a_hundred_lost_every_byte_is_exact_and_only_the_answers_are_late() {
     let Some(pair) = Pair::joined(1) else { return };
@@ -318,13 +330,16 @@ fn with_one_packet_in_a_hundred_lost_every_byte_is_exact_and_only_the_answers_ar
     assert_ended_with(0, (code, &report));
     let (_, calm) = figures(&report);
     let sent = report.total.payload_bytes_sent;
+    let before = retransmitted(&pair.load);
     rule(&pair.target, "numgen random mod 100 < 1 drop");
     let (_, report) = daemon.run(&start);
     let (late, response) = figures(&report);
     assert_eq!((report.load.verify_failures, report.load.unexpected_bytes), (0, 0));
     assert_eq!((report.load.messages_unanswered, report.load.disconnects.len()), (0, 0), "{:?}", report.load);
-    // A lost packet is sent again after 200 ms at least (TCP_RTO_MIN), or once the peer has shown a gap.
-    assert!(response.max > 0.15 && response.mean > calm.mean, "{response:?}, calm {calm:?}");
+    // What was lost is sent again once the peer has shown a gap or a timer has run out (RFC 8985, RFC 6298).
+    let again = retransmitted(&pair.load) - before;
+    assert!(again > 5, "{again} segments were sent again");
+    assert!(response.max > 3.0 * calm.p50, "{response:?}, calm {calm:?}");
     assert!(late.p50 < 0.05, "our own timetable knows nothing of it: {late:?}");
     let counts = sink.counts();
     assert_eq!(counts["payload_bytes_received"], sent + report.total.payload_bytes_sent);

@@ -164,6 +164,20 @@ fn every_kernel_setting_is_explained_in_tuning() {
 }
 
 #[test]
+fn the_tools_that_make_packages_have_one_version_everywhere() {
+    let version = |text: &str, tool: &str| {
+        let (_, rest) = text.split_once(tool).unwrap_or_else(|| panic!("{tool} is named nowhere"));
+        rest.split_whitespace().next().expect("a version").trim_matches(['\'', '"']).to_owned()
+    };
+    let (script, drill, ci) = (page("systemd/package"), page("tests/packages/run"), page(".ci/run"));
+    for (key, tool) in [("deb_tool=", "cargo-deb"), ("rpm_tool=", "cargo-generate-rpm")] {
+        let expected = version(&script, key);
+        assert_eq!(version(&drill, &format!("cargo install {tool} --locked --version ")), expected);
+        assert_eq!(version(&ci, &format!("install_quickly {tool} --version ")), expected);
+    }
+}
+
+#[test]
 fn scripts_are_what_their_shells_read() {
     let mut seen = 0;
     let scripts =

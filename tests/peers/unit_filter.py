@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import seccomp
 from seccomp import ALLOW, EQ, ERRNO, GT, LT, MASKED_EQ, NE, Arg, SyscallFilter
@@ -19,6 +20,15 @@ S_ISUID, S_ISGID = 0o4000, 0o2000
 O_CREAT = 0o100
 NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
+# What other words deny besides what they hide (systemd.exec(5)).
+DENIES = {
+    "PrivateDevices": ("@raw-io",),
+    "ProtectClock": ("@clock",),
+    "ProtectHostname": ("sethostname", "setdomainname"),
+    "ProtectKernelLogs": ("syslog",),
+    "ProtectKernelModules": ("@module",),
+    "ProtectKernelTunables": ("_sysctl",),
+}
 REALTIME = (1, 2, 6)  # SCHED_FIFO, SCHED_RR, SCHED_DEADLINE
 
 
@@ -42,14 +52,18 @@ def members(group: str) -> set[str]:
     return found
 
 
+def named(words: Iterable[str]) -> set[str]:
+    """System calls by their names, and those of groups."""
+    return set().union(*(members(word) if word.startswith("@") else {word} for word in words))
+
+
 def allowed(lines: list[str]) -> set[str]:
     """What several SystemCallFilter= come to: the first decides that it is a list of what is allowed."""
     assert lines and not lines[0].startswith("~"), "the unit's first SystemCallFilter= lists what is allowed"
     calls = set(members("@default"))
     for line in lines:
-        removes, words = line.startswith("~"), line.lstrip("~").split()
-        named = set().union(*(members(word) if word.startswith("@") else {word} for word in words))
-        calls = calls - named if removes else calls | named
+        these = named(line.lstrip("~").split())
+        calls = calls - these if line.startswith("~") else calls | these
     return calls
 
 
@@ -65,6 +79,10 @@ def rule(program: SyscallFilter, action: int, call: str, *arguments: Arg) -> Non
 def denials(words: dict[str, str]) -> SyscallFilter:
     """What is denied for its arguments: everything else passes."""
     program, refuse = SyscallFilter(ALLOW), ERRNO(errno.EPERM)
+    for word, calls in DENIES.items():
+        if words.get(word, "no") == "yes":
+            for call in named(calls):
+                rule(program, refuse, call)
     if words.pop("MemoryDenyWriteExecute", "no") == "yes":
         both = PROT_WRITE | PROT_EXEC
         rule(program, refuse, "mmap", Arg(2, MASKED_EQ, both, both))

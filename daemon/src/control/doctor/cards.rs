@@ -6,7 +6,7 @@ use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 use scale_ring::host::facts::{Cpus, Facts, Nic};
 
-use super::{Is, Seen, entry, list, ok};
+use super::{Is, Seen, cores_named, entry, list, ok};
 
 /// In Mbit/s: 20,000 streams of 40 KB/s each way fill it six times.
 const SPEED_LEAST: u32 = 1000;
@@ -116,7 +116,7 @@ fn interrupts(facts: &Facts, name: &str, nic: &Nic) -> DoctorEntry {
     entry(
         title,
         Is::warn_if(is_lonely || is_balanced),
-        format!("{} on cores {}{moved}", numbers.len(), list(&cores)),
+        format!("{} on {}{moved}", numbers.len(), cores_named(&cores)),
         source,
         if is_balanced {
             "systemctl stop irqbalance, or end it otherwise".into()

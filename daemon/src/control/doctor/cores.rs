@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use scale_api::http::DoctorEntry;
 use scale_api::units::thousands;
 
-use super::{Is, Seen, entry, list, ok, percent, shown};
+use super::{Is, Seen, cores_named, entry, list, ok, percent, shown};
 
 /// A tenth of the 1 ms of lateness that a run may have: to wake may cost no more, in µs.
 const WAKE_MAX_US: u64 = 100;
@@ -44,7 +44,7 @@ fn workers(seen: &Seen<'_>) -> DoctorEntry {
     entry(
         "workers",
         Is::fail_if(seen.cores.is_empty() || !outside.is_empty()),
-        format!("on cores {}{left}", list(seen.cores)),
+        format!("on {}{left}", cores_named(seen.cores)),
         source,
         match allowed {
             Some(allowed) => format!("scaled --cores {}, or widen the group's cpuset", list(allowed)),
@@ -80,8 +80,8 @@ fn control(seen: &Seen<'_>) -> DoctorEntry {
         Is::warn_if(!shared.is_empty()),
         match (control.is_empty(), shared.is_empty()) {
             (true, _) => "unknown".into(),
-            (false, true) => format!("on cores {}, where no worker runs", list(control)),
-            (false, false) => format!("shares cores {} with workers", list(&shared)),
+            (false, true) => format!("on {}, where no worker runs", cores_named(control)),
+            (false, false) => format!("shares {} with workers", cores_named(&shared)),
         },
         "/proc/self/status",
         if seen.cores.len() > 1 {
@@ -108,7 +108,10 @@ fn siblings(seen: &Seen<'_>) -> DoctorEntry {
         if crowded.is_empty() {
             "each worker has a physical core for itself".into()
         } else {
-            format!("workers on cores {} share a physical core with another thread of ours", list(&crowded))
+            format!(
+                "on {} a worker shares a physical core with another thread of ours",
+                cores_named(&crowded)
+            )
         },
         source,
         if kept.is_empty() {

@@ -238,6 +238,11 @@ fn size(bytes: u64) -> String {
     }
 }
 
+/// Cores as people name them: `core 3`, `cores 0-3,8`.
+fn cores_named(cores: &[usize]) -> String {
+    format!("core{} {}", if cores.len() == 1 { "" } else { "s" }, list(cores))
+}
+
 /// Cores as `--cores` takes them: `0-3,8`.
 fn list(cores: &[usize]) -> String {
     let mut runs: Vec<(usize, usize)> = Vec::new();

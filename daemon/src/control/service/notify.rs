@@ -4,8 +4,11 @@
 //! waits for itself, which are tried a little longer. The socket is opened for each word, at most a few a second, so
 //! that a manager that has restarted hears the next one.
 
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use scale_ring::Time;
@@ -59,19 +62,26 @@ pub fn watchdog_period() -> Option<Duration> {
 
 /// Says all of it at once. Without a manager nothing is said.
 pub fn say(notices: &[Notice<'_>]) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from) else { return };
-    let text: Vec<String> = notices.iter().map(Notice::text).collect();
-    let sent = UnixDatagram::unbound().and_then(|socket| {
-        if notices.iter().any(Notice::matters) {
-            socket.set_write_timeout(Some(PATIENCE))?;
-        } else {
-            socket.set_nonblocking(true)?;
-        }
-        socket.send_to(text.join("\n").as_bytes(), &path)
-    });
-    if let Err(error) = sent {
-        tracing::debug!("the service manager at {} does not hear: {error}", path.display());
+    let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = send(&place, notices) {
+        tracing::debug!("the service manager at {} does not hear: {error}", place.display());
     }
+}
+
+fn send(place: &OsStr, notices: &[Notice<'_>]) -> io::Result<()> {
+    // A name that begins with `@` is in no folder: unix(7), abstract sockets.
+    let address = match place.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(place)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    if notices.iter().any(Notice::matters) {
+        socket.set_write_timeout(Some(PATIENCE))?;
+    } else {
+        socket.set_nonblocking(true)?;
+    }
+    let text: Vec<String> = notices.iter().map(Notice::text).collect();
+    socket.send_to_addr(text.join("\n").as_bytes(), &address).map(drop)
 }
 
 /// A status is one line, or what follows would be taken for other words.
@@ -94,5 +104,31 @@ mod tests {
         let long = "é".repeat(STATUS_BYTES_MAX);
         assert_eq!(Notice::Status(&long).text().len(), "STATUS=".len() + STATUS_BYTES_MAX);
         assert!(Notice::Ready.matters() && !Notice::Alive.matters() && !Notice::Status("").matters());
+    }
+    #[test]
+    fn a_manager_is_found_by_path_and_by_abstract_name_and_a_full_one_loses_only_what_can_be_lost() {
+        let name = format!("scaled-notify-{}", std::process::id());
+        let path = std::env::temp_dir().join(&name);
+        let hear = |socket: &UnixDatagram| {
+            let mut word = [0; 64];
+            let bytes = socket.recv(&mut word).unwrap();
+            String::from_utf8(word[..bytes].to_vec()).unwrap()
+        };
+        let (by_path, abstracted) = (
+            UnixDatagram::bind(&path).unwrap(),
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(),
+        );
+        send(path.as_os_str(), &[Notice::Ready, Notice::Status("idle")]).unwrap();
+        assert_eq!(hear(&by_path), "READY=1\nSTATUS=idle");
+        send(format!("@{name}").as_ref(), &[Notice::Alive]).unwrap();
+        assert_eq!(hear(&abstracted), "WATCHDOG=1");
+        // Nobody hears: neither waits for ever.
+        let full = (0..10_000).find_map(|_| send(path.as_os_str(), &[Notice::Alive]).err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            send(path.as_os_str(), &[Notice::Stopping]).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        std::fs::remove_file(path).unwrap();
     }
 }

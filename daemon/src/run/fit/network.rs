@@ -135,12 +135,16 @@ fn cards(plan: &Plan, host: &Host) -> Vec<DoctorEntry> {
             Some(share) if share > FULL => "warn",
             _ => "ok",
         };
-        let of = speed
-            .map_or("; its speed is not known".into(), |speed| format!(" of {}", thousands(speed.into())));
+        let value = match speed {
+            Some(speed) => {
+                format!("{megabits:.1} of {} Mbit/s each way, headers and all", thousands(speed.into()))
+            }
+            None => format!("{megabits:.1} Mbit/s each way, headers and all; its speed is not known"),
+        };
         Some(entry(
             &format!("plan: NIC {name}"),
             status,
-            format!("{megabits:.1} Mbit/s each way with all headers{of}"),
+            value,
             &format!("/proc/net/route, /sys/class/net/{name}/speed"),
             "lower --conns or --rate, lengthen --tick-interval, or share the load among hosts",
         ))

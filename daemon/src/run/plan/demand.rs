@@ -4,8 +4,8 @@ use scale_api::http::Problem;
 use scale_api::spec::{self, GroupSpec, Spec};
 use scale_api::units::PerSecond;
 
-use super::Place;
 use super::tables::Tables;
+use super::{OBSERVE, Place};
 use crate::load::{Group, Stage};
 use crate::run::targets::{Demand, Permit, refused};
 use crate::worker::gate::Gates;
@@ -155,7 +155,10 @@ pub(in crate::run) fn gates(permit: &Permit, places: &[Place]) -> Gates {
             let Some(milli) = permit.caps(rule).connects_milli else { continue };
             let known = of_rules.iter().position(|(known, _)| *known == rule);
             gates.push(known.unwrap_or_else(|| {
-                of_rules.push((rule, milli));
+                // What the workers do not open is not theirs to open.
+                let beside = |place: &&Place| place.asker == OBSERVE && place.rules.contains(&rule);
+                let beside: u64 = places.iter().filter(beside).map(|place| place.demand.connects_milli).sum();
+                of_rules.push((rule, milli.saturating_sub(beside).max(1)));
                 of_rules.len() - 1
             }) as u16);
         }

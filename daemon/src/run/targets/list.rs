@@ -88,10 +88,9 @@ struct RuleForm {
     streams_max: Option<u64>,
     connects_per_second_max: Option<Connects>,
     bytes_per_second_max: Option<Bytes>,
-    #[serde(default)]
-    users: Vec<Account>,
-    #[serde(default)]
-    groups: Vec<Account>,
+    /// Absent: everybody, unless there are groups; so for groups.
+    users: Option<Vec<Account>>,
+    groups: Option<Vec<Account>>,
 }
 
 /// `500`, or `"500/s"` as in a run file.
@@ -239,7 +238,11 @@ impl Rule {
         if addresses.is_empty() {
             return Err("addresses is empty; name what the host may resolve to, such as 10.1.0.0/16".into());
         }
-        let lists = [addresses.len(), ports.len(), form.users.len(), form.groups.len()];
+        if [&form.users, &form.groups].iter().any(|list| list.as_ref().is_some_and(Vec::is_empty)) {
+            return Err("users or groups is empty; take it out for everybody, or the entry for nobody".into());
+        }
+        let (may, of) = (form.users.unwrap_or_default(), form.groups.unwrap_or_default());
+        let lists = [addresses.len(), ports.len(), may.len(), of.len()];
         if lists.iter().any(|&length| length > ENTRIES_MAX) {
             return Err(format!("a list of more than {ENTRIES_MAX} entries; write several [[target]]"));
         }
@@ -269,10 +272,10 @@ impl Rule {
             addresses: addresses.iter().map(IpNet::trunc).collect(),
             ports,
             caps,
-            users: ids(&form.users, users, "user")?,
-            groups: ids(&form.groups, groups, "group")?,
-            user_names: form.users.iter().map(Account::text).collect(),
-            group_names: form.groups.iter().map(Account::text).collect(),
+            users: ids(&may, users, "user")?,
+            groups: ids(&of, groups, "group")?,
+            user_names: may.iter().map(Account::text).collect(),
+            group_names: of.iter().map(Account::text).collect(),
         })
     }
 
@@ -427,6 +430,8 @@ mod tests {
         for (text, word) in [
             (entry("users = [\"bob\"]"), "no user `bob` in /etc/passwd"),
             (entry("groups = [\"x\"]"), "no group `x` in /etc/group"),
+            (entry("users = []"), "for nobody"),
+            (entry("groups = []\nusers = [5]"), "for nobody"),
             (entry("ports = [0]"), "1 to 65535"),
             (entry("streams_max = 0"), "cap of 0"),
             (entry("bytes_per_second_max = \"40MB\""), "bytes_per_second_max"),

@@ -98,7 +98,7 @@ impl Targets {
     /// For `scalectl targets`, as `caller` sees it while `plan` goes.
     pub fn summary(&self, caller: Option<&Caller>, plan: Option<&Plan>) -> scale_api::http::Targets {
         let list = &self.0;
-        let used = plan.map(|plan| Tally::of(&self.own(), plan)).unwrap_or_default();
+        let used = plan.map(|plan| Tally::of(&plan.permit.under(self), plan)).unwrap_or_default();
         let rules = list.rules.iter().enumerate().map(|(index, rule)| scale_api::http::TargetRule {
             allowed: list.lets(rule, caller),
             used: used.takes(index),

@@ -44,7 +44,7 @@ fn card(speed: u32) -> Facts {
 fn a_card_carries_what_the_plan_puts_on_the_wire() {
     // 4,096 + 64 B in 3 segments, and an answer: 4,600 B x 10/s x 1,000.
     let said = |speed| lines(|_| {}, card(speed)).join("\n");
-    assert_eq!(said(1000), "ok plan: NIC eth0: 368.0 Mbit/s each way with all headers of 1,000");
+    assert_eq!(said(1000), "ok plan: NIC eth0: 368.0 of 1,000 Mbit/s each way, headers and all");
     assert!(said(400).starts_with("warn plan: NIC eth0"), "{}", said(400));
     assert!(said(300).starts_with("fail plan: NIC eth0"), "{}", said(300));
     let mut unknown = card(1);
