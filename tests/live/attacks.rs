@@ -47,6 +47,15 @@ fn status_of(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("none")
 }
 
+/// Ends an attack with what it disturbs, however that ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A byte a second on each of many connections, of which those that are closed are opened again, while `meanwhile` is done.
 fn trickled<S: Read + Write + Send>(open: impl Fn() -> Option<S> + Sync, meanwhile: impl FnOnce()) {
     let (is_over, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -65,10 +74,10 @@ fn trickled<S: Read + Write + Send>(open: impl Fn() -> Option<S> + Sync, meanwhi
                 std::thread::sleep(Duration::from_millis(200));
             }
         });
+        let _over = Over(&is_over);
         // Every one of them has said something: all seats have been taken.
         until("bytes to trickle", || (bytes.load(Ordering::Relaxed) > MANY as u64).then_some(()));
         meanwhile();
-        is_over.store(true, Ordering::Relaxed);
     });
 }
 
