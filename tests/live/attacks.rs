@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use scale_api::http::ProblemCode;
@@ -47,32 +47,37 @@ fn status_of(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("none")
 }
 
+/// Ends an attack with what it disturbs, however that ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A byte a second on each of many connections, of which those that are closed are opened again, while `meanwhile` is done.
 fn trickled<S: Read + Write + Send>(open: impl Fn() -> Option<S> + Sync, meanwhile: impl FnOnce()) {
-    let is_over = AtomicBool::new(false);
+    let (is_over, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let (open, over) = (&open, &is_over);
-        let attack = scope.spawn(move || {
+        let (open, over, trickled) = (&open, &is_over, &bytes);
+        scope.spawn(move || {
             let mut held: Vec<Option<S>> = (0..MANY).map(|_| None).collect();
-            let mut bytes = 0;
             while !over.load(Ordering::Relaxed) {
                 for one in &mut held {
                     let wrote = one.as_mut().is_some_and(|stream| stream.write_all(b"G").is_ok());
-                    bytes += u64::from(wrote);
+                    trickled.fetch_add(u64::from(wrote), Ordering::Relaxed);
                     if !wrote {
                         *one = open();
                     }
                 }
                 std::thread::sleep(Duration::from_millis(200));
             }
-            bytes
         });
-        // Once all seats have been taken.
-        std::thread::sleep(Duration::from_secs(1));
+        let _over = Over(&is_over);
+        // Every one of them has said something: all seats have been taken.
+        until("bytes to trickle", || (bytes.load(Ordering::Relaxed) > MANY as u64).then_some(()));
         meanwhile();
-        is_over.store(true, Ordering::Relaxed);
-        let bytes = attack.join().expect("it went on");
-        assert!(bytes > MANY as u64, "only {bytes} bytes trickled");
     });
 }
 

@@ -192,14 +192,15 @@ fn a_breaker_spares_a_target_that_refuses_half_and_closes_once_it_is_well() {
     for seed in 0..SEEDS {
         // Of half that fail a breaker of 40 % is sure within a window of 150.
         let (held, free) = (run(seed, "40%", 500), run(seed, "off", 500));
-        let at = WELL_AT as usize - 1;
+        // Without a breaker every stream may be open before.
+        let by = |ran: &Ran| ran.attempts[(WELL_AT as usize - 1).min(ran.attempts.len() - 1)];
         assert!(held.held.len() >= 5 && held.held[0] <= 5, "seed {seed}: it opened: {held:?}");
         assert!(free.held.is_empty(), "seed {seed}: off is off");
         assert!(
-            held.attempts[at] * 4 < free.attempts[at] * 3,
+            by(&held) * 4 < by(&free) * 3,
             "seed {seed}: {} attempts with a breaker, {} without",
-            held.attempts[at],
-            free.attempts[at]
+            by(&held),
+            by(&free)
         );
         let last = held.attempts.len() as u64;
         assert_eq!(held.open.last(), Some(&STREAMS), "seed {seed}: every stream came to be open: {held:?}");

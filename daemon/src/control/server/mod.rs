@@ -84,6 +84,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
+        // Who has said all and closes that half is answered all the same.
+        .half_close(true)
         .serve_connection(TokioIo::new(Watched(io, seat.clone())), service);
     // A caller that goes away is no error of ours.
     let _ = connection.await;
