@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use scale_api::http::DoctorEntry;
 use scale_api::report::Report;
 use scale_tests::host::{Folder, installed, root, until};
 use scale_tests::{Process, Sink, assert_ended_with, command, program};
@@ -229,11 +230,14 @@ fn under_the_units_hardening_it_holds_a_thousand_wss_and_a_thousand_ssh_streams(
     );
     assert_eq!((load.messages_unanswered, load.messages_echoed), (0, load.messages_sent));
     // What it is asked between runs works there, too: facts of the host are seen, and the report is kept.
-    let doctor = cage.scalectl(&["doctor"]).output().expect("it runs");
-    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    for fact in ["/proc/sys/kernel/osrelease", "/proc/sys/net/ipv4/ip_local_port_range", "/proc/meminfo"] {
-        assert!(doctor.contains(fact), "{fact}: {doctor}");
+    let doctor = cage.scalectl(&["--json", "doctor"]).output().expect("it runs");
+    let entries: Vec<DoctorEntry> = serde_json::from_slice(&doctor.stdout).expect("what it saw");
+    for source in ["/proc/sys/kernel/", "/proc/sys/net/", "/proc/meminfo", "/sys/devices/"] {
+        assert!(entries.iter().any(|entry| entry.source.contains(source)), "{source}: {entries:?}");
     }
+    let clock =
+        entries.iter().find(|entry| entry.source.contains("adjtimex")).expect("how well the clock is held");
+    assert_ne!(clock.value, "unknown", "the filter refuses to ask");
     assert!(cage.scalectl(&["reload"]).output().expect("it runs").status.success());
     assert!(!cage.log().contains("ERROR"), "{}", cage.log());
     assert!(cage.folder.path("state").join(&report.run.id).join("report.json").exists());
