@@ -29,7 +29,7 @@ use scale_api::http::{
     DoctorEntry, DoctorRequest, MarkRequest, Reloaded, RunSummary, SetRequest, StartRequest, Started, Status,
     StopRequest, Targets,
 };
-use scale_api::report::{Exit, Report};
+use scale_api::report::Exit;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {

@@ -10,8 +10,7 @@ use scale_tests::{Daemon, Process, Sink, assert_ended_with, program};
 
 use crate::faults::{event, start, stop};
 
-const FORTY_A_SECOND: [&str; 8] =
-    ["--conns", "200", "--connect-rate", "40/s", "--warm-up", "0s", "--tick-interval", "500ms"];
+const FORTY_A_SECOND: [&str; 6] = ["--conns", "200", "--connect-rate", "40/s", "--tick-interval", "500ms"];
 
 fn held(event: &Event) -> Option<String> {
     event.warnings.iter().find(|warning| warning.contains("circuit breaker")).cloned()

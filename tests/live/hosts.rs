@@ -152,8 +152,8 @@ fn every_source_address_has_as_many_streams_and_each_family_its_own() {
         &["--conns", "120", "--target", TARGET, "--target", "ws://[fd77::2]:9000/"][..],
         &["--source", "10.77.0.0/29", "--source", "fd77::11", "--source", "fd77::12", "--verify"],
     ];
-    let (code, report) = run_and(&daemon, 120, &with(&start.concat()), || seen = by_peer(&pair));
-    assert_ended_with(0, (code, &report));
+    let (_, report) = run_and(&daemon, 120, &with(&start.concat()), || seen = by_peer(&pair));
+    assert_eq!(report.load.streams_opened, 120, "{:?}", report.load);
     // Of the range .1, .3 and .4 are this host's; the others are named.
     assert!(report.warnings.iter().any(|text| text.contains("10.77.0.5")), "{:?}", report.warnings);
     let v4 = [1, 3, 4].map(|last| seen.get(&digits([10, 77, 0, last])).copied().unwrap_or(0));
@@ -255,6 +255,8 @@ fn packets_dropped_until_the_end_leave_messages_unanswered_and_the_run_ends_all_
 fn what_a_firewall_rejects_has_its_class_and_is_the_targets() {
     let Some(pair) = Pair::joined(1) else { return };
     let (daemon, _sink) = (pair.daemon(), pair.sink("10.77.0.2"));
+    // Otherwise the kernel answers by ICMP once a second only (icmp(7)).
+    pair.target.set("net.ipv4.icmp_ratelimit", "0");
     let start = with(&["--conns", "50", "--target", TARGET]);
     let (code, report) = run_and(&daemon, 50, &start, || rule(&pair.target, "reject with tcp reset"));
     assert_ended_with(99, (code, &report));
@@ -321,7 +323,11 @@ fn retransmitted(host: &Namespace) -> u64 {
 fn with_one_packet_in_a_hundred_lost_every_byte_is_exact_and_only_the_answers_are_late() {
     let Some(pair) = Pair::joined(1) else { return };
     let (daemon, sink) = (pair.daemon(), pair.sink("10.77.0.2"));
-    let start = with(&["--conns", "100", "--target", TARGET, "--verify", "--drain", "20s"]);
+    let start = [
+        &["--conns", "100", "--target", TARGET, "--verify"][..],
+        &["--warm-up", "500ms", "--duration", "3s", "--drain", "20s"],
+    ];
+    let start = start.concat();
     let figures = |report: &Report| {
         let [late, response] = [&report.latency.lateness, &report.latency.response];
         (late.clone().expect("sends"), response.clone().expect("echoes"))

@@ -75,7 +75,19 @@ fn streams_that_fail_are_one_line_a_second_and_class_and_no_secret_is_said() {
     let headers = daemon.folder.write("headers", "Authorization: Bearer canary\n");
     let (refused, dropped) = ("ws://127.0.0.1:9/x?token=canary", format!("ws://{drops}/?token=canary"));
     let load = ["--conns", "60", "--target", refused, "--target", &dropped, "--header-file", &headers];
-    let time = ["--reconnect", "client", "--tick-interval", "200ms", "--warm-up", "0s", "--duration", "5s"];
+    // Refused over and over is what is looked at here.
+    let time = [
+        "--breaker",
+        "off",
+        "--reconnect",
+        "client",
+        "--tick-interval",
+        "200ms",
+        "--warm-up",
+        "0s",
+        "--duration",
+        "5s",
+    ];
     let report = daemon.run(&[&load[..], &time].concat());
     let log = daemon.end();
     let seconds = report.series.iter().map(|row| row.seconds).sum::<u64>();

@@ -22,10 +22,8 @@ FORBIDDEN = ["mount", "umount2", "bpf", "ptrace", "init_module", "kexec_load", "
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def load(path):
+def load(profile):
     """The profile's filter, in force from here on. Names that this libseccomp does not know are left out, as runtimes do."""
-    with open(path, encoding="utf-8") as file:
-        profile = json.load(file)
     default = ACTIONS[profile["defaultAction"]](profile.get("defaultErrnoRet", errno.EPERM))
     rules = seccomp.SyscallFilter(defaction=default)
     unknown = []
@@ -58,11 +56,11 @@ def answer(number):
     return 0 if result >= 0 else ctypes.get_errno()
 
 
-def attempt(path):
+def attempt(profile):
     numbers = {name: seccomp.resolve_syscall(seccomp.Arch(), name) for name in FORBIDDEN}
     before = {name: answer(number) for name, number in numbers.items()}
-    unknown = load(path)
-    print(f"filter of {path}: {len(unknown)} names are newer than this libseccomp: {' '.join(unknown)}", file=sys.stderr)
+    unknown = load(profile)
+    print(f"{len(unknown)} names are newer than this libseccomp: {' '.join(unknown)}", file=sys.stderr)
     refused = [name for name, number in numbers.items() if answer(number) == errno.EPERM]
     if refused != FORBIDDEN:
         sys.exit(f"not refused: {sorted(set(FORBIDDEN) - set(refused))}")
@@ -77,14 +75,13 @@ def attempt(path):
 
 def main():
     path, arguments = sys.argv[1], sys.argv[2:]
+    with open(path, encoding="utf-8") as file:
+        profile = json.load(file)
     if arguments == ["--try"]:
-        return attempt(path)
-    command = arguments[arguments.index("--") + 1 :]
-    options = dict(zip(arguments[0 : arguments.index("--") : 2], arguments[1 : arguments.index("--") : 2]))
-    path = os.path.abspath(path)
-    with open(path, encoding="utf-8"):
-        pass
-    descriptor = os.open(path, os.O_RDONLY)
+        attempt(profile)
+        return
+    end = arguments.index("--")
+    command, options = arguments[end + 1 :], dict(zip(arguments[0:end:2], arguments[1:end:2]))
     if "--root" in options:
         os.chroot(options["--root"])
         os.chdir("/")
@@ -93,8 +90,7 @@ def main():
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
-    load(f"/proc/self/fd/{descriptor}")
-    os.close(descriptor)
+    load(profile)
     os.execv(command[0], command)
 
 

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::host::installed;
+use crate::host::{installed, until};
 use crate::network::Namespace;
 use crate::{Daemon, Process, Sink, program};
 
@@ -30,6 +30,11 @@ impl Pair {
         installed("nft")?;
         let (load, target) = (Namespace::made()?, Namespace::made()?);
         let there = target.process();
+        for host in [&load, &target] {
+            // Link-local addresses need not be asked about, either.
+            host.set("net.ipv6.conf.all.accept_dad", "0");
+            host.set("net.ipv6.conf.default.accept_dad", "0");
+        }
         for n in 0..cables {
             load.run(&format!("ip link add load{n} type veth peer name far{n} netns {there}"));
             for (host, name, end) in [(&load, "load", 1), (&target, "far", 2)] {
@@ -39,6 +44,11 @@ impl Pair {
                      ip link set {name}{n} up"
                 ));
             }
+        }
+        for host in [&load, &target] {
+            until("IPv6 addresses to be usable", || {
+                (!host.run("ip -6 address").contains("tentative")).then_some(())
+            });
         }
         Some(Self { load, target })
     }

@@ -24,7 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A server that takes what the generator offers.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "scale-sink", version)]
 struct Arguments {
     /// Where to listen; port 0 lets the kernel choose.
     #[arg(long, value_name = "ADDR:PORT")]

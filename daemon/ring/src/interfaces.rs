@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Bytes of a name, its final NUL included (`IFNAMSIZ`, netdevice(7)).
 const NAME_BYTES: usize = 16;
@@ -60,7 +60,7 @@ pub struct Interface {
 pub fn interfaces() -> Vec<Interface> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (devices, v6) = (read("/proc/net/dev"), addresses_v6(&read("/proc/net/if_inet6")));
-    let Ok(socket) = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else { return Vec::new() };
+    let Some(socket) = socket() else { return Vec::new() };
     let v4 = addresses_v4(socket.as_raw_fd());
     let names = devices.lines().filter_map(|line| InterfaceName::new(line.split_once(':')?.0.trim()));
     let interface = |name: InterfaceName| {
@@ -68,6 +68,15 @@ pub fn interfaces() -> Vec<Interface> {
         Interface { name, up: is_up(socket.as_raw_fd(), name), addresses: its.collect() }
     };
     names.map(interface).collect()
+}
+
+/// A socket to ask by. It is not bound: there may be no port to bind it to.
+fn socket() -> Option<OwnedFd> {
+    // SAFETY: plain values only; a descriptor that is not negative is new, and ours.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
 }
 
 /// Lines of /proc/net/if_inet6: address in hexadecimal digits, index, prefix, scope, flags, name.

@@ -341,28 +341,27 @@ impl Keeper {
         match kind {
             Kind::Interval => self.has_interval = false,
             Kind::Checkpoint => self.has_checkpoint = false,
-            Kind::End => {
-                let at = self.held.iter().position(|held| held.is_handed).expect("it was handed over");
-                match &result {
-                    Ok(()) => {
-                        self.held.remove(at);
-                        self.next_try = host::monotonic_now();
-                    }
-                    Err(why) => {
-                        let why = format!(
-                            "the report is not kept: {why}; it is held until the daemon ends, save what was printed"
-                        );
-                        tracing::error!("{why}");
-                        (self.held[at].is_handed, self.held[at].why) = (false, why);
-                    }
-                }
-            }
             _ => {}
         }
+        let result = if kind == Kind::End { self.take_end(result) } else { result };
         match result {
             Ok(()) => self.went_well(kind),
             Err(why) => self.went_wrong(kind, why),
         }
+    }
+
+    fn take_end(&mut self, result: Done) -> Done {
+        let at = self.held.iter().position(|held| held.is_handed).expect("it was handed over");
+        let Err(why) = result else {
+            self.held.remove(at);
+            self.next_try = host::monotonic_now();
+            return Ok(());
+        };
+        let why = format!("the report is not kept: {why}");
+        let held = &mut self.held[at];
+        held.is_handed = false;
+        held.why = format!("{why}; it is held until the daemon ends, save what was printed");
+        Err(why)
     }
 
     fn went_well(&mut self, kind: Kind) {

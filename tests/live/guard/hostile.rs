@@ -61,7 +61,8 @@ fn hostile_run_files_are_refused_and_nothing_comes_of_them() {
 fn the_daemon_opens_no_file_that_a_request_names() {
     let (daemon, folder, forbidden) = (Daemon::start(), Folder::new(), Forbidden::at("127.0.0.1"));
     let canary = folder.write("canary", "X-Canary: 4711-canary\n");
-    let target = format!("ws://127.0.0.1:{}/", forbidden.port);
+    // By TLS, so that every kind of file would be needed.
+    let target = format!("wss://127.0.0.1:{}/", forbidden.port);
     for path in [canary.as_str(), "/etc/shadow", "../../../../etc/passwd", "/proc/self/environ", "/dev/zero"]
     {
         for key in ["header_file", "rows", "message_file", "first_message", "ca", "cert", "key"] {

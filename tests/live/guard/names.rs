@@ -58,7 +58,7 @@ fn other_spellings_of_an_address_are_refused_or_are_that_address() {
         ("[::ffff:127.0.0.1]", 3, "not on this host's list"),
         ("[::ffff:7f00:1]", 3, "not on this host's list"),
         ("localhost", 3, "not on this host's list"),
-        ("LOCALHOST.", 3, "not on this host's list"),
+        ("LOCALHOST", 3, "not on this host's list"),
         ("2130706433", 2, "four numbers"),
         ("0x7f000001", 2, "four numbers"),
         ("0177.0.0.1", 2, "four numbers"),

@@ -136,7 +136,8 @@ impl Calls {
 }
 
 fn live_card(name: &str) -> Option<Settings> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").ok()?;
+    // Any socket will do (netdevice(7)); this one takes no port, of which there may be none left.
+    let socket = std::os::unix::net::UnixDatagram::unbound().ok()?;
     let one = |command| ask::<2>(&socket, name, command).map(|answer| answer[1]);
     Some(Settings {
         offloads: SWITCHES

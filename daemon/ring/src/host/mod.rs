@@ -55,7 +55,9 @@ pub fn peer_credentials(socket: &impl AsRawFd) -> Option<(i32, u32, u32)> {
 
 /// Whether `address` is one of this host's: a socket can be bound to it.
 pub fn has_address(address: std::net::IpAddr) -> bool {
-    std::net::UdpSocket::bind((address, 0)).is_ok()
+    // Where every ephemeral port is reserved or taken there is none to bind, and the address is there all the same.
+    let bound = std::net::UdpSocket::bind((address, 0));
+    bound.map_or_else(|error| error.kind() == std::io::ErrorKind::AddrInUse, |_| true)
 }
 
 /// The effective user of this process.

@@ -132,20 +132,25 @@ impl Looking {
     }
 }
 
-/// What a start says of the host's warnings, in one line; `None`: there is none.
+/// What a start says of the host in one line, the worst first; `None`: all is well.
 pub fn summary(entries: &[DoctorEntry]) -> Option<String> {
-    let names: Vec<&str> =
-        entries.iter().filter(|entry| entry.status != "ok").map(|entry| entry.name.as_str()).collect();
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let named = names[..names.len().min(NAMED_MAX)].join(", ");
-    let more = match names.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} other{}", plural(more)),
+    let of = |status: &str| -> Vec<&str> {
+        entries.iter().filter(|entry| entry.status == status).map(|entry| entry.name.as_str()).collect()
     };
-    (!names.is_empty()).then(|| {
-        let (count, s) = (names.len(), plural(names.len()));
-        format!("doctor has {count} warning{s} of this host ({named}{more}); see `scalectl doctor`")
-    })
+    let (fails, warns) = (of("fail"), of("warn"));
+    let count = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        more => Some(format!("{more} {what}s")),
+    };
+    let counts = [count(fails.len(), "failure"), count(warns.len(), "warning")];
+    let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let names = [fails, warns].concat();
+    let named = names[..names.len().min(NAMED_MAX)].join(", ");
+    let more = count(names.len().saturating_sub(NAMED_MAX), "other");
+    let more = more.map_or_else(String::new, |more| format!(" and {more}"));
+    (!names.is_empty())
+        .then(|| format!("doctor has {counts} of this host ({named}{more}); see `scalectl doctor`"))
 }
 
 /// What is to be said of the cards towards a plan's targets, beside what stands there for any run.

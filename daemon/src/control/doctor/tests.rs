@@ -200,6 +200,9 @@ fn a_start_names_the_first_warnings_in_one_line() {
     );
     let six = "doctor has 6 warnings of this host (w0, w1, w2, w3 and 2 others); see `scalectl doctor`";
     assert_eq!(summary(&entries(6)).unwrap(), six);
+    let worse = [entries(1), vec![entry("f", Is::Fail, "v", "s", "r")]].concat();
+    let said = "doctor has 1 failure and 1 warning of this host (f, w0); see `scalectl doctor`";
+    assert_eq!(summary(&worse).unwrap(), said);
 }
 
 #[test]

@@ -160,8 +160,8 @@ fn check(host: &str, demand: Demand, caps: Caps, sum: &Sum) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::targets;
     use super::*;
+    use crate::run::targets::tests::targets;
 
     const CAPS: &str = "[[target]]\nhost = \"a\"\naddresses = [\"10.0.0.0/8\"]\nstreams_max = 10\nconnects_per_second_max = 5\nbytes_per_second_max = 1000\n[[target]]\naddresses = [\"11.0.0.0/8\"]\n";
 

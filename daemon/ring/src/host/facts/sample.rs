@@ -38,6 +38,8 @@ pub struct Process {
     pub name: String,
     /// CPU time that it has taken, in ticks.
     pub ticks: u64,
+    /// Its start after boot, in ticks.
+    pub started: u64,
 }
 
 /// Others' share of this host.
@@ -68,9 +70,10 @@ impl Sample {
     pub fn since(&self, before: &Self, seconds: f64) -> Others {
         let others = || self.processes.iter().filter(|process| process.pid != before.own);
         let taken = |process: &Process| {
-            // A number may have gone to another program meanwhile.
+            // A number may have gone to another process meanwhile; kernel threads change their names.
             let at = before.processes.binary_search_by_key(&process.pid, |process| process.pid).ok();
-            let earlier = at.map(|at| &before.processes[at]).filter(|earlier| earlier.name == process.name);
+            let earlier =
+                at.map(|at| &before.processes[at]).filter(|earlier| earlier.started == process.started);
             let ticks = process.ticks.saturating_sub(earlier.map_or(0, |earlier| earlier.ticks));
             (process.pid, process.name.clone(), ticks as f64 / TICKS_PER_SECOND / seconds.max(0.001))
         };
@@ -101,14 +104,42 @@ fn process(tree: &Tree<'_>, pid: u32) -> Option<Process> {
     let (front, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11).map(|word| word.parse::<u64>().unwrap_or(0));
     let ticks = fields.next()? + fields.next()?;
+    // Children's times, priority, niceness, threads and a zero are between field 15 and field 22.
+    let started = fields.nth(6).unwrap_or(0);
     let name = front.split_once('(')?.1;
     let is_shared = RUNTIMES.contains(&name);
     let hosted = if is_shared { hosted(tree, pid) } else { None };
-    Some(Process { pid, name: hosted.unwrap_or(name).to_owned(), ticks })
+    Some(Process { pid, name: hosted.unwrap_or(name).to_owned(), ticks, started })
 }
 
 /// What a runtime's process runs, if that is a load generator.
 fn hosted(tree: &Tree<'_>, pid: u32) -> Option<&'static str> {
     let line = tree.text(&format!("proc/{pid}/cmdline"))?.to_lowercase();
     HOSTED.into_iter().find(|name| line.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_thread_that_changes_its_name_has_taken_what_it_took_since_and_a_new_process_all() {
+        let process = |pid, name: &str, ticks, started| Process { pid, name: name.into(), ticks, started };
+        let sample = |processes| Sample { processes, own: 1, ..Sample::default() };
+        let before = sample(vec![
+            process(1, "scaled", 0, 5),
+            process(5, "kworker/1:1", 900, 7),
+            process(6, "a", 800, 8),
+        ]);
+        let after = sample(vec![
+            process(1, "scaled", 50, 5),
+            process(5, "kworker/1:1-x", 903, 7),
+            process(6, "b", 10, 99),
+        ]);
+        let others = after.since(&before, 0.1);
+        let busy: Vec<(u32, String)> =
+            others.busy.iter().map(|(pid, _, cores)| (*pid, format!("{cores:.1}"))).collect();
+        assert_eq!(busy, [(6, "1.0".to_owned()), (5, "0.3".to_owned())]);
+        assert_eq!(others.running.len(), 2, "without this process");
+    }
 }
