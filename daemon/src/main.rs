@@ -9,7 +9,7 @@ use clap::Parser;
 use scale_ring::passed::{Passed, take_passed};
 use scale_ring::private::{self, Wiping};
 use scaled::control::server;
-use scaled::control::service::{self, sockets::Sockets};
+use scaled::control::service::{self, Signals, sockets::Sockets};
 use scaled::control::state::{START_FAILED, State};
 use scaled::run::store::Store;
 use scaled::run::targets::Targets;
@@ -73,6 +73,7 @@ async fn serve(
     store: Store,
     engine: scaled::run::workers::Engine,
 ) -> Result<(), String> {
+    let signals = Signals::listen()?;
     let Sockets { control, place, metrics, file: _file } = Sockets::open(&settings, passed).await?;
     // Port 0 is any free one: said is the one that it became.
     let scraped = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -88,5 +89,6 @@ async fn serve(
         tokio::task::spawn_local(server::read_only(state.clone(), listener));
     }
     tokio::task::spawn_local(scaled::control::coder::scenario::owed::pay(state.clone()));
-    service::serve(state).await
+    service::serve(state, signals).await;
+    Ok(())
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use scale_api::http::DoctorEntry;
 use scale_api::report::Report;
 use scale_tests::host::{Folder, installed, root, until};
 use scale_tests::{Process, Sink, assert_ended_with, command, program};
@@ -120,7 +121,7 @@ impl Cage {
     }
 
     /// The daemon, once it is ready.
-    fn daemon(&self, more: &[&str]) -> Process {
+    fn daemon(&self, more: &[&str]) -> Caged {
         let words =
             ["/tmp/bin/scaled", "--config", "/tmp/bin/scaled.toml", "--socket", "/tmp/run/control.sock"];
         let words = words.into_iter().chain(["--state", "/tmp/state", "--metrics", "off"]);
@@ -132,7 +133,7 @@ impl Cage {
             assert!(daemon.0.try_wait().expect("ours").is_none(), "{}", self.log());
             self.log().contains("ready").then_some(())
         });
-        daemon
+        Caged { pid: pid_of(daemon.0.id()), bwrap: daemon }
     }
 
     fn log(&self) -> String {
@@ -164,6 +165,23 @@ impl Cage {
         scalectl.arg("--socket").arg(self.folder.path("run/control.sock")).args(arguments);
         scalectl.stdin(Stdio::null());
         scalectl
+    }
+}
+
+/// The daemon in its cage. It does not end with bwrap: that wish is lost where a process becomes another user (prctl(2),
+/// PR_SET_PDEATHSIG).
+struct Caged {
+    pid: u32,
+    bwrap: Process,
+}
+
+impl Drop for Caged {
+    fn drop(&mut self) {
+        // bwrap waits for it: as long as it does, the number is the daemon's.
+        if self.bwrap.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = Command::new("kill").args(["-KILL", &self.pid.to_string()]).status();
+            let _ = self.bwrap.0.wait();
+        }
     }
 }
 
@@ -205,7 +223,7 @@ fn under_the_units_hardening_it_holds_a_thousand_wss_and_a_thousand_ssh_streams(
     let wss = Sink::start(&["--protocol", "wss", "--ca-out", &ca]);
     let ssh = Sink::start(&["--protocol", "ssh"]);
     let mut daemon = cage.daemon(&[]);
-    assert_is_confined(&format!("/proc/{}", pid_of(daemon.0.id())));
+    assert_is_confined(&format!("/proc/{}", daemon.pid));
     let group = |name: &str, target: &str, more: &str| {
         format!(
             "[[group]]\nname = \"{name}\"\ntarget = [\"{target}\"]\n{more}\nconns = 1000\ntick_interval = \"1s\"\n\
@@ -229,19 +247,22 @@ fn under_the_units_hardening_it_holds_a_thousand_wss_and_a_thousand_ssh_streams(
     );
     assert_eq!((load.messages_unanswered, load.messages_echoed), (0, load.messages_sent));
     // What it is asked between runs works there, too: facts of the host are seen, and the report is kept.
-    let doctor = cage.scalectl(&["doctor"]).output().expect("it runs");
-    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    for fact in ["/proc/sys/kernel/osrelease", "/proc/sys/net/ipv4/ip_local_port_range", "/proc/meminfo"] {
-        assert!(doctor.contains(fact), "{fact}: {doctor}");
+    let doctor = cage.scalectl(&["--json", "doctor"]).output().expect("it runs");
+    let entries: Vec<DoctorEntry> = serde_json::from_slice(&doctor.stdout).expect("what it saw");
+    for source in ["/proc/sys/kernel/", "/proc/sys/net/", "/proc/meminfo", "/sys/devices/"] {
+        assert!(entries.iter().any(|entry| entry.source.contains(source)), "{source}: {entries:?}");
     }
+    let clock =
+        entries.iter().find(|entry| entry.source.contains("adjtimex")).expect("how well the clock is held");
+    assert_ne!(clock.value, "unknown", "the filter refuses to ask");
     assert!(cage.scalectl(&["reload"]).output().expect("it runs").status.success());
     assert!(!cage.log().contains("ERROR"), "{}", cage.log());
     assert!(cage.folder.path("state").join(&report.run.id).join("report.json").exists());
     let counts = (wss.counts(), ssh.counts());
     let received = |counts: &serde_json::Value| counts["payload_bytes_received"].as_u64().expect("a number");
     assert_eq!(received(&counts.0) + received(&counts.1), report.total.payload_bytes_sent);
-    Command::new("kill").arg(pid_of(daemon.0.id()).to_string()).status().expect("it runs");
-    daemon.0.wait().expect("it ends");
+    Command::new("kill").arg(daemon.pid.to_string()).status().expect("it runs");
+    daemon.bwrap.0.wait().expect("it ends");
 }
 
 /// What the kernel says of the process: another user, no capability and none to be had, both filters, no core file.
@@ -279,7 +300,7 @@ fn the_drop_in_for_real_time_workers_is_what_they_need() {
     let daemon = cage.daemon(&["--realtime", "fifo"]);
     let output = cage.scalectl(&start).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", pid_of(daemon.0.id()))).expect("a process");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid)).expect("a process");
     // Field 41 of stat is the policy: 1 is SCHED_FIFO (proc(5)).
     let stats =
         tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")).expect("text"));

@@ -40,7 +40,7 @@ fn install(folder: &Folder) {
     folder.write("scaled.socket", &unit("scaled.socket"));
     // What the drop-in of the metrics listener says to write.
     let metrics = drop_ins().into_iter().find(|(name, _)| name == "metrics.conf").expect("one of metrics").1;
-    let lines = metrics.lines().skip_while(|line| !line.contains("[Socket]"));
+    let lines = metrics.lines().skip_while(|line| *line != "#   [Socket]");
     let lines: Vec<&str> = lines.map_while(|line| line.strip_prefix("#   ")).collect();
     folder.write("scaled-metrics.socket", &lines.join("\n"));
 }

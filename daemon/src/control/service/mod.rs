@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use scale_ring::{Time, host};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::state::State;
 use notify::Notice;
@@ -27,15 +27,31 @@ const END_WAIT: Duration = Duration::from_millis(800);
 /// The manager's line of the state changes at most this often.
 const STATUS_EVERY_NS: u64 = 1_000_000_000;
 
+/// The signals that a daemon hears.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself: to be called before anybody can reach a socket.
+    ///
+    /// # Errors
+    /// No signal can be listened to.
+    pub fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Looks after the state until SIGTERM or SIGINT, and ends what goes. SIGHUP reloads, but for that of a terminal which
 /// has gone: a daemon that a person started there ends with it.
-///
-/// # Errors
-/// No signal can be listened to.
-pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hang_up = listen(SignalKind::hangup())?;
+pub async fn serve(state: Rc<RefCell<State>>, mut signals: Signals) {
     let (mut manager, had_terminal) = (Manager::new(), has_terminal());
     notify::say(&[Notice::Ready]);
     let mut every = tokio::time::interval(TICK);
@@ -45,7 +61,7 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
                 state.borrow_mut().tick();
                 manager.look(&state.borrow(), host::monotonic_now());
             }
-            _ = hang_up.recv() => {
+            _ = signals.hang_up.recv() => {
                 if had_terminal && !has_terminal() {
                     break;
                 }
@@ -53,8 +69,8 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
                 // What was wrong has been said, and stands in the line of the state.
                 let _ = state.borrow_mut().reload();
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
         }
     }
     notify::say(&[Notice::Stopping, Notice::Status("ending")]);
@@ -66,7 +82,6 @@ pub async fn serve(state: Rc<RefCell<State>>) -> Result<(), String> {
         }
     };
     let _ = tokio::time::timeout(END_WAIT, ended).await;
-    Ok(())
 }
 
 /// Whether this process has a terminal; the kernel takes it away before it says that it hung up (tty_ioctl(4)).
