@@ -107,7 +107,7 @@ fn the_daemon_takes_the_config_maps_files() {
     let file = |name: &str| map["data"][name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned();
     assert_eq!(file("scaled.toml"), page("load-host/scaled.toml"), "both kinds of load host are one");
     let rules = rules_of_a_daemon(&file("scaled.toml"), &file("targets.toml"));
-    assert!(rules.contains("coder.example.com at 10.1.0.0/16, ports 443, at most 50000 streams"), "{rules}");
+    assert!(rules.contains("coder.example.com   10.1.0.0/16  443    50,000 "), "{rules}");
     let settings: toml::Table = file("scaled.toml").parse().expect("TOML");
     let port = settings["metrics"].as_str().and_then(|address| address.rsplit(':').next());
     let port = port.expect("a port").parse().expect("a number");

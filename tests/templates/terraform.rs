@@ -202,7 +202,7 @@ fn the_daemon_takes_the_load_hosts_files() {
     }
     let targets = values[&Yaml::String("targets".into())].as_str().expect("text");
     let rules = rules_of_a_daemon(&page("load-host/scaled.toml"), targets);
-    assert!(rules.contains("coder.example.com at 10.1.0.0/16, ports 443"), "{rules}");
+    assert!(rules.contains("coder.example.com   10.1.0.0/16  443    - "), "{rules}");
 }
 
 /// What `scalectl targets` says of a daemon with these files.
