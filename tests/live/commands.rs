@@ -67,6 +67,26 @@ fn streams_come_go_and_come_again_while_a_run_goes() {
 }
 
 #[test]
+fn what_is_set_before_the_first_stream_and_before_steady_state_stays() {
+    let sink = Sink::start(&["--protocol", "ws"]);
+    let daemon = Daemon::start();
+    let target = format!("ws://{}/", sink.address);
+    start(&daemon, &["--conns", "5", "--target", &target, "--bytes-per-tick", "100", "--warm-up", "2s"]);
+    done(&daemon, &["set", "--conns", "10", "--bytes-per-tick", "200"]);
+    open(&daemon, 10);
+    done(&daemon, &["set", "--conns", "20"]);
+    open(&daemon, 20);
+    until("a second of steady state", || (event(&daemon).state == "steady").then_some(()));
+    let then = event(&daemon).elapsed;
+    until("a later one", || (event(&daemon).elapsed >= then + 1.0).then_some(()));
+    let (code, report) = stop(&daemon);
+    assert_ended_with(0, (code, &report));
+    let load = &report.load;
+    assert_eq!((load.streams_requested, load.streams_opened, load.streams_open_at_end), (20, 20, 20));
+    assert_eq!(load.payload_bytes_sent, load.messages_sent * 200);
+}
+
+#[test]
 fn a_changed_tick_keeps_the_rate_that_was_set_before() {
     let sink = Sink::start(&["--protocol", "ws"]);
     let daemon = Daemon::start();

@@ -60,6 +60,8 @@ fn what_a_run_leaves_adds_up_to_its_report_and_repeats_it() {
     let (code, report) = daemon.run(&["--file", &file, "--name", "kept"]);
     assert_ended_with(0, (code, &report));
     let kept = daemon.state().join(&report.run.id);
+    // It goes last, once everything else is there.
+    until("the checkpoint to go", || (!kept.join("checkpoint.json").exists()).then_some(()));
     let mut files: Vec<String> = fs::read_dir(&kept)
         .expect("a folder")
         .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())

@@ -257,8 +257,14 @@ fn after_sigkill_the_report_up_to_the_last_second_is_there() {
     let target = format!("ws://{}/", sink.address);
     let start =
         ["start", "--detach", "--conns", "20", "--target", &target, "--warm-up", "0s", "--duration", "60s"];
-    assert!(daemon.scalectl(&start).status.success());
-    std::thread::sleep(Duration::from_millis(2500));
+    let started = daemon.scalectl(&start);
+    assert!(started.status.success());
+    let id = String::from_utf8_lossy(&started.stdout).trim().to_owned();
+    let kept = daemon.state().join(id).join("checkpoint.json");
+    until("a second with 200 messages to be kept", || {
+        let report: scale_api::report::Report = serde_json::from_slice(&std::fs::read(&kept).ok()?).ok()?;
+        (report.total.messages_sent >= 200).then_some(())
+    });
     daemon.process.take().expect("running").0.kill().expect("killed");
     daemon.begin(); // over the stale socket
     let output = daemon.scalectl(&["--json", "report"]);

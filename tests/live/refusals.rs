@@ -90,7 +90,7 @@ fn what_cannot_be_is_refused_with_what_is_wrong_and_what_to_do() {
         (&["--subprotocol", "a, b"], &["--subprotocol", "such as graphql-ws"]),
         (&["--connect-to", "here"], &["--connect-to here", "HOST:PORT"]),
         (&["--source", "nowhere"], &["--source nowhere", "such as 10.0.0.0/28"]),
-        (&["--source", "10.0.0.0/8"], &["--source 10.0.0.0/8", "at most 65,536"]),
+        (&["--source", "10.0.0.0/8"], &["--source names 16777216", "at most 4096"]),
         (&["--source", "::1"], &["no --source can reach", "give an IPv4 address"]),
         (&["--cert", "x.pem"], &["--cert and --key", "both or neither"]),
         (&["--threshold", "response.p98 < 1s"], &["no `response.p98`", "response.p99"]),

@@ -278,7 +278,8 @@ impl Timeline {
         match self.phase {
             GroupPhase::Waiting => {
                 self.phase = GroupPhase::Ramping;
-                self.request(Group::share(group.conns, self.worker, self.workers));
+                // As many as the plan says, or as have been set since.
+                self.request(Group::share(self.conns, self.worker, self.workers));
                 if group.churn_milli > 0 {
                     self.churn_next = self.steady_at.plus_ns(self.churn_interval(group));
                 }
@@ -311,11 +312,16 @@ impl Timeline {
         self.end = if number == group.stages.len() { self.hold_until } else { Time::NEVER };
         let span = if stage.over_ns > 0 { Some(stage.over_ns) } else { None };
         let before = self.requested;
-        let shrunk = self.set_conns(group, stage.conns, at, span);
+        // Steady state of the base load changes nothing: what was set before it stays.
+        let is_base = number == 1 && stage.over_ns == 0;
+        let conns = if is_base && stage.conns == group.conns { self.conns } else { stage.conns };
+        let shrunk = self.set_conns(group, conns, at, span);
         self.due_below = if stage.over_ns == 0 { self.requested } else { before };
         if stage.over_ns == 0 {
-            self.set_pace(stage.tick_ns, stage.message, at);
-            self.rate_before = stage.bytes_per_second.unwrap_or(self.rate_before);
+            if !is_base {
+                self.set_pace(stage.tick_ns, stage.message, at);
+                self.rate_before = stage.bytes_per_second.unwrap_or(self.rate_before);
+            }
             self.step_next = Time::NEVER;
             if shrunk {
                 return Step::Shrink;
@@ -376,7 +382,8 @@ impl Timeline {
         let span_ns = span_ns.unwrap_or_else(|| {
             (u128::from(grown) * 1_000_000_000_000 / u128::from(group.connect_rate_milli)) as u64
         });
-        let late = self.next_launch() != Time::NEVER;
+        // More streams than are launched yet, or before the first one: they go on at the ramp's pace.
+        let late = self.phase == GroupPhase::Waiting || self.next_launch() != Time::NEVER;
         if local > self.requested && !late {
             self.launch = Launch { base: at, from: self.launched, span_ns, count: grown as u32 };
         }
