@@ -71,7 +71,8 @@ fn what_is_set_before_the_first_stream_and_before_steady_state_stays() {
     let sink = Sink::start(&["--protocol", "ws"]);
     let daemon = Daemon::start();
     let target = format!("ws://{}/", sink.address);
-    start(&daemon, &["--conns", "5", "--target", &target, "--bytes-per-tick", "100", "--warm-up", "2s"]);
+    let start = ["start", "--detach", "--conns", "5", "--target", &target, "--bytes-per-tick", "100"];
+    done(&daemon, &[&start[..], &["--warm-up", "2s", "--duration", "forever"]].concat());
     done(&daemon, &["set", "--conns", "10", "--bytes-per-tick", "200"]);
     open(&daemon, 10);
     done(&daemon, &["set", "--conns", "20"]);
