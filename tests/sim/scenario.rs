@@ -204,7 +204,7 @@ impl Scenario {
         scenario.addresses = tables.addresses.into();
         // Dice of their own: what else a seed says stays what it is.
         let mut dice = Dice(Random::new(seed ^ 0x6A7E));
-        if weather == Weather::Stormy && dice.chance(30) {
+        if weather == Weather::Stormy && dice.chance(10) {
             let row = |_: &Vec<SocketAddr>| -> Box<[u16]> { [0].into() };
             scenario.gates = Gates {
                 rates_milli: [dice.between(1, 300) * 1000].into(),
