@@ -261,7 +261,7 @@ fn after_sigkill_the_report_up_to_the_last_second_is_there() {
     assert!(started.status.success());
     let id = String::from_utf8_lossy(&started.stdout).trim().to_owned();
     let kept = daemon.state().join(id).join("checkpoint.json");
-    until("a second with 200 messages to be kept", || {
+    scale_tests::host::until("a second with 200 messages to be kept", || {
         let report: scale_api::report::Report = serde_json::from_slice(&std::fs::read(&kept).ok()?).ok()?;
         (report.total.messages_sent >= 200).then_some(())
     });

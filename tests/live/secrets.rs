@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use scale_tests::certificate::Certificate;
 use scale_tests::host::{Folder, until};
-use scale_tests::{Daemon, Sink, assert_ended_with, program};
+use scale_tests::{Daemon, Sink, program};
 
 use crate::error;
 use crate::faults::{event, start, stop};
