@@ -255,7 +255,6 @@ impl Coverage {
             ("streams opened again after a close", counters.replaced),
             ("sessions went on", counters.sessions_same),
             ("sessions went on without a loss", counters.sessions_intact),
-            ("of a session that went on, the loss was not known", counters.sessions_cut),
             ("other processes were found", counters.sessions_new),
             ("typed bytes were lost", counters.typed_lost),
             ("sessions were said again", counters.replayed),
