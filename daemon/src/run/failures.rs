@@ -97,18 +97,7 @@ mod tests {
             spec("b", &["ws://127.0.0.3/"]),
         ];
         let spec = scale_api::spec::Spec { group, ..Default::default() };
-        let host = crate::run::plan::Host {
-            cores: vec![0],
-            facts: Default::default(),
-            doctor: Vec::new(),
-            seed: 1,
-            unix_s: 0,
-            files: 100_000,
-            direct_descriptors: true,
-            has_address: |_| true,
-            calibrations: std::sync::Arc::default(),
-            interfaces: Vec::new(),
-        };
+        let host = crate::run::plan::tests::host();
         let mut resolve = |_: &str, port| Ok(vec![([127, 0, 0, 1], port).into()]);
         let plan = crate::run::plan::Plan::new(&spec, &host, &Default::default(), &mut resolve);
         plan.expect("a plan").groups.to_vec()

@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use scale_api::spec::{self, GroupSpec, Spec};
-use scale_ring::host::Facts;
 
 use super::*;
-use crate::run::plan::{Host, Plan};
+use crate::run::plan::Plan;
 use crate::run::targets::Permit;
 
 /// Cells of group 0: before steady, by target; then its stage's. Then group 1's two.
@@ -35,18 +34,7 @@ impl Made {
         };
         let two = ["ws://127.0.0.1:1/", "ws://127.0.0.1:2/"];
         let spec = Spec { group: vec![group("pair", &two), group("one", &two[..1])], ..Spec::default() };
-        let host = Host {
-            cores: vec![0],
-            facts: Facts::default(),
-            doctor: Vec::new(),
-            seed: 1,
-            unix_s: 1_800_000_000,
-            files: 100_000,
-            direct_descriptors: true,
-            has_address: |_| true,
-            calibrations: std::sync::Arc::default(),
-            interfaces: Vec::new(),
-        };
+        let host = crate::run::plan::tests::host();
         let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
         let groups = Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan").groups;
         let gauges = GroupGauges { phase: GroupPhase::Ramping, requested: 10, ..GroupGauges::default() };

@@ -6,12 +6,11 @@ use proptest::prelude::*;
 use scale_api::report::{Load, Part};
 use scale_api::spec::{GroupSpec, Spec, ThresholdSpec};
 use scale_api::threshold::{Names, THRESHOLDS_MAX, WINDOW_MAX, WINDOWS_MAX};
-use scale_ring::host::Facts;
 
 use super::samples::VALUES_MAX;
 use super::window::Counts;
 use super::*;
-use crate::run::plan::{Host, Plan};
+use crate::run::plan::Plan;
 use crate::run::targets::Permit;
 use crate::stream::class::Class;
 use crate::stream::flow::Standing;
@@ -29,18 +28,7 @@ fn groups(names: &[&str]) -> Arc<[Group]> {
         ..GroupSpec::default()
     };
     let spec = Spec { group: names.iter().map(group).collect(), ..Spec::default() };
-    let host = Host {
-        cores: vec![0],
-        facts: Facts::default(),
-        doctor: Vec::new(),
-        seed: 1,
-        unix_s: 1_800_000_000,
-        files: 100_000,
-        direct_descriptors: true,
-        has_address: |_| true,
-        calibrations: std::sync::Arc::default(),
-        interfaces: Vec::new(),
-    };
+    let host = crate::run::plan::tests::host();
     let mut resolve = |_: &str, port: u16| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]);
     Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan").groups
 }
