@@ -100,8 +100,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             show(cli.json, &answer, || "changed".into());
         }
         Command::Mark { text } => {
-            let answer: Value =
-                client.send("POST", "/v1/runs/current/marks", &MarkRequest { text: text.join(" ") })?;
+            let answer: Value = client.send(
+                "POST",
+                "/v1/runs/current/marks",
+                &MarkRequest { text: text.join(" "), ..MarkRequest::default() },
+            )?;
             show(cli.json, &answer, || "marked".into());
         }
         Command::Pause => simple(cli, &client, "pause", "paused")?,

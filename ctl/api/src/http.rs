@@ -101,6 +101,9 @@ pub struct StopRequest {
 pub struct MarkRequest {
     /// What happened.
     pub text: String,
+    /// For so long from now on streams are expected to drop; `None`: as the run's `expect_disruption` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_disruption: Option<Span>,
 }
 
 /// What the daemon is doing.

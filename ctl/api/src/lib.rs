@@ -4,6 +4,7 @@
 //! - [`spec`]: a run as the user writes it, on the command line or in a run file.
 //! - [`target`]: a target's URL.
 //! - [`report`]: what comes back while a run goes, and at its end.
+//! - [`disruption`]: what streams lost at once, and how they came back.
 //! - [`threshold`]: what a run is judged by.
 //! - [`typed`]: terminals and apps of Coder as load.
 //! - [`calibration`]: what a host was found to offer.
@@ -16,6 +17,7 @@
 
 pub mod calibration;
 pub mod coder;
+pub mod disruption;
 pub mod heat;
 pub mod http;
 pub mod page;

@@ -88,6 +88,7 @@ parts! {
         fairness: Fairness,
         generator: Generator,
         marks: Vec<Mark>,
+        disruptions: Vec<crate::disruption::Disruption>,
         observe: BTreeMap<String, Observed>,
         warnings: Vec<String>,
         percentiles: BTreeMap<String, Vec<[f64; 2]>>,
@@ -274,7 +275,8 @@ parts! {
     Heat { first: u64, counts: Vec<u64>, }
     /// What a query of `[observe]` answered in steady state; `last`: its last value there.
     Observed { min: f64, mean: f64, max: f64, last: f64, samples: u64, }
-    /// One second, as it happens. `marks`: those since the last event; `thresholds`: as they stand.
+    /// One second, as it happens. `marks`: those since the last event; `disruptions`: the newest, as they stand;
+    /// `thresholds`: as they stand.
     Event {
         run: String,
         name: Option<String>,
@@ -292,6 +294,7 @@ parts! {
         warnings: Vec<String>,
         thresholds: Vec<ThresholdResult>,
         marks: Vec<Mark>,
+        disruptions: Vec<crate::disruption::Disruption>,
         coder: Option<crate::coder::Progress>,
     }
 }

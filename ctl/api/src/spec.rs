@@ -78,6 +78,9 @@ pub struct Spec {
     /// What it is judged by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<ThresholdSpec>,
+    /// For so long after each mark streams are expected to drop: what was due then is judged by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_disruption: Option<Span>,
     /// Figures of the target's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observe: Option<Observe>,

@@ -164,8 +164,11 @@ impl<'a> Session<'a> {
 
     /// Puts it on the run's time line; that it could not be is no reason to stop.
     fn mark(&self, text: String) {
-        let _: Result<Value, Failure> =
-            self.client.send("POST", &format!("/v1/runs/{}/marks", self.id), &MarkRequest { text });
+        let _: Result<Value, Failure> = self.client.send(
+            "POST",
+            &format!("/v1/runs/{}/marks", self.id),
+            &MarkRequest { text, ..MarkRequest::default() },
+        );
     }
 
     /// One step: so many streams, tried, or held for `hold` seconds. Its seconds, and what stands in the result.

@@ -150,7 +150,9 @@ fn send(client: &Client, id: &str, wish: &Wish) -> Result<(), Failure> {
         Wish::Pause => post("pause", json!({})),
         Wish::Resume => post("resume", json!({})),
         Wish::Set(change) => client.send("PATCH", &run, change),
-        Wish::Mark(text) => post("marks", json!(MarkRequest { text: text.clone() })),
+        Wish::Mark(text) => {
+            post("marks", json!(MarkRequest { text: text.clone(), ..MarkRequest::default() }))
+        }
         Wish::Stop { now } => post("stop", json!(StopRequest { now: *now })),
         Wish::Abort => post("abort", json!({})),
     }

@@ -53,6 +53,10 @@ pub struct GroupSpec {
     pub verify: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<File>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_header: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub header: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
