@@ -55,7 +55,8 @@ pub fn cuts(
     for _ in 0..dice.of(&[1, 1, 2, 4]) {
         let server = dice.between(0, servers.len() as u64 - 1) as usize;
         let group = &groups[servers[server].group];
-        let opened = group.start_ns + group.ramp_ns + if weather == Weather::Calm { group.warm_up_ns } else { 0 };
+        let opened =
+            group.start_ns + group.ramp_ns + if weather == Weather::Calm { group.warm_up_ns } else { 0 };
         let hold = group.stages.iter().map(|stage| stage.hold_ns.unwrap_or(500 * MS)).sum::<u64>();
         // Some in the midst of opening, where anything may go wrong.
         let from = if weather == Weather::Stormy { 0 } else { opened };
@@ -108,7 +109,8 @@ fn streams_are_kept(index: usize, group: &Group, sum: &Counters, ran: &Ran) {
     if group.reconnect == Reconnect::Never {
         assert_eq!(sum.reconnects, 0, "nobody was to come back");
     }
-    let streams = || ran.workers.iter().flat_map(|worker| &worker.streams).filter(|it| usize::from(it.group) == index);
+    let streams =
+        || ran.workers.iter().flat_map(|worker| &worker.streams).filter(|it| usize::from(it.group) == index);
     let of = |what: fn(&StreamResult) -> u64| streams().map(what).sum::<u64>();
     assert_eq!(of(|stream| stream.losses.into()), sum.disconnects.sum(), "losses by stream");
     assert_eq!(of(|stream| stream.sent), sum.payload_sent, "bytes sent by stream, over all its connections");
@@ -122,11 +124,17 @@ fn bytes_are_kept(scenario: &Scenario, index: usize, sum: &Counters, ran: &Ran) 
     let missing = sum.payload_sent - counts.payload_bytes_received;
     let is_harmed = sum.disconnects.sum() > 0;
     assert!(is_harmed || missing == 0, "{missing} B are missing, and no connection was lost");
-    assert!(missing <= sum.payload_open, "{missing} B are missing of {} B that were under way", sum.payload_open);
+    assert!(
+        missing <= sum.payload_open,
+        "{missing} B are missing of {} B that were under way",
+        sum.payload_open
+    );
     let keeps = scenario.servers.iter().any(|server| {
-        server.group == index && matches!(server.settings.traffic, sink::Traffic::Terminal { keeps: true, .. })
+        server.group == index
+            && matches!(server.settings.traffic, sink::Traffic::Terminal { keeps: true, .. })
     });
-    let all_known = sum.sessions_unknown + sum.sessions_cut == 0 && sum.sessions_same == sum.disconnects.sum();
+    let all_known =
+        sum.sessions_unknown + sum.sessions_cut == 0 && sum.sessions_same == sum.disconnects.sum();
     if keeps && all_known {
         assert_eq!(sum.typed_lost, missing, "what a session says to be lost is what never arrived");
     }

@@ -229,17 +229,16 @@ fn cut_off(scenario: &Scenario, actors: &[Actor], world: &World, what: What) -> 
 }
 
 fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) -> Ran {
-    let mut ran =
-        Ran {
-            seed,
-            trace: world.trace(),
-            turns: 0,
-            start,
-            end,
-            workers: Vec::new(),
-            servers: Vec::new(),
-            harmed: 0,
-        };
+    let mut ran = Ran {
+        seed,
+        trace: world.trace(),
+        turns: 0,
+        start,
+        end,
+        workers: Vec::new(),
+        servers: Vec::new(),
+        harmed: 0,
+    };
     for Actor { who, handle } in actors {
         let leaks = handle.leaks();
         match who {

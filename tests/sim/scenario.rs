@@ -187,7 +187,8 @@ impl Scenario {
         };
         let mut tables = Tables::default();
         let count = dice.of(&[1, 1, 1, 2, 3]);
-        let mut groups: Vec<Group> = (0..count).map(|n| group(n, &mut dice, &scenario, &mut tables)).collect();
+        let mut groups: Vec<Group> =
+            (0..count).map(|n| group(n, &mut dice, &scenario, &mut tables)).collect();
         // Dice of their own, as below.
         let mut others = Dice(Random::new(seed ^ 0xC075));
         cuts::clients(&mut others, &mut groups);

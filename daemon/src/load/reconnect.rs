@@ -28,23 +28,28 @@ pub struct Client {
     pub gives_up_ns: Option<u64>,
 }
 
-/// One wait: evenly from `ns` less its spread to `ns` plus its spread.
+/// One wait: even between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    ns: u64,
-    spread_milli: u64,
+    least_ns: u64,
+    most_ns: u64,
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Exactly so many seconds.
 const fn after(seconds: u64) -> Wait {
-    Wait { ns: seconds * SECOND_NS, spread_milli: 0 }
+    between(seconds * 1000, seconds * 1000)
 }
 
-/// Seconds, and by how many thousandths of them it is more or less.
-const fn about(seconds: u64, spread_milli: u64) -> Wait {
-    Wait { ns: seconds * SECOND_NS, spread_milli }
+/// Within so many ms.
+const fn between(least_ms: u64, most_ms: u64) -> Wait {
+    Wait { least_ns: least_ms * 1_000_000, most_ns: most_ms * 1_000_000 }
+}
+
+/// Seconds whose standard deviation is a tenth: an even spread has it at 17.3 % to both sides.
+const fn about(seconds: u64) -> Wait {
+    between(seconds * 827, seconds * 1173)
 }
 
 /// Coder's web terminal: `ExponentialBackoff(1000, 6)` of websocket-ts, which doubles before the first wait.
@@ -58,7 +63,7 @@ pub static WEB_TERMINAL: Client = Client {
 /// A person whose `ssh` has ended: sees it, calls the command back, and is less patient each time. Assumed.
 pub static SSH: Client = Client {
     name: "ssh",
-    waits: &[about(6, 667), about(10, 500), about(10, 500), about(30, 500)],
+    waits: &[between(2_000, 10_000), between(5_000, 15_000), between(5_000, 15_000), between(15_000, 45_000)],
     settled_ns: 0,
     gives_up_ns: None,
 };
@@ -89,22 +94,10 @@ pub static VSCODE: Client = Client {
     gives_up_ns: Some(3 * 3600 * SECOND_NS),
 };
 
-/// The standard deviation of Gateway's jitter is a tenth; an even spread has the same at this many thousandths.
-const TENTH_EVENLY: u64 = 173;
-
 /// Coder's plugin for JetBrains Gateway: at once, then 5 s doubling to 3 minutes.
 pub static JETBRAINS: Client = Client {
     name: "jetbrains",
-    waits: &[
-        after(0),
-        after(5),
-        about(10, TENTH_EVENLY),
-        about(20, TENTH_EVENLY),
-        about(40, TENTH_EVENLY),
-        about(80, TENTH_EVENLY),
-        about(160, TENTH_EVENLY),
-        about(180, TENTH_EVENLY),
-    ],
+    waits: &[after(0), after(5), about(10), about(20), about(40), about(80), about(160), about(180)],
     settled_ns: 0,
     gives_up_ns: None,
 };
@@ -115,9 +108,8 @@ impl Client {
 
     /// ns before the next attempt, after `before` waits since its count began.
     pub fn wait(&self, before: u32, random: &mut Random) -> u64 {
-        let Wait { ns, spread_milli } = self.waits[(before as usize).min(self.waits.len() - 1)];
-        let spread = ns / 1000 * spread_milli;
-        ns - spread + random.below(2 * spread + 1)
+        let Wait { least_ns, most_ns } = self.waits[(before as usize).min(self.waits.len() - 1)];
+        least_ns + random.below(most_ns - least_ns + 1)
     }
 }
 
@@ -125,10 +117,11 @@ impl Client {
 mod tests {
     use super::*;
 
-    /// The first waits of a client in whole seconds, the least and the most over many seeds.
+    /// The first waits of a client in seconds, the least and the most over many seeds, to the nearest.
     fn seconds(client: &Client, count: u32) -> (Vec<u64>, Vec<u64>) {
+        let nearest = |wait: u64| (wait + SECOND_NS / 2) / SECOND_NS;
         let waits = |before| -> Vec<u64> {
-            (0..2000).map(|seed| client.wait(before, &mut Random::new(seed)).div_ceil(SECOND_NS)).collect()
+            (0..5000).map(|seed| nearest(client.wait(before, &mut Random::new(seed)))).collect()
         };
         (0..count).map(waits).map(|all| (*all.iter().min().unwrap(), *all.iter().max().unwrap())).unzip()
     }
@@ -149,7 +142,7 @@ mod tests {
     #[test]
     fn spread_waits_fill_their_range_evenly_and_no_more() {
         let (least, most) = seconds(&SSH, 5);
-        assert_eq!((least, most), (vec![2, 6, 6, 16, 16], vec![10, 15, 15, 45, 45]));
+        assert_eq!((least, most), (vec![2, 5, 5, 15, 15], vec![10, 15, 15, 45, 45]));
         let mut random = Random::new(7);
         let mean = (0..20_000).map(|_| SSH.wait(0, &mut random) as f64).sum::<f64>() / 20_000.0;
         assert!((5.9e9..6.1e9).contains(&mean), "{mean}");
