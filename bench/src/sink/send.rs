@@ -7,6 +7,7 @@ use scale_proto::ws;
 use scale_ring::{Ring, SendBuffer, Time, Token};
 
 use super::connection::Connection;
+use super::record::Why;
 use super::{CLOSE, RECEIVE, SEND, Sink, TIMER_ACCEPT, TIMER_CLOSE, TIMER_PING, TIMER_SEND, Traffic};
 
 /// What a ping carries.
@@ -59,13 +60,7 @@ impl<R: Ring> Sink<R> {
             return;
         }
         if what == TIMER_CLOSE {
-            if let Some(session) = &mut connection.session {
-                self.counts.closes += u64::from(!session.is_closing());
-                session.close(1001, &mut || [0; 4]);
-            } else {
-                connection.closing = true;
-            }
-            return self.go_on(index, now);
+            return self.close_in_order(index, now);
         }
         if connection.ssh.is_some() {
             return self.timer_ssh(index, now);
@@ -114,10 +109,20 @@ impl<R: Ring> Sink<R> {
         self.go_on(index, now);
     }
 
+    /// Ends a connection for `why`, unless it is known better.
+    pub(super) fn end_because(&mut self, index: u32, abort: bool, why: Why) {
+        self.connections[index as usize].as_mut().expect("a live connection").seen.why.get_or_insert(why);
+        self.end(index, abort);
+    }
+
     pub(super) fn end(&mut self, index: u32, abort: bool) {
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
         connection.ended = true;
         connection.drop_stamps(&mut self.times);
+        if self.record.is_some() {
+            self.record_closed(index, self.ring.now());
+        }
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
         let token = Token::new(CLOSE, connection.generation, index);
         if abort {
             self.ring.abort(connection.socket, token);

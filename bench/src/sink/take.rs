@@ -6,6 +6,7 @@ use scale_proto::{http, ws};
 use scale_ring::{ReceivedBytes, Ring, Time};
 
 use super::connection::{Connection, Stamp};
+use super::record::Why;
 use super::terminal::{Next, Typing};
 use super::{Counts, Protocol, Scratch, Settings, Sink, Traffic};
 
@@ -62,6 +63,9 @@ impl<R: Ring> Sink<R> {
         self.ring.release(bytes);
         if !index_was_open && connection.session.is_some() {
             self.counts.connections += 1;
+            if let Some(record) = &mut self.record {
+                record.opened(connection.number, &self.scratch.path, now);
+            }
             connection.next_send = Time::ZERO; // see go_on: the stream has just opened
         }
         kept
@@ -93,7 +97,8 @@ fn upper(
         match http::parse_request(&head) {
             Ok(Some(request)) => {
                 let protocol = request.subprotocols.first().map(String::as_str);
-                http::write_response(&mut connection.out, &request.accept, protocol);
+                http::write_response(&mut connection.out, &request.accept, protocol, &scratch.headers);
+                scratch.path.clone_from(&request.path);
                 connection.session = Some(ws::Session::new(ws::Role::Server, 32 << 20));
                 if matches!(settings.traffic, Traffic::Terminal { .. }) && !settings.stall {
                     connection.typing = Typing::attach(
@@ -200,12 +205,15 @@ fn upper(
                 counts.payload_bytes_sent += bytes.len() as u64;
             }
             Ok(Some(ws::Event::Pong)) => {}
-            Ok(Some(ws::Event::Closed { by_us, .. })) => {
+            Ok(Some(ws::Event::Closed { by_us, code })) => {
                 counts.closes_answered += u64::from(by_us);
+                let why = if by_us { Why::Answered } else { Why::Close(code) };
+                connection.seen.why.get_or_insert(why);
                 connection.closing = true;
             }
             Ok(None) => break,
             Err(_) => {
+                connection.seen.why.get_or_insert(Why::Broken);
                 connection.closing = true;
                 break;
             }
