@@ -60,7 +60,11 @@ impl<R: Ring> Sink<R> {
         match self.settings.protocol {
             Protocol::Tcp => {
                 self.counts.connections += 1;
-                self.record_event("opened", index, now);
+                if let (Some(record), Some(connection)) =
+                    (&mut self.record, &mut self.connections[index as usize])
+                {
+                    record.opened(connection, None, now);
+                }
                 self.opened(index, now);
             }
             Protocol::Ssh => self.go_on(index, now),

@@ -33,7 +33,7 @@ impl<R: Ring> Sink<R> {
         } else {
             connection.closing = true;
         }
-        self.record_event("closing", index, now);
+        self.record_closing(index, now);
         self.go_on(index, now);
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Seen {
     received: u64,
     /// Payload bytes that were answered with.
     echoed: u64,
+    /// `opened` was said: of others nothing is.
+    opened: bool,
     /// A `moved` is owed.
     moved: bool,
     /// Why it ends, as soon as that is known.
@@ -97,9 +99,10 @@ impl Record {
         self.lines.push(b'\n');
     }
 
-    /// A websocket's upgrade to `path` is answered.
-    pub fn opened(&mut self, number: u64, path: &str, now: Time) {
-        self.event("opened", number, Some(path), now);
+    /// A connection is open; a websocket by an upgrade to `path`.
+    pub fn opened(&mut self, connection: &mut Connection, path: Option<&str>, now: Time) {
+        connection.seen.opened = true;
+        self.event("opened", connection.number, path, now);
     }
 
     fn event(&mut self, event: &str, number: u64, path: Option<&str>, now: Time) {
@@ -136,12 +139,12 @@ impl<R: Ring> Sink<R> {
         }
     }
 
-    /// `event` is true of a connection.
-    pub(super) fn record_event(&mut self, event: &str, index: u32, now: Time) {
+    /// We have begun to close a connection.
+    pub(super) fn record_closing(&mut self, index: u32, now: Time) {
         if let Some(record) = &mut self.record
-            && let Some(Some(connection)) = self.connections.get(index as usize)
+            && let Some(connection) = self.connections[index as usize].as_ref().filter(|it| it.seen.opened)
         {
-            record.event(event, connection.number, None, now);
+            record.event("closing", connection.number, None, now);
         }
     }
 
@@ -150,8 +153,11 @@ impl<R: Ring> Sink<R> {
         self.assign(index);
         let Some(record) = &mut self.record else { return };
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
-        let Seen { received, echoed, why, .. } = connection.seen;
+        let Seen { received, echoed, opened, why, .. } = connection.seen;
         connection.seen.moved = false;
+        if !opened {
+            return;
+        }
         record.line(&Line {
             at: now.ns(),
             connection: connection.number,

@@ -64,7 +64,7 @@ impl<R: Ring> Sink<R> {
         if !index_was_open && connection.session.is_some() {
             self.counts.connections += 1;
             if let Some(record) = &mut self.record {
-                record.opened(connection.number, &self.scratch.path, now);
+                record.opened(connection, Some(&self.scratch.path), now);
             }
             connection.next_send = Time::ZERO; // see go_on: the stream has just opened
         }
