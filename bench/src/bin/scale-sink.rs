@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use clap::{Parser, ValueEnum};
 use scale_api::units::{Rate, Span};
 use scale_bench::coder;
+use scale_bench::sink::limit::{Limit, Limits, Struck};
 use scale_bench::sink::{Counts, Protocol, Sessions, Settings, Sink, Traffic, ssh};
 use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
 
@@ -75,6 +76,10 @@ struct Arguments {
     /// Append what becomes of each connection here, a line of JSON a fact; what is written survives SIGKILL.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Be able to do no more than this, exactly (bench/README.md): rate=5000/s or 20MB/s, conns=500, queue=5000/s or
+    /// 20MB/s, knee=500 or 5000/s, drop=500 or 5000/s. May be given again, each kind once. Websockets with echo, one core.
+    #[arg(long, value_name = "KIND=VALUE[,KEY=VALUE]")]
+    limit: Vec<Limit>,
     /// Run the rings with SCHED_FIFO.
     #[arg(long)]
     realtime: bool,
@@ -124,6 +129,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// What it says at its end.
+#[derive(serde::Serialize)]
+struct Word {
+    #[serde(flatten)]
+    counts: Counts,
+    /// Where there are limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Struck>,
+}
+
 /// Serves until a signal comes; what was counted, as JSON.
 fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -154,6 +169,8 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     }
     let settings = settings(arguments)?;
     let headers = headers(arguments)?;
+    check_limits(arguments, cores.len())?;
+    let mut limits = Some(Limits::new(&arguments.limit)?); // of the one core, where there are any
     let (ready, all_ready) = mpsc::channel();
     let (send_counts, all_counts) = mpsc::channel();
     // The first ring chooses the port where that was left open; the others share it.
@@ -164,7 +181,8 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
             (settings.clone(), stop.clone(), ready.clone(), send_counts.clone());
         let times = arguments.times.as_ref().map(|path| times_file(path, number)).transpose()?;
         let record = arguments.record.as_ref().map(|path| record_file(path, number)).transpose()?;
-        let more = More { headers: headers.clone(), drain: arguments.drain, times, record };
+        let limits = limits.take().unwrap_or_default();
+        let more = More { limits, headers: headers.clone(), drain: arguments.drain, times, record };
         let realtime = arguments.realtime;
         threads.push(std::thread::Builder::new().name(format!("sink-{core}")).spawn(move || {
             host::pin_current_thread(core);
@@ -183,10 +201,13 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         ssh::command::known_hosts(config, address).iter().for_each(|line| eprintln!("{line}"));
     }
     eprintln!("listening on {address}");
-    let mut counts = Counts::default();
-    all_counts.iter().for_each(|part| counts += part);
+    let mut word = Word { counts: Counts::default(), limits: None };
+    for (counts, struck) in &all_counts {
+        word.counts += counts;
+        word.limits = (!arguments.limit.is_empty()).then_some(struck);
+    }
     threads.into_iter().for_each(|thread| drop(thread.join()));
-    Ok(serde_json::to_string(&counts)?)
+    Ok(serde_json::to_string(&word)?)
 }
 
 /// The stand-in deployment, on one core.
@@ -320,6 +341,24 @@ fn check_ssh(arguments: &Arguments) -> Result<(), String> {
     refuse(&given, "--protocol ssh")
 }
 
+/// What goes with a limit: it holds over all connections, which one ring alone sees, and is about messages and their echo.
+fn check_limits(arguments: &Arguments, cores: usize) -> Result<(), String> {
+    if arguments.limit.is_empty() {
+        return Ok(());
+    }
+    if !matches!(arguments.protocol, ProtocolName::Ws | ProtocolName::Wss)
+        || !matches!(arguments.traffic, TrafficName::Echo)
+    {
+        return Err(
+            "--limit is for websockets that echo; take --protocol ws or wss and --traffic echo".into()
+        );
+    }
+    match cores {
+        1 => Ok(()),
+        _ => Err("--limit holds over all connections of one ring; give --cores one core".into()),
+    }
+}
+
 fn refuse(given: &[(&str, bool)], with: &str) -> Result<(), String> {
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(format!("{flag} is not for {with}; leave it out")),
@@ -331,6 +370,7 @@ type Ready = mpsc::Sender<Result<SocketAddr, String>>;
 
 /// What a ring is told besides its settings.
 struct More {
+    limits: Limits,
     headers: Vec<(String, String)>,
     drain: Option<Span>,
     times: Option<Box<dyn Write + Send>>,
@@ -344,7 +384,7 @@ fn serve(
     more: More,
     stop: &AtomicBool,
     ready: &Ready,
-) -> Result<Counts, String> {
+) -> Result<(Counts, Struck), String> {
     const TURN_NS: u64 = 50_000_000;
     const DRAIN_NS: u64 = 500_000_000;
     let config = KernelConfig {
@@ -358,9 +398,9 @@ fn serve(
         .listen(address, &SocketOptions::default())
         .map_err(|error| format!("cannot listen on {address}: {error:?}; choose another --listen"))?;
     let now = ring.now();
-    let More { headers, drain, times, record } = more;
+    let More { limits, headers, drain, times, record } = more;
     let times = times.map(|times| times as Box<dyn Write>);
-    let mut sink = Sink::new(ring, listener, settings, times);
+    let mut sink = Sink::new(ring, listener, settings, times).with_limits(limits);
     sink.answer_with(headers);
     if let Some(file) = record {
         sink.record(Box::new(file));
@@ -382,6 +422,6 @@ fn serve(
     }
     match sink.record_failed() {
         Some(error) => Err(format!("the record is not whole: {error}")),
-        None => Ok(sink.counts()),
+        None => Ok((sink.counts(), sink.struck())),
     }
 }

@@ -29,6 +29,7 @@ impl<R: Ring> Sink<R> {
             }
             self.counts.closes += 1;
             session.close(GOING_AWAY, &mut || [0; 4]);
+            self.scratch.limits.answered(connection.delayed_bytes());
             connection.delayed.clear();
         } else {
             connection.closing = true;

@@ -5,7 +5,7 @@
 //! receive go out in one send. At most one send is under way a connection; what is made meanwhile
 //! waits in the connection, and beyond [`Sink::OUT_BYTES_MAX`] it stops receiving.
 //!
-//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`, `drain`, `record`; `terminal`, `ssh`.
+//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`, `drain`; `limit`, `record`; `terminal`, `ssh`.
 //!
 //! Elsewhere: arguments and certificates (`bin/scale-sink`), frames and TLS (`scale-proto`).
 
@@ -20,6 +20,7 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 mod accept;
 mod connection;
 mod drain;
+pub mod limit;
 mod record;
 mod send;
 pub mod ssh;
@@ -27,6 +28,7 @@ mod take;
 mod terminal;
 
 use connection::Connection;
+use limit::Limits;
 use record::{Record, Why};
 use terminal::Desk;
 pub use terminal::Sessions;
@@ -137,6 +139,7 @@ struct Scratch {
     headers: Vec<(String, String)>,
     /// The path of the upgrade that came last, until it is written down.
     path: String,
+    limits: Limits,
 }
 
 /// The sink on one ring.
@@ -156,6 +159,8 @@ pub struct Sink<R> {
     times: Option<Box<dyn Write>>,
     record: Option<Record>,
     draining: bool,
+    /// Whose turn it is to be dropped (`--limit drop=`).
+    victim: u32,
 }
 
 const TIMER_SEND: u8 = 0;
@@ -188,6 +193,7 @@ impl<R: Ring> Sink<R> {
             ssh,
             headers: Vec::new(),
             path: String::new(),
+            limits: Limits::default(),
         };
         Self {
             ring,
@@ -205,7 +211,20 @@ impl<R: Ring> Sink<R> {
             times,
             record: None,
             draining: false,
+            victim: 0,
         }
+    }
+
+    /// Cannot do more than `limits` from now on.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.scratch.limits = limits;
+        self
+    }
+
+    /// What its limits came to so far.
+    pub const fn struck(&self) -> limit::Struck {
+        self.scratch.limits.struck()
     }
 
     /// What was counted so far.
@@ -247,8 +266,10 @@ impl<R: Ring> Sink<R> {
             self.timer(index, generation, what, now);
             self.assign(index);
         }
+        self.drop_some(now);
         self.write_record(now);
         let until = self.timers.peek().map_or(until, |Reverse((at, ..))| until.min(*at));
+        let until = until.min(self.scratch.limits.next_event());
         self.ring.wait(until);
     }
 

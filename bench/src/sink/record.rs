@@ -49,6 +49,8 @@ pub(super) enum Why {
     Failed(Errno),
     /// The peer broke the protocol.
     Broken,
+    /// We reset it (`--limit drop=`).
+    Dropped,
 }
 
 impl fmt::Display for Why {
@@ -62,6 +64,7 @@ impl fmt::Display for Why {
             Self::Failed(Errno::TimedOut) => to.write_str("timed_out"),
             Self::Failed(_) => to.write_str("failed"),
             Self::Broken => to.write_str("broken"),
+            Self::Dropped => to.write_str("dropped"),
         }
     }
 }
@@ -149,9 +152,10 @@ impl<R: Ring> Sink<R> {
     }
 
     /// A connection is over.
-    pub(super) fn record_closed(&mut self, index: u32, now: Time) {
+    pub(super) fn record_closed(&mut self, index: u32) {
         self.assign(index);
         let Some(record) = &mut self.record else { return };
+        let now = self.ring.now();
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
         let Seen { received, echoed, opened, why, .. } = connection.seen;
         connection.seen.moved = false;
