@@ -24,8 +24,8 @@ impl Cells {
             let cells = group.cells(first);
             first = cells.end;
             if index == scope || scope >= groups.len() {
-                // The first of each target are of before steady state.
-                ranges.push(cells.start + if steady { group.targets.len() } else { 0 }..cells.end);
+                // Those of before steady state, and those aside, count for the whole run alone.
+                ranges.push(if steady { group.steady_cells(cells.start) } else { cells });
             }
         }
         Self(ranges)
@@ -67,10 +67,7 @@ impl Scopes {
         for (index, group) in groups.iter().enumerate() {
             let cells = group.cells(first);
             first = cells.end;
-            let mut now = Counters::default();
-            for cell in workers.iter().filter_map(|(own, _)| own.get(cells.clone())).flatten() {
-                now.add(&cell.counters);
-            }
+            let now = counted(group, &cells, workers);
             let gauges: Vec<&GroupGauges> = workers.iter().filter_map(|(_, own)| own.get(index)).collect();
             let scope = &mut self.0[index];
             scope.take(group, now, &gauges, seconds);
@@ -136,6 +133,22 @@ impl Scope {
         };
         self.so_far = now;
     }
+}
+
+/// A group's counters over all workers. What was due in a window that is expected to be disrupted is no load, but what
+/// counts for the whole run counts there, too.
+fn counted(group: &Group, cells: &Range<usize>, workers: &[(&[Cell], &[GroupGauges])]) -> Counters {
+    let steady_end = group.steady_cells(cells.start).end;
+    let of = |range: Range<usize>| workers.iter().filter_map(move |(own, _)| own.get(range.clone())).flatten();
+    let mut now = Counters::default();
+    of(cells.start..steady_end).for_each(|cell| now.add(&cell.counters));
+    for Cell { counters, .. } in of(steady_end..cells.end) {
+        now.disconnects.add(&counters.disconnects);
+        now.failures.add(&counters.failures);
+        now.verify_failures += counters.verify_failures;
+        now.unexpected_bytes += counters.unexpected_bytes;
+    }
+    now
 }
 
 impl Counts {

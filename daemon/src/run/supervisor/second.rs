@@ -26,6 +26,7 @@ impl Supervisor {
         let seconds_of: Vec<&[Histograms]> =
             self.workers.iter().map(|worker| &worker.histograms[..]).collect();
         let samples = self.judge.samples(&seconds_of);
+        self.take_changes(seconds, &sums);
         self.take_measured();
         self.judge_saturation();
         let phase = self.phase();
@@ -127,6 +128,7 @@ impl Supervisor {
         });
         let mut warnings = self.warnings.clone();
         warnings.extend(self.held_back());
+        warnings.extend(self.disruptions_left_out());
         if self.fleet.is_some() {
             warnings.extend(fleet::limiter_warning(sums.failures.0[Class::Http429 as usize]));
         }
@@ -158,6 +160,7 @@ impl Supervisor {
             warnings,
             thresholds: self.judge.standing(),
             marks: self.marks.fresh().to_vec(),
+            disruptions: self.newest_disruptions(),
             coder: None,
         }
     }
@@ -199,7 +202,7 @@ impl Supervisor {
             self.send(&Command::Connects { group, target, permits });
             if let Some(mark) = mark {
                 // Full of its operator's own, the time line takes no more.
-                let _ = self.mark(&mark);
+                let _ = self.marks.add(self.elapsed(), &mark);
             }
         }
         let may_end = self.aborted.is_none() && self.phase() < GroupPhase::Draining;
