@@ -121,6 +121,15 @@ pub struct WorkspaceTrafficFlags {
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     pub source: Vec<String>,
+    /// Interfaces that connections are spread over.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub interface: Vec<String>,
+    /// Header of the upgrade's answer that names the server's replica.
+    #[arg(long, value_name = "HEADER")]
+    pub replica_header: Option<String>,
+    /// For so long after each mark streams are expected to drop: what is due then is judged by itself.
+    #[arg(long, value_name = "TIME")]
+    pub expect_disruption: Option<Span>,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -190,6 +199,7 @@ impl WorkspaceTrafficFlags {
             churn: self.churn,
             verify: self.verify,
             source: self.source.clone(),
+            interface: self.interface.clone(),
             ..GroupSpec::default()
         }
     }
@@ -238,6 +248,7 @@ impl WorkspaceTrafficFlags {
                 labels: labels(&self.label)?,
                 preset: self.preset.clone(),
                 threshold: self.threshold.iter().map(threshold).collect(),
+                expect_disruption: self.expect_disruption,
                 group: vec![self.group()],
                 ..Spec::default()
             },
