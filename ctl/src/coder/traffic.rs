@@ -198,6 +198,7 @@ impl WorkspaceTrafficFlags {
             reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
             churn: self.churn,
             verify: self.verify,
+            replica_header: self.replica_header.clone(),
             source: self.source.clone(),
             interface: self.interface.clone(),
             ..GroupSpec::default()

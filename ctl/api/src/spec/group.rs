@@ -282,10 +282,15 @@ impl GroupSpec {
         if let Some(column) = self.user_column.as_ref().filter(|_| self.rows.is_none()) {
             error(format!("--user-column {column} is a column of --rows; give --rows FILE.csv, too"));
         }
-        let is_name =
-            |name: &str| (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let is_name = |name: &str| {
+            (1..=64).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        };
         if let Some(header) = self.replica_header.as_ref().filter(|header| !is_name(header)) {
-            error(format!("--replica-header `{}`: write the name of a header, such as X-Replica", header.escape_debug()));
+            error(format!(
+                "--replica-header `{}`: write the name of a header, such as X-Replica",
+                header.escape_debug()
+            ));
         }
     }
 

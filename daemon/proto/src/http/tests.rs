@@ -35,7 +35,10 @@ fn a_client_and_a_server_agree_however_the_answer_is_cut() {
     let accepted = Accepted { head_bytes: head, names: None };
     assert_eq!(parse_response(&answer, &key(), Some("chat"), None), Ok(Some(accepted)));
     assert_eq!(parse_response(&answer, &key(), None, None), Err(Fault::BadSubprotocol));
-    assert_eq!(parse_response(&answer, &Key::from_random([0; 16]), Some("chat"), None), Err(Fault::BadAccept));
+    assert_eq!(
+        parse_response(&answer, &Key::from_random([0; 16]), Some("chat"), None),
+        Err(Fault::BadAccept)
+    );
 }
 
 #[test]
@@ -59,7 +62,10 @@ fn what_came_along_with_a_head_changes_nothing() {
     // Over the limit, whether it came at once or not.
     let long = format!("HTTP/1.1 101 X\r\nX: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
     assert_eq!(parse_response(long.as_bytes(), &key(), None, None), Err(Fault::HttpTooLong));
-    assert_eq!(parse_response(&long.as_bytes()[..HEAD_BYTES_MAX], &key(), None, None), Err(Fault::HttpTooLong));
+    assert_eq!(
+        parse_response(&long.as_bytes()[..HEAD_BYTES_MAX], &key(), None, None),
+        Err(Fault::HttpTooLong)
+    );
     // A head that is empty, and one that ends sooner for some readers than for others.
     let later = [b"\r\n\r\n", &ask(None)[..]].concat();
     assert_eq!(parse_request(&later[..4]), Err(Fault::HttpMalformed));
@@ -105,9 +111,7 @@ fn a_101_names_its_replica_by_the_header_that_was_asked_for() {
     let text = format!(
         "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nx-replica: coderd-1\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    for (header, replica) in
-        [(Some("X-Replica"), Some("coderd-1")), (Some("X-Other"), None), (None, None)]
-    {
+    for (header, replica) in [(Some("X-Replica"), Some("coderd-1")), (Some("X-Other"), None), (None, None)] {
         let accepted = parse_response(text.as_bytes(), &key(), None, header).unwrap().unwrap();
         assert_eq!(accepted.names.and_then(|names| names.replica).as_deref(), replica, "{header:?}");
     }

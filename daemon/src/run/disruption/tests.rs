@@ -112,7 +112,11 @@ fn a_twentieth_of_the_streams_and_at_least_five_at_once_are_one_that_nobody_mark
 #[test]
 fn it_goes_on_until_ten_seconds_have_had_no_drop() {
     let mut run = Run::of(100);
-    run.lose(10 * S, 0..10).lose(19 * S, 10..11).lose(28 * S, 11..12).lose(40 * S, 12..13).back(60 * S, 0..13);
+    run.lose(10 * S, 0..10)
+        .lose(19 * S, 10..11)
+        .lose(28 * S, 11..12)
+        .lose(40 * S, 12..13)
+        .back(60 * S, 0..13);
     let told = run.told(61);
     assert_eq!(hits(&told), [(None, 12)]);
     assert_eq!((told[0].until, told[0].reconnected, told[0].never_back), (Some(28.0), 12, 0));
@@ -237,7 +241,8 @@ fn replicas_addresses_and_versions_are_those_of_the_first_drop_and_the_last_retu
 #[test]
 fn attempts_are_the_storm_of_those_who_are_away() {
     let mut run = Run::of(100);
-    let attempts = |offered, answered| Attempts { seconds: 1, offered, answered, refused: offered - answered };
+    let attempts =
+        |offered, answered| Attempts { seconds: 1, offered, answered, refused: offered - answered };
     run.all.take_attempts(attempts(9, 9));
     run.mark(10 * S, "kill").lose(11 * S, 0..50).back(13 * S, 0..50);
     for second in 1..=20 {

@@ -139,7 +139,8 @@ impl Scope {
 /// counts for the whole run counts there, too.
 fn counted(group: &Group, cells: &Range<usize>, workers: &[(&[Cell], &[GroupGauges])]) -> Counters {
     let steady_end = group.steady_cells(cells.start).end;
-    let of = |range: Range<usize>| workers.iter().filter_map(move |(own, _)| own.get(range.clone())).flatten();
+    let of =
+        |range: Range<usize>| workers.iter().filter_map(move |(own, _)| own.get(range.clone())).flatten();
     let mut now = Counters::default();
     of(cells.start..steady_end).for_each(|cell| now.add(&cell.counters));
     for Cell { counters, .. } in of(steady_end..cells.end) {

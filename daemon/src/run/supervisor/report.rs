@@ -161,6 +161,7 @@ impl Supervisor {
             load: parts.whole.load(parts.streams, parts.steady_seconds),
             groups: parts.groups,
             generator: report::Generator { workers: self.worker_reports(), ..Default::default() },
+            disruptions: self.disruptions(),
             observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
             ..Report::default()
         }
