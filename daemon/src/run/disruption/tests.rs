@@ -340,3 +340,76 @@ fn each_drop_is_in_at_most_one_and_what_is_away_is_away() {
         assert_eq!((run.all.away(), run.all.dropped()), (away, counted));
     }
 }
+
+/// A worker's side of it: where what is due around windows is counted.
+mod counted_aside {
+    use scale_api::spec::{GroupSpec, Spec};
+    use scale_ring::Time;
+
+    use crate::load::Group;
+    use crate::run::plan::{Plan, tests::host};
+    use crate::worker::timeline::Timeline;
+
+    const TARGETS: [&str; 2] = ["ws://127.0.0.1:1/", "ws://127.0.0.1:2/"];
+
+    fn group() -> Group {
+        let spec = GroupSpec {
+            name: "main".into(),
+            target: TARGETS.map(str::to_owned).to_vec(),
+            conns: Some(10),
+            warm_up: Some("1s".parse().unwrap()),
+            ramp: Some("1s".parse().unwrap()),
+            ..GroupSpec::default()
+        };
+        let mut resolve = |_: &str, port: u16| Ok(vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))]);
+        let spec = Spec { group: vec![spec], ..Spec::default() };
+        let plan = Plan::new(&spec, &host(), &Default::default(), &mut resolve).expect("a plan");
+        plan.groups[0].clone()
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_ns(seconds * super::S)
+    }
+
+    #[test]
+    fn windows_take_turns_and_all_else_is_as_ever() {
+        let group = group();
+        let first = 100;
+        let mut timeline = Timeline::new(&group, first, Time::ZERO, 0, 1);
+        while timeline.next_step() <= at(5) {
+            timeline.step(&group, at(5));
+        }
+        let (steady, aside) = (group.steady_cells(first), [0, 1].map(|turn| group.aside_cells(first, turn)));
+        assert_eq!(aside[1].end, group.cells(first).end);
+        timeline.set_aside(at(10), at(20));
+        timeline.set_aside(at(30), at(60));
+        // The next mark ends a window, and begins one, or none.
+        timeline.set_aside(at(40), at(50));
+        for (due, place) in [
+            (1, first..first + 2),
+            (9, steady.clone()),
+            (10, aside[0].clone()),
+            (19, aside[0].clone()),
+            (20, steady.clone()),
+            (30, aside[1].clone()),
+            (39, aside[1].clone()),
+            (40, aside[0].clone()),
+            (49, aside[0].clone()),
+            (50, steady.clone()),
+        ] {
+            for target in [0, 1] {
+                let cell = timeline.cell(at(due), target);
+                assert_eq!(cell, place.start + usize::from(target), "due at {due} s");
+                assert_eq!(timeline.is_steady(cell), place == steady, "due at {due} s");
+                assert_eq!(group.stage_of(cell - first) > 0, place == steady, "due at {due} s");
+                // What happens then is counted there, too.
+                timeline.look(at(due));
+                let now = if due == 1 { steady.start + usize::from(target) } else { cell };
+                assert_eq!(timeline.cell_now(target), now, "at {due} s");
+            }
+        }
+        timeline.set_aside(at(45), at(45));
+        assert_eq!(timeline.cell(at(45), 0), steady.start, "a mark of which nothing was expected");
+        assert_eq!(timeline.cell(at(44), 0), aside[0].start);
+    }
+}

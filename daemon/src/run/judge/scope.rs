@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::is_echo;
 use super::window::Counts;
-use crate::load::Group;
+use crate::load::{Group, Traffic};
 use crate::run::parts;
 use crate::stream::meter::{Cell, Counters, Figure};
 use crate::worker::share::{GroupGauges, GroupPhase};
@@ -46,6 +46,8 @@ struct Scope {
     steady_ns: u64,
     /// The second ended in steady state.
     ended_steady: bool,
+    /// See [`due_aside`].
+    due_aside: u64,
     /// All of the second was steady.
     is_steady: bool,
 }
@@ -71,6 +73,7 @@ impl Scopes {
             let gauges: Vec<&GroupGauges> = workers.iter().filter_map(|(_, own)| own.get(index)).collect();
             let scope = &mut self.0[index];
             scope.take(group, now, &gauges, seconds);
+            scope.leave_out(due_aside(group, &cells, workers));
             all.add(&scope.second);
             is_steady |= scope.is_steady;
             steady_ns = steady_ns.max(scope.steady_ns);
@@ -96,6 +99,12 @@ impl Scopes {
 }
 
 impl Scope {
+    /// A second of which a part was expected to be disrupted is none of steady state.
+    fn leave_out(&mut self, due_aside: u64) {
+        self.is_steady &= due_aside == self.due_aside;
+        self.due_aside = due_aside;
+    }
+
     fn take(&mut self, group: &Group, now: Counters, gauges: &[&GroupGauges], seconds: u64) {
         let steady_ns = gauges.iter().map(|gauges| gauges.steady_ns).max().unwrap_or(0);
         self.is_steady =
@@ -132,6 +141,17 @@ impl Scope {
             ),
         };
         self.so_far = now;
+    }
+}
+
+/// What shows that a window which is expected to be disrupted goes on: ticks due in it, or bytes where none are.
+fn due_aside(group: &Group, cells: &Range<usize>, workers: &[(&[Cell], &[GroupGauges])]) -> u64 {
+    let aside = group.steady_cells(cells.start).end..cells.end;
+    let cells = workers.iter().filter_map(|(own, _)| own.get(aside.clone())).flatten();
+    let counters = cells.map(|cell| &cell.counters);
+    match group.traffic {
+        Traffic::Receive => counters.map(|counters| counters.payload_received).sum(),
+        Traffic::Echo | Traffic::Discard => counters.map(|counters| counters.ticks_due).sum(),
     }
 }
 

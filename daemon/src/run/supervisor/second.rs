@@ -68,6 +68,7 @@ impl Supervisor {
             messages_echoed: sums.messages_echoed - before.messages_echoed,
             ticks_due: due,
             ticks_missed: missed(&sums) - missed(before),
+            connects_begun: sums.attempts - before.attempts,
             connects: sums.connects - before.connects,
             connect_failures: failures.sum(),
             disconnects: disconnects.sum(),
