@@ -299,7 +299,7 @@ impl Disruptions {
             self.forget_recent(u64::MAX);
         }
         let (at, open) = (mark.at, self.open_now());
-        self.begin(One { at, mark: Some(mark), open, ..One::default() });
+        self.begin(One::new(at, Some(mark), open));
     }
 
     /// The disruption that a drop at `at` is in, as far as that is known.
@@ -430,7 +430,7 @@ impl Disruptions {
         if drops < DROPS_MIN || drops * 1000 <= open.0 * SHARE_MILLI {
             return;
         }
-        let of = current.or_else(|| self.begin(One { at: began, open, ..One::default() }));
+        let of = current.or_else(|| self.begin(One::new(began, None, open)));
         let Some(of) = of else { return self.forget_recent(u64::MAX) };
         let one = &mut self.list[of];
         if began < one.at {

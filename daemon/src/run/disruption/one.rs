@@ -106,6 +106,11 @@ impl Closed {
 }
 
 impl One {
+    /// One that begins at `at`, when so many streams, and users with any, are open.
+    pub fn new(at: u64, mark: Option<Marked>, open: (u64, u64)) -> Self {
+        Self { at, mark, open, ..Self::default() }
+    }
+
     /// Whether drops at `at` are its own; the first that are not end it.
     pub fn takes(&mut self, at: u64) -> bool {
         let until = match (&self.mark, self.last_drop) {

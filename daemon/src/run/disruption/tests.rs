@@ -1,4 +1,4 @@
-use scale_api::disruption::{MARK_WINDOW, Recover};
+use scale_api::disruption::{MARK_WINDOW, Recover, Storm};
 
 use super::*;
 
