@@ -14,7 +14,8 @@ const TOLD: usize = 3;
 /// Rows that [`draw`] fills where it is `width` wide; none where nothing was disrupted.
 pub fn rows(event: &Event, width: u16) -> usize {
     let width = usize::from(width.saturating_sub(2));
-    let sentences = newest(event).take(TOLD).map(|disruption| wrap(&sentence(event, disruption), width).len());
+    let sentences =
+        newest(event).take(TOLD).map(|disruption| wrap(&sentence(event, disruption), width).len());
     match sentences.sum() {
         0 => 0,
         rows => rows + 1,

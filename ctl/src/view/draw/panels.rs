@@ -396,7 +396,10 @@ pub fn thresholds(canvas: &mut Canvas<'_>, event: &Event) {
             value += &format!(" at {}", seconds(at));
         }
         // Whose it is may be long; half a row is its own.
-        let value = cut(&value, canvas.width().saturating_sub(10 + threshold.expression.len()).max(canvas.width() / 2));
+        let value = cut(
+            &value,
+            canvas.width().saturating_sub(10 + threshold.expression.len()).max(canvas.width() / 2),
+        );
         let room = canvas.width().saturating_sub(value.chars().count() + 10);
         canvas.row([
             (tone, format!("{word:<8} ")),
