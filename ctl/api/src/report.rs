@@ -119,11 +119,13 @@ parts! {
     /// One threshold. `value`: of the whole run, or the worst window's; `at`: when that window ended;
     /// `aborted`: its breach ended the run.
     ThresholdResult { expression: String, value: Option<f64>, ok: bool, at: Option<f64>, aborted: bool, }
-    /// What was asked and what was delivered, of steady state.
+    /// What was asked and what was delivered, of steady state. `streams_open_max`: the most open at a second's end, of the
+    /// whole run; of the run and its groups alone.
     Load {
         streams_requested: u64,
         streams_opened: u64,
         streams_open_at_end: u64,
+        streams_open_max: Option<u64>,
         connect_failures: BTreeMap<String, u64>,
         disconnects: BTreeMap<String, u64>,
         reconnects: u64,

@@ -139,7 +139,9 @@ fn surroundings(one: &Report, other: &Report) -> Vec<Difference> {
         report.generator.workers.iter().map(|worker| worker.cpu.to_string()).collect::<Vec<_>>().join(",")
     };
     let versions = |report: &Report| {
-        let names: BTreeSet<&str> = report.server_versions.iter().map(|seen| seen.version.as_str()).collect();
+        let named = report.server_versions.iter().map(|seen| seen.version.as_str());
+        let deployments = report.coder.iter().flat_map(|coder| coder.versions.iter().map(String::as_str));
+        let names: BTreeSet<&str> = named.chain(deployments).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     };
     let kernel = |report: &Report| report.run.kernel.clone().unwrap_or_default();

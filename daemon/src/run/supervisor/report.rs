@@ -140,6 +140,7 @@ impl Supervisor {
             coder: self.coder(),
             ..Report::default()
         };
+        self.open_max.note(&mut report);
         let ending = Ending {
             aborted: self.aborted.clone(),
             ended: self.judge.ending().or_else(|| self.breakers.ending().map(str::to_owned)),
