@@ -161,6 +161,7 @@ impl Supervisor {
             warnings,
             thresholds: self.judge.standing(),
             marks: self.marks.fresh().to_vec(),
+            disruptions: Vec::new(),
             coder: None,
         }
     }
