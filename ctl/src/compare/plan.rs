@@ -12,7 +12,7 @@ use super::run::Run;
 
 /// Words of a group that may differ: how it connects, whom it is, how long it waits at the end. All
 /// others matter, also those that come to be.
-const NAMED_ONLY: [&str; 24] = [
+const NAMED_ONLY: [&str; 26] = [
     "breaker",
     "ca",
     "cert",
@@ -28,6 +28,7 @@ const NAMED_ONLY: [&str; 24] = [
     "key",
     "known_hosts",
     "ramp",
+    "replica_header",
     "silence",
     "source",
     "interface",
@@ -36,6 +37,7 @@ const NAMED_ONLY: [&str; 24] = [
     "ssh_passphrase_file",
     "ssh_password_file",
     "start",
+    "user_column",
     "warm_up",
 ];
 /// Durations of which one is so many times the other are of one class.

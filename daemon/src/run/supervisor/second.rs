@@ -145,6 +145,7 @@ impl Supervisor {
             run: self.id.clone(),
             name: self.spec.name.clone(),
             state: self.state().into(),
+            zero_at: Some(self.started_at),
             elapsed: row.at,
             remaining: end.map(|end| end.since(host::monotonic_now()).as_secs_f64()),
             stages: groups
