@@ -168,7 +168,6 @@ mod tests {
             },
             delivered_ratio: Some(0.8125),
             response_p99: Some(0.412),
-            ..Disruption::default()
         }
     }
 

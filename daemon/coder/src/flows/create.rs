@@ -366,7 +366,7 @@ impl Job<'_> {
             self.note(|result| result.build_times.push(Times::from(&build.job)));
             let seen = |build: &Build| {
                 self.note(|result| {
-                    *result.build_times.last_mut().expect("one a build") = (&build.job).into()
+                    *result.build_times.last_mut().expect("one a build") = (&build.job).into();
                 });
                 match build.job.status.as_str() {
                     "pending" => self.step(State::Queued, Class::QueueTimeout),
