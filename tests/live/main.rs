@@ -29,6 +29,7 @@ mod soak;
 mod ssh;
 mod stand_in;
 mod stopping;
+mod storm;
 mod terminals;
 mod thresholds;
 
