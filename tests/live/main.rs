@@ -8,6 +8,7 @@ mod commands;
 mod compare;
 mod control;
 mod disk;
+mod disruptions;
 mod doctor;
 mod exits;
 mod faults;
