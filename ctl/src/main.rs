@@ -8,8 +8,10 @@ mod compare;
 mod doctor;
 mod export;
 mod files;
+mod find_max;
 mod follow;
 mod render;
+mod seek;
 mod ssh;
 mod standing;
 mod targets;
@@ -136,6 +138,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
         Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
+        Command::FindMax(flags) => return find_max::find_max(cli, &client, flags),
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
