@@ -69,6 +69,8 @@ parts! {
         broke: Option<Broke>,
         /// After the highest load that broke.
         recovery: Option<Recovery>,
+        /// Where response begins to rise faster than the load; `None`: it does not.
+        knee: Option<Knee>,
         steps: Vec<Step>,
         /// What was said of this host and of the run, for who doubts the result.
         warnings: Vec<String>,
@@ -97,6 +99,8 @@ parts! {
         /// Attempts that failed by class.
         connect_failures: BTreeMap<String, u64>,
     }
+    /// A load and its 99th percentile of response.
+    Knee { level: u64, response_p99: f64, }
     /// What came of going back.
     Recovery {
         /// From where.
@@ -157,6 +161,7 @@ impl Found {
         });
         let recovered = of_the_target().filter(|step| step.recovery.is_some());
         self.recovery = recovered.max_by_key(|step| step.level).and_then(|step| step.recovery.clone());
+        self.knee = knee(&self.steps);
         (self.max, self.confirmed, self.limit) = (max, confirmed, limit);
         (self.outcome, self.exit_code) = match (max, limit) {
             _ if aborted => (Outcome::Aborted, Exit::Aborted as u8),
@@ -166,5 +171,68 @@ impl Found {
             (_, Limit::Streams) if confirmed => (Outcome::AtLeast, 0),
             _ => (Outcome::AtLeast, Exit::Incomplete as u8),
         };
+    }
+}
+
+/// A curve that bends less than this, as a share of its height, has no knee.
+const KNEE_MIN: f64 = 0.3;
+
+/// The knee of response p99 over load: where the curve, brought to a unit square, lies furthest below its diagonal
+/// (Satopää et al., "Finding a 'Kneedle' in a Haystack", 2011).
+fn knee(steps: &[Step]) -> Option<Knee> {
+    // Of each load its last step; of those that this host spoilt, none.
+    let mut curve = BTreeMap::new();
+    for step in steps.iter().filter(|step| step.limit.is_none() || step.is_of_the_target()) {
+        step.response.as_ref().map(|response| curve.insert(step.level, response.p99));
+    }
+    let (first, last) = (*curve.first_key_value()?.0 as f64, *curve.last_key_value()?.0 as f64);
+    let low = curve.values().copied().fold(f64::INFINITY, f64::min);
+    let high = curve.values().copied().fold(0.0, f64::max);
+    let below = |level: u64, p99: f64| (level as f64 - first) / (last - first) - (p99 - low) / (high - low);
+    let furthest = curve.iter().map(|(&level, &p99)| (below(level, p99), level, p99));
+    let (_, level, response_p99) =
+        furthest.filter(|(below, ..)| *below > KNEE_MIN).max_by(|one, other| one.0.total_cmp(&other.0))?;
+    Some(Knee { level, response_p99 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(points: &[(u64, f64)]) -> Option<u64> {
+        let step = |&(level, p99): &(u64, f64)| Step {
+            level,
+            response: Some(Figure { p99, ..Figure::default() }),
+            ..Step::default()
+        };
+        knee(&points.iter().map(step).collect::<Vec<_>>()).map(|knee| knee.level)
+    }
+
+    #[test]
+    fn a_knee_is_where_response_begins_to_rise_and_a_straight_line_has_none() {
+        let bent = [(100, 0.005), (200, 0.005), (400, 0.005), (800, 0.3), (600, 0.006), (700, 0.15)];
+        assert_eq!(curve(&bent), Some(600));
+        assert_eq!(curve(&[(100, 0.1), (200, 0.2), (300, 0.3), (400, 0.4)]), None);
+        assert_eq!((curve(&[(100, 0.1)]), curve(&[]), curve(&[(100, 0.1), (200, 0.1)])), (None, None, None));
+    }
+
+    #[test]
+    fn what_broke_is_the_least_load_above_the_answer_by_its_last_step() {
+        let broke = |level, expression: &str| Step {
+            level,
+            limit: Some(Limit::Target),
+            broke: vec![ThresholdResult { expression: expression.into(), ..ThresholdResult::default() }],
+            ..Step::default()
+        };
+        let steps = vec![
+            broke(2000, "a"),
+            broke(1030, "b"),
+            Step { level: 1000, ..Step::default() },
+            broke(1030, "c"),
+        ];
+        let mut found = Found { steps, ..Found::default() };
+        found.conclude(1000, true, Limit::Target, false);
+        let broke = found.broke.expect("it broke");
+        assert_eq!((broke.level, broke.figures[0].expression.as_str()), (1030, "c"));
     }
 }

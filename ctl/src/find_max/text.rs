@@ -126,6 +126,9 @@ pub fn sentences(found: &Found) -> Vec<String> {
         lines.push(format!("at {} broke first: {first}{then}{classes}", level(vary, it.level)));
     }
     lines.extend(found.recovery.as_ref().map(|it| recovery(vary, it)));
+    lines.extend(found.knee.as_ref().map(|knee| {
+        format!("response bends upwards at {} (p99 {})", level(vary, knee.level), seconds(knee.response_p99))
+    }));
     lines
 }
 
