@@ -185,7 +185,7 @@ fn every_file_of_code_belongs_to_a_program() {
     for path in files("", ".rs") {
         let name = name(&path);
         let file = path.file_name().expect("a file").to_string_lossy().into_owned();
-        let own = ["main.rs", "lib.rs", "build.rs"].contains(&file.as_str()) || name.contains("/src/bin/");
+        let own = ["main.rs", "lib.rs"].contains(&file.as_str()) || name.contains("/src/bin/");
         // `cargo` finds a crate's tests/*.rs by itself; the others stand in a manifest.
         let test = name.ends_with(&format!("/tests/{file}")) && name != format!("tests/{file}");
         if own || test || manifests.contains(&format!("\"{}\"", name.trim_start_matches("tests/"))) {

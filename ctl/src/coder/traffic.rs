@@ -121,6 +121,9 @@ pub struct WorkspaceTrafficFlags {
     /// Source addresses of this host, or ranges.
     #[arg(long, value_name = "ADDR|CIDR")]
     pub source: Vec<String>,
+    /// Interfaces that connections are spread over.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    pub interface: Vec<String>,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -190,6 +193,7 @@ impl WorkspaceTrafficFlags {
             churn: self.churn,
             verify: self.verify,
             source: self.source.clone(),
+            interface: self.interface.clone(),
             ..GroupSpec::default()
         }
     }

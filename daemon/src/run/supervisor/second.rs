@@ -158,6 +158,7 @@ impl Supervisor {
             warnings,
             thresholds: self.judge.standing(),
             marks: self.marks.fresh().to_vec(),
+            disruptions: Vec::new(),
             coder: None,
         }
     }
