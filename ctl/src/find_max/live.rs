@@ -24,9 +24,9 @@ const WELL_SECONDS: usize = 3;
 pub struct Way {
     /// What grows.
     pub vary: Vary,
-    /// Streams of the group where it is the rate, and of the other groups.
+    /// Streams of the group, where it is the rate that grows.
     pub streams: u64,
-    /// See above.
+    /// Streams of the other groups.
     pub others: u64,
     /// Streams opened a second.
     pub connects: f64,
@@ -46,7 +46,7 @@ pub struct Live<'a> {
     pub way: Way,
     /// What its readings are to have.
     pub beside: Beside,
-    /// The load that was last set.
+    /// The load that was last set; 0: none yet.
     pub level: u64,
     /// Steps are not printed.
     pub quiet: bool,
@@ -70,15 +70,21 @@ impl Live<'_> {
 
     /// Sets the load; the seconds that its connects take.
     fn set(&mut self, level: u64, word: &str) -> Result<f64, End> {
-        let grown = self.streams_at(level).saturating_sub(self.streams_at(self.level));
-        if level != self.level {
+        let before = match self.level {
+            0 => 0,
+            level => self.streams_at(level) + self.way.others,
+        };
+        let grown = (self.streams_at(level) + self.way.others).saturating_sub(before);
+        // A run begins with the least.
+        let is_new = level != self.level && (self.level, level) != (0, self.way.from);
+        self.level = level;
+        if is_new {
             let mut set = SetRequest { group: Some(self.beside.group.clone()), ..SetRequest::default() };
             match self.way.vary {
                 Vary::Conns => set.conns = Some(level),
                 Vary::Rate => set.rate = Some(Rate(level)),
             }
             self.session.set(&set)?;
-            self.level = level;
         }
         self.beside.streams = self.streams_at(level);
         self.session.mark(format!("{word} {}", text::level(self.way.vary, level)));
@@ -199,11 +205,8 @@ impl Driver for Live<'_> {
     fn keep(&mut self, search: &Search, steps: &[Step]) {
         self.found.steps = steps.to_vec();
         self.found.conclude(search.best(), search.is_confirmed(), search.limit(), false);
-        if let Some(file) = self.file {
-            let json = serde_json::to_vec(&self.found).expect("plain values");
-            if let Err(failure) = crate::files::write(file, "--keep", &json) {
-                eprintln!("scalectl: {}", failure.message);
-            }
+        if let Some(Err(failure)) = self.file.map(|file| super::keep(file, &self.found)) {
+            eprintln!("scalectl: {}", failure.message);
         }
     }
 }

@@ -273,9 +273,28 @@ impl<'a> Work<'a> {
         self.asked.to.unwrap_or(most).clamp(self.asked.from, most.max(self.asked.from))
     }
 
+    /// How steps are taken where so many streams are opened a second.
+    fn pace(&self, connects: f64) -> Pace {
+        Pace {
+            connects: if self.asked.vary == Vary::Conns { connects } else { f64::INFINITY },
+            step: SETTLE_SECONDS + self.seconds.0 as f64 + RECOVER_USUAL,
+            hold: SETTLE_SECONDS + self.seconds.1 as f64,
+            precision: PRECISION,
+            lower: LOWER,
+            least: self.asked.from,
+        }
+    }
+
+    fn file(&self) -> Option<&Path> {
+        self.flags.keep.as_deref().or(self.flags.resume.as_deref())
+    }
+
     fn find(&self, client: &Client, signals: Signals, known: Found, quiet: bool) -> Result<Found, Failure> {
+        if known.confirmed {
+            return Ok(known);
+        }
         let from = self.asked.from;
-        let (most, limit) = bound(client, from, self.most(), |first, most| Ok(self.run(first, most)))?;
+        let most = bound(client, from, self.most(), |first, most| Ok(self.run(first, most)))?;
         if signals.has_come() {
             return Err(Failure { message: "interrupted before anything began".into(), exit: Exit::Aborted });
         }
@@ -284,18 +303,10 @@ impl<'a> Work<'a> {
         let group = &self.spec.group[self.group];
         let connects = group.connect_rate.unwrap_or(PerSecond { milli: 1_000_000 * workers });
         let connects = connects.milli as f64 / 1000.0;
-        let pace = Pace {
-            connects: if self.asked.vary == Vary::Conns { connects } else { f64::INFINITY },
-            step: SETTLE_SECONDS + self.seconds.0 as f64 + RECOVER_USUAL,
-            hold: SETTLE_SECONDS + self.seconds.1 as f64,
-            precision: PRECISION,
-            lower: LOWER,
-            least: from,
-        };
-        let mut search = Search::new(from, (most, limit), pace);
+        let mut search = Search::new(from, most, self.pace(connects));
         let mut steps = known.steps.clone();
-        walk::resume(&mut search, &steps, from);
-        let request = StartRequest { spec: self.run(from, most), dry_run: false };
+        walk::resume(&mut search, &steps, 0);
+        let request = StartRequest { spec: self.run(from, most.0), dry_run: false };
         let started: Started = client.send("POST", RUNS, &request)?;
         drop(request);
         let run = started.id.unwrap_or_default();
@@ -303,61 +314,73 @@ impl<'a> Work<'a> {
             say(&text::head(&self.asked));
         }
         let others = self.spec.group.iter().enumerate().filter(|(at, _)| *at != self.group);
+        let way = Way {
+            vary: self.asked.vary,
+            streams: group.conns.unwrap_or(0),
+            others: others.map(|(_, group)| group.streams()).sum(),
+            connects,
+            seconds: self.seconds,
+            time: self.time,
+            from,
+        };
+        let beside = reading::Beside {
+            group: self.asked.group.clone(),
+            figures: reading::figures(self.rules.until.iter().map(Threshold::metric)),
+            ..reading::Beside::default()
+        };
         let mut live = Live {
             client,
             session: Session::follow(client, &run, signals)?,
             rules: &self.rules,
-            way: Way {
-                vary: self.asked.vary,
-                streams: group.conns.unwrap_or(0),
-                others: others.map(|(_, group)| group.streams()).sum(),
-                connects,
-                seconds: self.seconds,
-                time: self.time,
-                from,
-            },
-            beside: reading::Beside {
-                group: self.asked.group.clone(),
-                figures: reading::figures(self.rules.until.iter().map(Threshold::metric)),
-                ..reading::Beside::default()
-            },
-            level: from,
+            way,
+            beside,
+            level: 0,
             quiet,
-            found: Found { run: run.clone(), ..known },
-            file: self.flags.keep.as_deref().or(self.flags.resume.as_deref()),
+            found: Found { run, ..known },
+            file: self.file(),
         };
         let end = walk::walk(&mut search, &mut steps, &mut live);
         let Live { session, mut found, .. } = live;
-        let (how, failure) = match end {
-            Err(End::Interrupted) => (Ending::Aborted, None),
-            Err(End::Failed(failure)) => (Ending::Now, Some(failure)),
-            Ok(()) | Err(End::RunOver) => (Ending::InOrder, None),
+        found.steps = steps;
+        let how = match &end {
+            Err(End::Interrupted) => Ending::Aborted,
+            Err(End::Failed(_)) => Ending::Now,
+            Ok(()) | Err(End::RunOver) => Ending::InOrder,
         };
         if how == Ending::Aborted {
             eprintln!("scalectl: {}", crate::view::INTERRUPTED);
         }
         session.end(how);
-        if let Some(failure) = failure {
-            return Err(failure);
+        match end {
+            Err(End::Failed(failure)) => Err(failure),
+            _ => self.finish(client, found, &search, how == Ending::Aborted),
         }
-        if steps.is_empty() && how != Ending::Aborted {
-            let message =
-                format!("not even one step was possible within --time {}; give more", self.flags.time);
-            return Err(Failure::usage(message));
+    }
+
+    /// What it comes to, kept where that is asked for.
+    fn finish(
+        &self,
+        client: &Client,
+        mut found: Found,
+        search: &Search,
+        aborted: bool,
+    ) -> Result<Found, Failure> {
+        if found.steps.is_empty() && !aborted {
+            let time = self.flags.time;
+            return Err(Failure::usage(format!(
+                "not even one step was possible within --time {time}; give more"
+            )));
         }
-        found.steps = steps;
-        found.conclude(search.best(), search.is_confirmed(), search.limit(), how == Ending::Aborted);
+        found.conclude(search.best(), search.is_confirmed(), search.limit(), aborted);
         // A run of which the report cannot be had has told its steps all the same.
-        if let Ok(report) = client.report(&run) {
+        if let Ok(report) = client.report(&found.run) {
             found.at = report.run.started_at;
             let host = report.host.iter().filter(|entry| entry.status != "ok");
             found.warnings = report.warnings;
             found.warnings.extend(host.map(|entry| format!("this host: {} {}", entry.name, entry.value)));
         }
         found.sentences = text::sentences(&found);
-        if let Some(file) = self.flags.keep.as_deref().or(self.flags.resume.as_deref()) {
-            keep(file, &found)?;
-        }
+        self.file().map_or(Ok(()), |file| keep(file, &found))?;
         Ok(found)
     }
 }

@@ -36,9 +36,9 @@ impl Reading {
 /// What a step has beside its readings.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
-    /// The group whose load is set, and the streams that it was asked for.
+    /// The group whose load is set.
     pub group: String,
-    /// See above.
+    /// Streams that it was asked for.
     pub streams: u64,
     /// The busiest second of any worker.
     pub busy_max: f64,

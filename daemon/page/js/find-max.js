@@ -23,8 +23,8 @@ function renderSoughtHead(found) {
   return h("header", { id: "head", class: `verdict ${tone}` },
     h("div", { class: "band" },
       h("h1", {},
-        h("span", { class: "word" }, h("span", { class: "glyph", "aria-hidden": "true" }, glyph), h("span", {}, `${word} ${max}`)),
-        h("span", { class: "name" }, found.asked.targets.join(", "))),
+        h("span", { class: "word" }, h("span", { class: "glyph", "aria-hidden": "true" }, glyph), h("span", {}, word)),
+        h("span", { class: "name" }, [max, found.asked.targets.join(", ")].filter(Boolean).join(" · "))),
       h("div", { class: "said" },
         h("ul", { class: "reasons" }, found.sentences.map((sentence) => h("li", {}, sentence))),
         h("p", { class: "when" }, `${moment(found.at)} · run ${found.run} · exit code ${found.exit_code}`))));
