@@ -98,7 +98,7 @@ pub fn sentences(found: &Found) -> Vec<String> {
     let mut lines = vec![match (found.outcome, found.max) {
         (Outcome::Found, _) => format!("this target carries {max} ({figures})"),
         (Outcome::Nothing | Outcome::Aborted, 0) => {
-            format!("not even {} was held", level(vary, found.asked.from))
+            format!("not even {} were held", level(vary, found.asked.from))
         }
         (Outcome::Aborted, _) => format!("ended before its time: at least {max} ({figures})"),
         _ if found.limit.is_of_this_host() => format!("at least {max} ({figures}), this host ends here"),
@@ -208,7 +208,7 @@ mod tests {
         found.asked.from = 100;
         found.conclude(0, false, Limit::Target, false);
         let lines = sentences(&found);
-        assert_eq!(lines[0], "not even 100 streams was held");
+        assert_eq!(lines[0], "not even 100 streams were held");
         assert!(lines[1].starts_with("at 100 streams broke first: response.p99 < 250ms"), "{lines:?}");
         assert_eq!(found.exit_code, 99);
     }
