@@ -411,6 +411,8 @@ fn fixed(vary: Vary, group: &GroupSpec, tick: Span) -> Result<String, Failure> {
 /// lost for good. Stages, ramp and warm-up are the steps'.
 fn going(mut spec: Spec, varied: usize, asked: &Asked, time: Span) -> Spec {
     (spec.threshold, spec.preset) = (Vec::new(), Vec::new());
+    // Marks of steps are no reason to leave out what is due.
+    spec.expect_disruption = None;
     spec.name.get_or_insert_with(|| "find-max".into());
     for (at, group) in spec.group.iter_mut().enumerate() {
         group.warm_up = Some(Span::default());

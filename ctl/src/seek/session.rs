@@ -9,6 +9,7 @@ use std::time::Duration;
 use scale_api::calibration::Limit;
 use scale_api::http::{MarkRequest, SetRequest, StopRequest};
 use scale_api::report::{Event, Exit, Missed};
+use scale_api::units::Span;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -169,12 +170,12 @@ impl<'a> Session<'a> {
         self.client.send::<Value>("PATCH", &format!("/v1/runs/{}", self.id), set).map(drop)
     }
 
-    /// Puts it on the run's time line; that it could not be is no reason to stop.
+    /// Puts a note on the run's time line, which begins no disruption; that it could not be is no reason to stop.
     pub fn mark(&self, text: String) {
         let _: Result<Value, Failure> = self.client.send(
             "POST",
             &format!("/v1/runs/{}/marks", self.id),
-            &MarkRequest { text, ..MarkRequest::default() },
+            &MarkRequest { text, expect_disruption: Some(Span::default()) },
         );
     }
 
