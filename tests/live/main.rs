@@ -13,6 +13,7 @@ mod doctor;
 mod exits;
 mod faults;
 mod figures;
+mod find_max;
 mod flags;
 mod guard;
 mod hosts;

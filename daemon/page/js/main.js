@@ -1,4 +1,4 @@
-// One page, three feeds: a report within the page, a going run as it happens, a comparison.
+// One page, several feeds: a report within the page, a going run as it happens, a comparison, a search.
 
 /** The page tries again after so long where the daemon closed the feed, in ms. */
 const AGAIN_MS = 3000;
@@ -155,6 +155,7 @@ function start() {
   document.getElementById("main").append(...slots.values());
   const data = parse(document.getElementById("data").textContent);
   if (view.kind === "compare") showComparison(data);
+  else if (view.kind === "find-max") showSought(data);
   else if (view.kind === "live") {
     show(true);
     document.addEventListener("visibilitychange", () => show(true));
