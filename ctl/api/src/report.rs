@@ -98,6 +98,7 @@ parts! {
         host: Vec<crate::http::DoctorEntry>,
         ssh: Option<Ssh>,
         coder: Option<crate::coder::Outcome>,
+        steps: Vec<crate::scenario::taken::StepReport>,
     }
     /// Which run.
     Run {
@@ -276,7 +277,7 @@ parts! {
     /// What a query of `[observe]` answered in steady state; `last`: its last value there.
     Observed { min: f64, mean: f64, max: f64, last: f64, samples: u64, }
     /// One second, as it happens. `marks`: those since the last event; `disruptions`: the newest, as they stand;
-    /// `thresholds`: as they stand.
+    /// `thresholds`: as they stand; `steps`: of a scenario, as they stand.
     Event {
         run: String,
         name: Option<String>,
@@ -296,6 +297,7 @@ parts! {
         marks: Vec<Mark>,
         disruptions: Vec<crate::disruption::Disruption>,
         coder: Option<crate::coder::Progress>,
+        steps: Vec<crate::scenario::taken::StepReport>,
     }
 }
 
