@@ -40,7 +40,7 @@ pub fn report(report: &Report) -> String {
         let at = result.at.map_or(String::new(), |at| format!(", at second {at}"));
         let aborted = if result.aborted { ", ended the run" } else { "" };
         let expression = format!("`{}`", code(&result.expression));
-        vec![expression, threshold::show(result) + &at, format!("{}{aborted}", mark(result.ok))]
+        vec![expression, plain(&threshold::show(result)) + &at, format!("{}{aborted}", mark(result.ok))]
     };
     let thresholds = verdict.thresholds.iter().map(result).collect();
     table(&mut lines, &["threshold", "measured", ""], thresholds);
