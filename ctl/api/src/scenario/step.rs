@@ -206,11 +206,7 @@ fn is_variable(name: &str) -> bool {
 
 fn awaited(expression: &str, spec: &Spec) -> Result<Threshold, String> {
     let (groups, observe) = (spec.group_names(), spec.observe_names());
-    let threshold = Threshold::parse(expression, &Names { groups: &groups, observe: &observe })?;
-    match threshold.abort() {
-        Some(_) => Err(format!("`{expression}`: what is waited for ends no run; leave abort out")),
-        None => Ok(threshold),
-    }
+    Threshold::parse_wait(expression, &Names { groups: &groups, observe: &observe })
 }
 
 /// How long the traffic goes at least, its drain left out: what is due later finds none.
@@ -332,7 +328,7 @@ mod tests {
         assert!(one("run = \"a\"\ntimeout = \"0s\"").contains("more than 0s"));
         assert!(one("wait_for = \"response.p99 < 1s\"\nhold = \"1m\"").contains("raise timeout"));
         assert!(one("wait_for = \"respons.p99 < 1s\"").contains("step 1: wait_for: "));
-        assert!(one("wait_for = \"response.p99 < 1s over 5s abort\"").contains("leave abort out"));
+        assert!(one("wait_for = \"response.p99 < 1s over 5s abort\"").contains("leave out `abort`"));
         assert!(
             one("phase = \"after\"\nwait_for = \"response.p99 < 1s\"")
                 .contains("none goes in phase \"after\"")

@@ -161,6 +161,7 @@ impl Supervisor {
             marks: self.marks.fresh().to_vec(),
             disruptions: Vec::new(),
             coder: None,
+            steps: Vec::new(),
         }
     }
 

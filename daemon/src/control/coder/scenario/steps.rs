@@ -268,6 +268,11 @@ impl Steps {
         self.offer.send_modify(|offer| (offer.is_cut_off, offer.due) = (true, None));
     }
 
+    /// Returns once all of the scenario is ended.
+    pub async fn is_cut_off(&self) {
+        let _ = self.offer.subscribe().wait_for(|offer| offer.is_cut_off).await;
+    }
+
     /// None comes any more: those that have not begun do not.
     pub fn finish(&self, why: &str) {
         let open = |step: &&mut StepReport| !step.state.is_over();

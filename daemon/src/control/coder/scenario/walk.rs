@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use scale_api::report::ThresholdResult;
 use scale_api::scenario::step::{Phase, Step};
 use scale_api::scenario::taken::StepState;
 use scale_api::spec::Spec;
-use scale_api::threshold::Threshold;
+use scale_api::threshold::{self, Threshold};
+use scale_api::units::Span;
 
 use super::course::Shared;
 use super::steps::{CLAIM_TIME_MAX, HAND_LOST_TIME_MAX, RESULT_MARGIN};
@@ -16,6 +18,9 @@ use crate::control::state::State;
 
 /// What is waited for is looked at this often; it changes once a second.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a command may take to end with all of the scenario; one that is told to has 5 s until it is killed.
+const CUT_OFF_TIME_MAX: Duration = Duration::from_secs(8);
 
 /// Why steps are not run behind the traffic's end.
 pub const TRAFFIC_OVER: &str = "the traffic was over before their time";
@@ -104,9 +109,21 @@ impl Walk<'_> {
             biased;
             () = over => return,
             why = self.hand_lost() => why,
+            why = self.cut_off() => why,
             () = tokio::time::sleep(time_max) => "its scalectl did not say within its time what came of it".to_owned(),
         };
         steps.end(number, self.course.elapsed(), Some(why));
+    }
+
+    /// Returns once all of the scenario is ended, and its command had time to be ended, too.
+    async fn cut_off(&self) -> String {
+        self.course.steps.is_cut_off().await;
+        let mut waited = Duration::ZERO;
+        while waited < CUT_OFF_TIME_MAX && !self.course.is_shut_down() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+        }
+        "all of it was ended while it ran".to_owned()
     }
 
     /// Returns once whoever has the command has been away for too long.
@@ -121,42 +138,42 @@ impl Walk<'_> {
 
     /// Waits until a figure is as it is to be, in seconds that have begun after this.
     async fn wait(&self, step: &Step, awaited: &Threshold) -> Result<(), String> {
-        let hold = step.hold.map_or(1.0, |hold| hold.seconds());
+        let hold = step.hold.map_or(1.0, Span::seconds);
         let (mut looked, mut held_since, mut said) = (None, None, None);
         let began = self.second();
+        // It is watched from now on.
+        self.stands(awaited);
         let look = async {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                let Some(second) =
-                    self.second().filter(|second| began.is_none_or(|began| *second > began + 1.0))
-                else {
-                    continue;
-                };
-                if looked.replace(second) == Some(second) {
+                let second = self.second();
+                if second == looked || second <= began.map(|began| began + 1.0) {
                     continue;
                 }
-                let holds = self.holds(awaited);
-                said = Some(holds);
-                held_since = if holds == Some(true) { held_since.or(Some(second - 1.0)) } else { None };
+                looked = second;
+                let (Some(second), stands) = (second, self.stands(awaited)) else { continue };
+                let holds = stands.as_ref().is_some_and(|stands| stands.ok);
+                held_since = held_since.or(Some(second - 1.0)).filter(|_| holds);
+                said = stands.or(said.take());
                 if held_since.is_some_and(|since| second - since >= hold) {
                     return;
                 }
             }
         };
         let time_max = step.time_max();
-        tokio::select! {
+        let until = tokio::select! {
             biased;
-            why = self.course.steps.closed() => Err(format!("`{}` had not come when {}", awaited.expression(), ended(&why))),
-            () = look => Ok(()),
-            () = tokio::time::sleep(Duration::from_nanos(time_max.ns())) => {
-                let expression = awaited.expression();
-                Err(match said {
-                    None | Some(None) => format!("`{expression}` had no value within {time_max}"),
-                    Some(Some(true)) => format!("`{expression}` did not hold long enough within {time_max}"),
-                    Some(Some(false)) => format!("`{expression}` did not hold within {time_max}"),
-                })
-            }
-        }
+            () = look => return Ok(()),
+            why = self.course.steps.closed() => match why.as_str() {
+                TRAFFIC_OVER => "until the traffic's end".to_owned(),
+                why => format!("before the end ({why})"),
+            },
+            () = tokio::time::sleep(Duration::from_nanos(time_max.ns())) => format!("within {time_max}"),
+        };
+        let hold = step.hold.map_or_else(String::new, |hold| format!(" for {hold}"));
+        let last = said
+            .map_or_else(|| "it had no value".to_owned(), |last| format!("last {}", threshold::show(&last)));
+        Err(format!("`{}` did not hold{hold} {until}; {last}", awaited.expression()))
     }
 
     /// The last second of the traffic that is complete.
@@ -164,8 +181,9 @@ impl Walk<'_> {
         self.state.borrow_mut().run().map(|run| run.event().elapsed)
     }
 
-    fn holds(&self, awaited: &Threshold) -> Option<bool> {
-        self.state.borrow_mut().run()?.holds_now(awaited)
+    /// How a threshold stands now.
+    fn stands(&self, awaited: &Threshold) -> Option<ThresholdResult> {
+        self.state.borrow_mut().run()?.stands_now(awaited)
     }
 
     /// How it ended, for the log.
@@ -180,14 +198,10 @@ impl Walk<'_> {
     }
 }
 
-fn ended(why: &str) -> &str {
-    if why == TRAFFIC_OVER { "the traffic ended" } else { why }
-}
-
 /// Puts a step's mark, if it has one, on the time line of the scenario.
 pub fn mark(state: &Rc<RefCell<State>>, course: &Shared, number: u32) {
     let step = course.steps.asked.get(number as usize - 1);
-    let Some(Step { mark: Some(text), expect_disruption, .. }) = step else { return };
+    let Some(Step { mark: Some(text), .. }) = step else { return };
     if let Err(why) = state.borrow_mut().mark(&course.id, text) {
         course.warn([format!("step {number} is not marked: {}", why.detail)]);
     }
