@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use clap::{Parser, ValueEnum};
 use scale_api::units::{Rate, Span};
 use scale_bench::coder;
+use scale_bench::sink::limit::{Limit, Limits, Struck};
 use scale_bench::sink::{Counts, Protocol, Sessions, Settings, Sink, Traffic, ssh};
 use scale_ring::{Features, Kernel, KernelConfig, Ring, SocketOptions, host};
 
@@ -63,6 +64,10 @@ struct Arguments {
     /// Accept and upgrade, and never answer; ssh: say nothing at all.
     #[arg(long)]
     stall: bool,
+    /// Be able to do no more than this, exactly (bench/README.md): rate=5000/s or 20MB/s, conns=500, queue=5000/s or
+    /// 20MB/s, knee=500 or 5000/s, drop=500 or 5000/s. May be given again, each kind once. Websockets with echo, one core.
+    #[arg(long, value_name = "KIND=VALUE[,KEY=VALUE]")]
+    limit: Vec<Limit>,
     /// Run the rings with SCHED_FIFO.
     #[arg(long)]
     realtime: bool,
@@ -112,6 +117,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// What it says at its end.
+#[derive(serde::Serialize)]
+struct Word {
+    #[serde(flatten)]
+    counts: Counts,
+    /// Where there are limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Struck>,
+}
+
 /// Serves until a signal comes; what was counted, as JSON.
 fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -141,6 +156,8 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         return Err(format!("{flag} goes with --protocol coder only; leave it out").into());
     }
     let settings = settings(arguments)?;
+    check_limits(arguments, cores.len())?;
+    let mut limits = Some(Limits::new(&arguments.limit)?); // of the one core, where there are any
     let (ready, all_ready) = mpsc::channel();
     let (send_counts, all_counts) = mpsc::channel();
     // The first ring chooses the port where that was left open; the others share it.
@@ -151,12 +168,13 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
             (settings.clone(), stop.clone(), ready.clone(), send_counts.clone());
         let times = arguments.times.as_ref().map(|path| times_file(path, number)).transpose()?;
         let realtime = arguments.realtime;
+        let limits = limits.take().unwrap_or_default();
         threads.push(std::thread::Builder::new().name(format!("sink-{core}")).spawn(move || {
             host::pin_current_thread(core);
             if realtime {
                 let _ = host::set_realtime_fifo(10);
             }
-            match serve(address, settings, times, &stop, &ready) {
+            match serve(address, settings, limits, times, &stop, &ready) {
                 Ok(counts) => drop(send_counts.send(counts)),
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -168,10 +186,13 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         ssh::command::known_hosts(config, address).iter().for_each(|line| eprintln!("{line}"));
     }
     eprintln!("listening on {address}");
-    let mut counts = Counts::default();
-    all_counts.iter().for_each(|part| counts += part);
+    let mut word = Word { counts: Counts::default(), limits: None };
+    for (counts, struck) in &all_counts {
+        word.counts += counts;
+        word.limits = (!arguments.limit.is_empty()).then_some(struck);
+    }
     threads.into_iter().for_each(|thread| drop(thread.join()));
-    Ok(serde_json::to_string(&counts)?)
+    Ok(serde_json::to_string(&word)?)
 }
 
 /// The stand-in deployment, on one core.
@@ -274,6 +295,24 @@ fn check_ssh(arguments: &Arguments) -> Result<(), String> {
     refuse(&given, "--protocol ssh")
 }
 
+/// What goes with a limit: it holds over all connections, which one ring alone sees, and is about messages and their echo.
+fn check_limits(arguments: &Arguments, cores: usize) -> Result<(), String> {
+    if arguments.limit.is_empty() {
+        return Ok(());
+    }
+    if !matches!(arguments.protocol, ProtocolName::Ws | ProtocolName::Wss)
+        || !matches!(arguments.traffic, TrafficName::Echo)
+    {
+        return Err(
+            "--limit is for websockets that echo; take --protocol ws or wss and --traffic echo".into()
+        );
+    }
+    match cores {
+        1 => Ok(()),
+        _ => Err("--limit holds over all connections of one ring; give --cores one core".into()),
+    }
+}
+
 fn refuse(given: &[(&str, bool)], with: &str) -> Result<(), String> {
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(format!("{flag} is not for {with}; leave it out")),
@@ -287,10 +326,11 @@ type Ready = mpsc::Sender<Result<SocketAddr, String>>;
 fn serve(
     address: SocketAddr,
     settings: Settings,
+    limits: Limits,
     times: Option<Box<dyn Write + Send>>,
     stop: &AtomicBool,
     ready: &Ready,
-) -> Result<Counts, String> {
+) -> Result<(Counts, Struck), String> {
     const TURN_NS: u64 = 50_000_000;
     const DRAIN_NS: u64 = 500_000_000;
     let config = KernelConfig {
@@ -305,7 +345,7 @@ fn serve(
         .map_err(|error| format!("cannot listen on {address}: {error:?}; choose another --listen"))?;
     let now = ring.now();
     let times = times.map(|times| times as Box<dyn Write>);
-    let mut sink = Sink::new(ring, listener, settings, times);
+    let mut sink = Sink::new(ring, listener, settings, times).with_limits(limits);
     sink.turn(now);
     drop(ready.send(Ok(bound)));
     while !stop.load(Ordering::Relaxed) {
@@ -317,5 +357,5 @@ fn serve(
     while host::monotonic_now() < until {
         sink.turn(until);
     }
-    Ok(sink.counts())
+    Ok((sink.counts(), sink.struck()))
 }

@@ -40,6 +40,7 @@ impl<R: Ring> Sink<R> {
             out: Vec::new(),
             sealed: Vec::new(),
             delayed: VecDeque::new(),
+            armed: Time::NEVER,
             stamps: VecDeque::new(),
             handed: 0,
             sending: false,

@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub sealed: Vec<u8>,
     /// Answers that wait: until when, the frame, its payload's bytes.
     pub delayed: VecDeque<(Time, Vec<u8>, u64)>,
+    /// When the timer of the first of them goes off; `Time::NEVER`: there is none.
+    pub armed: Time,
     /// Messages whose answer is not with the ring yet, oldest first; empty without `--times`.
     pub stamps: VecDeque<Stamp>,
     /// Plain bytes that have left `out` so far.
@@ -57,6 +59,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Payload bytes of the answers that wait.
+    pub fn delayed_bytes(&self) -> u64 {
+        self.delayed.iter().map(|(.., bytes)| bytes).sum()
+    }
+
+    /// An answer waits until `at`, and behind those before it.
+    pub fn delay(&mut self, at: Time, answer: Vec<u8>, bytes: u64) {
+        let at = self.delayed.back().map_or(at, |(last, ..)| at.max(*last));
+        self.delayed.push_back((at, answer, bytes));
+    }
+
     /// The answer to the oldest message that had none is in `out` now.
     pub fn answer_queued(&mut self) {
         let end = self.handed + self.out.len() as u64;

@@ -5,7 +5,7 @@
 //! receive go out in one send. At most one send is under way a connection; what is made meanwhile
 //! waits in the connection, and beyond [`Sink::OUT_BYTES_MAX`] it stops receiving.
 //!
-//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`; `terminal`, `ssh`.
+//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`; `limit`; `terminal`, `ssh`.
 //!
 //! Elsewhere: arguments and certificates (`bin/scale-sink`), frames and TLS (`scale-proto`).
 
@@ -19,12 +19,14 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 
 mod accept;
 mod connection;
+pub mod limit;
 mod send;
 pub mod ssh;
 mod take;
 mod terminal;
 
 use connection::Connection;
+use limit::Limits;
 use terminal::Desk;
 pub use terminal::Sessions;
 
@@ -130,6 +132,7 @@ struct Scratch {
     frame: Vec<u8>,
     desk: Desk,
     ssh: ssh::Desk,
+    limits: Limits,
 }
 
 /// The sink on one ring.
@@ -148,6 +151,8 @@ pub struct Sink<R> {
     payload: Vec<u8>,
     times: Option<Box<dyn Write>>,
     draining: bool,
+    /// Whose turn it is to be dropped (`--limit drop=`).
+    victim: u32,
 }
 
 const TIMER_SEND: u8 = 0;
@@ -174,7 +179,7 @@ impl<R: Ring> Sink<R> {
             _ => Vec::new(),
         };
         let ssh = ssh::Desk::new(ring.now().ns());
-        let scratch = Scratch { frame: Vec::new(), desk: Desk::default(), ssh };
+        let scratch = Scratch { frame: Vec::new(), desk: Desk::default(), ssh, limits: Limits::default() };
         Self {
             ring,
             settings,
@@ -190,7 +195,20 @@ impl<R: Ring> Sink<R> {
             payload,
             times,
             draining: false,
+            victim: 0,
         }
+    }
+
+    /// Cannot do more than `limits` from now on.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.scratch.limits = limits;
+        self
+    }
+
+    /// What its limits came to so far.
+    pub const fn struck(&self) -> limit::Struck {
+        self.scratch.limits.struck()
     }
 
     /// What was counted so far.
@@ -224,7 +242,9 @@ impl<R: Ring> Sink<R> {
             self.timers.pop();
             self.timer(index, generation, what, now);
         }
+        self.drop_some(now);
         let until = self.timers.peek().map_or(until, |Reverse((at, ..))| until.min(*at));
+        let until = until.min(self.scratch.limits.next_event());
         self.ring.wait(until);
     }
 

@@ -25,8 +25,11 @@ impl<R: Ring> Sink<R> {
             self.opened(index, now);
         }
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
-        if let Some((at, ..)) = connection.delayed.front() {
-            self.timers.push(Reverse((*at, index, generation, TIMER_SEND)));
+        if let Some(&(at, ..)) = connection.delayed.front()
+            && at < connection.armed
+        {
+            connection.armed = at; // one timer, however often we come by
+            self.timers.push(Reverse((at, index, generation, TIMER_SEND)));
         }
         if !connection.sending {
             if let Some(session) = &mut connection.session
@@ -70,9 +73,13 @@ impl<R: Ring> Sink<R> {
         if connection.ssh.is_some() {
             return self.timer_ssh(index, now);
         }
+        if connection.armed <= now {
+            connection.armed = Time::NEVER;
+        }
         // Behind our Close nothing more is said (RFC 6455 §5.5.1).
         let closing = connection.closing || connection.session.as_ref().is_some_and(ws::Session::is_closing);
         if closing && connection.session.is_some() {
+            self.scratch.limits.answered(connection.delayed_bytes());
             connection.delayed.clear();
         }
         if what == TIMER_PING
@@ -91,6 +98,7 @@ impl<R: Ring> Sink<R> {
             let (_, frame, bytes) = connection.delayed.pop_front().expect("the front was there");
             connection.out.extend_from_slice(&frame);
             connection.answer_queued();
+            self.scratch.limits.answered(bytes);
             self.counts.messages_sent += 1;
             self.counts.payload_bytes_sent += bytes;
         }
@@ -114,9 +122,33 @@ impl<R: Ring> Sink<R> {
         self.go_on(index, now);
     }
 
+    /// Resets as many websockets as the limits say, each in its turn.
+    pub(super) fn drop_some(&mut self, now: Time) {
+        let mut count = self.scratch.limits.drops(now);
+        let all = self.connections.len() as u32;
+        for _ in 0..all {
+            if count == 0 {
+                return;
+            }
+            let index = self.victim % all;
+            self.victim = index + 1;
+            let open =
+                self.connections[index as usize].as_ref().filter(|one| !one.ended && one.session.is_some());
+            if open.is_some() {
+                self.end(index, true);
+                count -= 1;
+            }
+        }
+    }
+
     pub(super) fn end(&mut self, index: u32, abort: bool) {
         let connection = self.connections[index as usize].as_mut().expect("a live connection");
-        connection.ended = true;
+        if !std::mem::replace(&mut connection.ended, true) {
+            self.scratch.limits.answered(connection.delayed_bytes());
+            if connection.session.is_some() {
+                self.scratch.limits.gone();
+            }
+        }
         connection.drop_stamps(&mut self.times);
         let token = Token::new(CLOSE, connection.generation, index);
         if abort {

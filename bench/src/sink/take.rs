@@ -6,6 +6,7 @@ use scale_proto::{http, ws};
 use scale_ring::{ReceivedBytes, Ring, Time};
 
 use super::connection::{Connection, Stamp};
+use super::limit::Verdict;
 use super::terminal::{Next, Typing};
 use super::{Counts, Protocol, Scratch, Settings, Sink, Traffic};
 
@@ -91,7 +92,13 @@ fn upper(
     if let Some(mut head) = connection.head.take() {
         head.extend_from_slice(plain);
         match http::parse_request(&head) {
+            Ok(Some(_)) if !scratch.limits.lets_in() => {
+                http::write_error(&mut connection.out, 503, "no more connections here\n");
+                connection.closing = true;
+                return true;
+            }
             Ok(Some(request)) => {
+                scratch.limits.opened();
                 let protocol = request.subprotocols.first().map(String::as_str);
                 http::write_response(&mut connection.out, &request.accept, protocol);
                 connection.session = Some(ws::Session::new(ws::Role::Server, 32 << 20));
@@ -126,7 +133,8 @@ fn upper(
             connection.drop_stamps(times);
         } else if settings.delay_ns > 0 {
             let at = now.plus_ns(settings.delay_ns);
-            connection.delayed.push_back((at, plain.to_vec(), plain.len() as u64));
+            connection.delay(at, plain.to_vec(), plain.len() as u64);
+            scratch.limits.waits(plain.len() as u64);
         } else {
             counts.messages_sent += 1;
             counts.payload_bytes_sent += plain.len() as u64;
@@ -173,31 +181,38 @@ fn upper(
                     continue;
                 }
                 let mask = mask.unwrap_or_default();
-                if message_end && connection.message.is_empty() && settings.delay_ns == 0 {
-                    frame(&mut connection.out, opcode, bytes, mask);
-                    connection.answer_queued();
-                } else {
-                    let from = connection.message.len();
-                    connection.message.resize(from + bytes.len(), 0);
-                    ws::mask_into(&mut connection.message[from..], bytes, mask);
-                    if message_end {
-                        let message = std::mem::take(&mut connection.message);
-                        if settings.delay_ns > 0 {
-                            scratch.frame.clear();
-                            frame(&mut scratch.frame, opcode, &message, [0; 4]);
-                            let at = now.plus_ns(settings.delay_ns);
-                            connection.delayed.push_back((at, scratch.frame.clone(), message.len() as u64));
-                            continue;
-                        }
-                        frame(&mut connection.out, opcode, &message, [0; 4]);
-                        connection.answer_queued();
-                        counts.payload_bytes_sent += message.len() as u64;
-                        counts.messages_sent += 1;
-                    }
+                if !message_end {
+                    gather(&mut connection.message, bytes, mask);
                     continue;
                 }
+                let payload_bytes = (connection.message.len() + bytes.len()) as u64;
+                match scratch.limits.message(now, payload_bytes, settings.delay_ns) {
+                    Verdict::Now if connection.message.is_empty() => {
+                        frame(&mut connection.out, opcode, bytes, mask);
+                    }
+                    Verdict::Now => {
+                        gather(&mut connection.message, bytes, mask);
+                        frame(&mut connection.out, opcode, &std::mem::take(&mut connection.message), [0; 4]);
+                    }
+                    Verdict::At(at) => {
+                        gather(&mut connection.message, bytes, mask);
+                        scratch.frame.clear();
+                        frame(&mut scratch.frame, opcode, &std::mem::take(&mut connection.message), [0; 4]);
+                        connection.delay(at, scratch.frame.clone(), payload_bytes);
+                        scratch.limits.waits(payload_bytes);
+                        continue;
+                    }
+                    Verdict::Close(code, reason) => {
+                        connection.message = Vec::new();
+                        connection.drop_stamps(times);
+                        counts.closes += 1;
+                        session.close_with(code, reason, &mut || [0; 4]);
+                        continue;
+                    }
+                }
+                connection.answer_queued();
                 counts.messages_sent += 1;
-                counts.payload_bytes_sent += bytes.len() as u64;
+                counts.payload_bytes_sent += payload_bytes;
             }
             Ok(Some(ws::Event::Pong)) => {}
             Ok(Some(ws::Event::Closed { by_us, .. })) => {
@@ -213,6 +228,13 @@ fn upper(
     }
     connection.session = Some(session);
     true
+}
+
+/// Keeps a piece of a message, unmasked.
+fn gather(message: &mut Vec<u8>, bytes: &[u8], mask: [u8; 4]) {
+    let from = message.len();
+    message.resize(from + bytes.len(), 0);
+    ws::mask_into(&mut message[from..], bytes, mask);
 }
 
 /// Appends a server's frame, unmasking on the way.

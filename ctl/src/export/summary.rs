@@ -200,4 +200,18 @@ mod tests {
         let text = failure(&Failure::usage("no target_x\nno conns"));
         assert_eq!(text, "## scaled: no result\n\nExit code 2.\n\n- no target\\_x\n- no conns\n\n");
     }
+
+    #[test]
+    fn the_text_of_a_mark_breaks_no_table() {
+        let result = scale_api::report::ThresholdResult {
+            expression: "disruption.recover.p99 < 30s".into(),
+            value: Some(41.2),
+            why: Some("02:14:07 \"kill|<b>\"".into()),
+            ..Default::default()
+        };
+        let mut whole = Report::default();
+        whole.verdict.thresholds.push(result);
+        let row = "| `disruption.recover.p99 < 30s` | 41.20 s, 02:14:07 \"kill\\|\\<b\\>\" | **not met** |";
+        assert!(report(&whole).contains(row), "{}", report(&whole));
+    }
 }

@@ -229,7 +229,8 @@ impl Judge {
     pub fn ending(&self) -> Option<String> {
         let watch = &self.watches[self.ended_by?];
         let (value, at) = watch.ended?;
-        let was = show(&watch.judged().unwrap_or_else(|| watch.result(Some(value), false)));
+        let why = watch.stands.as_ref().and_then(|stands| stands.why.clone());
+        let was = show(&ThresholdResult { why, ..watch.result(Some(value), false) });
         let (expression, metric) = (watch.threshold.expression(), watch.threshold.metric());
         Some(format!("threshold `{expression}` ended the run at second {at}: {metric} was {was}"))
     }

@@ -53,8 +53,8 @@ fn what_is_waited_for_has_the_last_seconds_value() {
     // The first second that was wholly steady is the one after.
     assert_eq!(second(&mut made, State::Steady, 10, 0, 5), [yes, yes, None, yes, no, yes, None, yes]);
     assert_eq!(second(&mut made, State::Steady, 8, 0, 500), [no, no, yes, yes, yes, yes, None, yes]);
-    assert_eq!(second(&mut made, State::Steady, 10, 0, 5000), [yes, yes, no, yes, yes, yes, None, yes]);
-    assert_eq!(made.judge.now(&waits[2]).and_then(|result| result.value), Some(0.005));
+    assert_eq!(second(&mut made, State::Steady, 10, 0, 1500), [yes, yes, no, yes, yes, yes, None, yes]);
+    assert_eq!(made.judge.now(&waits[2]).and_then(|result| result.value), Some(0.0015));
     // Fewer are wanted: who was to go is not away.
     made.gauges[0].requested = 8;
     assert_eq!(second(&mut made, State::Steady, 8, 0, 5)[1], yes);
