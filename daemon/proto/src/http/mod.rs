@@ -210,13 +210,16 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>, Fault> {
     }))
 }
 
-/// Appends the 101.
-pub fn write_response(out: &mut Vec<u8>, accept: &str, subprotocol: Option<&str>) {
+/// Appends the 101, with further headers, names and values of which [are valid](header_is_valid).
+pub fn write_response(out: &mut Vec<u8>, accept: &str, subprotocol: Option<&str>, more: &[(String, String)]) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     out.extend_from_slice(accept.as_bytes());
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    for (name, value) in more {
+        out.extend_from_slice(format!("\r\n{name}: {value}").as_bytes());
     }
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -26,7 +26,7 @@ fn the_rfcs_sample_key_gives_its_sample_accept() {
 fn a_client_and_a_server_agree_however_the_answer_is_cut() {
     let request = parse_request(&ask(Some("chat"))).unwrap().unwrap();
     let mut answer = Vec::new();
-    write_response(&mut answer, &request.accept, Some("chat"));
+    write_response(&mut answer, &request.accept, Some("chat"), &[("X-Replica".into(), "a".into())]);
     let head = answer.len();
     answer.extend_from_slice(&[0x82, 0]);
     for cut in 0..head {
