@@ -95,12 +95,17 @@ impl Lines {
 #[derive(Default)]
 pub struct Printer {
     is_redrawn: bool,
+    steps: crate::coder::steps::render::Told,
 }
 
 impl Printer {
     /// Prints a second.
     pub fn second(&mut self, event: &Event) {
         let line = render::event(event);
+        for news in self.steps.news(event) {
+            self.end();
+            say(&news);
+        }
         if event.coder.is_some() && std::io::stdout().is_terminal() {
             self.is_redrawn = true;
             // Cut off at the terminal's edge instead of wrapped, so that it is one line to be redrawn.

@@ -5,7 +5,7 @@ mod original;
 mod parameters;
 pub mod render;
 mod scenario;
-mod steps;
+pub mod steps;
 mod traffic;
 
 use std::io::{BufRead, IsTerminal, Write};

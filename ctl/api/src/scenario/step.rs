@@ -45,9 +45,6 @@ pub struct Step {
     /// A threshold's expression that has to hold before the next step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<String>,
-    /// For how long at a stretch it has to hold; absent: one second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold: Option<Span>,
     /// For the command, or for what is waited for; absent: [`STEP_TIMEOUT`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -117,8 +114,7 @@ impl Step {
             parts.push(format!(" scalectl runs `{}`, {} at most", one_line(run), self.time_max()));
         }
         if let Some(wait_for) = &self.wait_for {
-            let hold = self.hold.map_or_else(String::new, |hold| format!(" for {hold}"));
-            parts.push(format!(" wait for `{wait_for}`{hold}, {} at most", self.time_max()));
+            parts.push(format!(" wait for `{wait_for}`, {} at most", self.time_max()));
         }
         text += &parts.join(";");
         text
@@ -141,10 +137,6 @@ impl Step {
             (
                 !self.pass_env.is_empty() && self.run.is_none(),
                 "pass_env is about a command; give run, or leave it out",
-            ),
-            (
-                self.hold.is_some() && self.wait_for.is_none(),
-                "hold is about wait_for; give that, or leave it out",
             ),
             (
                 self.timeout.is_some() && self.run.is_none() && self.wait_for.is_none(),
@@ -172,18 +164,11 @@ impl Step {
                 name.escape_debug()
             ));
         }
-        let spans =
-            [("timeout", self.timeout), ("hold", self.hold), ("expect_disruption", self.expect_disruption)];
+        let spans = [("timeout", self.timeout), ("expect_disruption", self.expect_disruption)];
         for (word, span) in spans {
             if span.is_some_and(|span| span.ns() == 0 || span > STEP_TIMEOUT_MAX) {
                 wrong(format!("{word} is more than 0s, and at most {STEP_TIMEOUT_MAX}"));
             }
-        }
-        if self.hold.is_some_and(|hold| hold >= self.time_max()) && self.wait_for.is_some() {
-            wrong(format!(
-                "hold is not shorter than the {} that wait_for may take; raise timeout",
-                self.time_max()
-            ));
         }
         if self.wait_for.is_some() && self.phase != Phase::Traffic {
             wrong(format!(
@@ -294,7 +279,7 @@ mod tests {
     fn steps_in_their_order_are_taken_and_travel() {
         let text = "[[step]]\nphase = \"before\"\nrun = \"true\"\n\
             [[step]]\nat = \"2m\"\nmark = \"kill coderd-1\"\nexpect_disruption = \"60s\"\nrun = \"kubectl delete pod coderd-1\"\ntimeout = \"30s\"\npass_env = [\"AWS_SESSION_TOKEN\"]\n\
-            [[step]]\nwait_for = \"response.p99 < 250ms\"\nhold = \"5s\"\ntimeout = \"2m\"\n\
+            [[step]]\nwait_for = \"response.p99 < 250ms over 5s\"\ntimeout = \"2m\"\n\
             [[step]]\nat = \"10m\"\nmark = \"quiet\"\n[[step]]\nphase = \"after\"\nat = \"5s\"\nrun = \"true\"\n";
         let scenario = scenario(text);
         assert_eq!(scenario.check(), Ok(()));
@@ -308,7 +293,7 @@ mod tests {
             said[1],
             "step 2 (traffic, 2m in): mark \"kill coderd-1\", 1m of disruption expected; scalectl runs `kubectl delete pod coderd-1`, 30s at most"
         );
-        assert_eq!(said[2], "step 3 (traffic, then): wait for `response.p99 < 250ms` for 5s, 2m at most");
+        assert_eq!(said[2], "step 3 (traffic, then): wait for `response.p99 < 250ms over 5s`, 2m at most");
         assert!(scenario.step[2].awaited(&scenario.planned(None)).is_some());
         assert_eq!(scenario.step[3].time_max(), Span::default());
     }
@@ -322,11 +307,9 @@ mod tests {
         assert!(one(&format!("run = \"{}\"", "x".repeat(COMMAND_BYTES_MAX + 1))).contains("a script"));
         assert!(one("run = \"a\"\nexpect_disruption = \"1s\"").contains("give mark"));
         assert!(one("mark = \"a\"\ntimeout = \"1s\"").contains("leave it out"));
-        assert!(one("mark = \"a\"\nhold = \"1s\"").contains("wait_for"));
         assert!(one("mark = \"a\"\npass_env = [\"A\"]").contains("give run"));
         assert!(one("run = \"a\"\npass_env = [\"A=b\"]").contains("without its value"));
         assert!(one("run = \"a\"\ntimeout = \"0s\"").contains("more than 0s"));
-        assert!(one("wait_for = \"response.p99 < 1s\"\nhold = \"1m\"").contains("raise timeout"));
         assert!(one("wait_for = \"respons.p99 < 1s\"").contains("step 1: wait_for: "));
         assert!(one("wait_for = \"response.p99 < 1s over 5s abort\"").contains("leave out `abort`"));
         assert!(

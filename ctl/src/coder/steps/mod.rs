@@ -3,9 +3,10 @@
 //! What is run stands in the file that this program was given. The daemon says no more than a step's number, and a
 //! scenario that others have begun is followed so only where its steps are those of the file.
 //!
-//! - [`command`]: one of them, from its beginning to its end.
+//! - [`command`]: one of them, from its beginning to its end. [`render`]: what people read of them.
 
 mod command;
+pub mod render;
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;

@@ -10,7 +10,6 @@ use scale_api::scenario::step::{Phase, Step};
 use scale_api::scenario::taken::StepState;
 use scale_api::spec::Spec;
 use scale_api::threshold::{self, Threshold};
-use scale_api::units::Span;
 
 use super::course::Shared;
 use super::steps::{CLAIM_TIME_MAX, HAND_LOST_TIME_MAX, RESULT_MARGIN};
@@ -138,8 +137,7 @@ impl Walk<'_> {
 
     /// Waits until a figure is as it is to be, in seconds that have begun after this.
     async fn wait(&self, step: &Step, awaited: &Threshold) -> Result<(), String> {
-        let hold = step.hold.map_or(1.0, Span::seconds);
-        let (mut looked, mut held_since, mut said) = (None, None, None);
+        let (mut looked, mut said) = (None, None);
         let began = self.second();
         // It is watched from now on.
         self.stands(awaited);
@@ -151,13 +149,11 @@ impl Walk<'_> {
                     continue;
                 }
                 looked = second;
-                let (Some(second), stands) = (second, self.stands(awaited)) else { continue };
-                let holds = stands.as_ref().is_some_and(|stands| stands.ok);
-                held_since = held_since.or(Some(second - 1.0)).filter(|_| holds);
-                said = stands.or(said.take());
-                if held_since.is_some_and(|since| second - since >= hold) {
+                let Some(stands) = self.stands(awaited) else { continue };
+                if stands.ok {
                     return;
                 }
+                said = Some(stands);
             }
         };
         let time_max = step.time_max();
@@ -170,10 +166,9 @@ impl Walk<'_> {
             },
             () = tokio::time::sleep(Duration::from_nanos(time_max.ns())) => format!("within {time_max}"),
         };
-        let hold = step.hold.map_or_else(String::new, |hold| format!(" for {hold}"));
         let last = said
             .map_or_else(|| "it had no value".to_owned(), |last| format!("last {}", threshold::show(&last)));
-        Err(format!("`{}` did not hold{hold} {until}; {last}", awaited.expression()))
+        Err(format!("`{}` did not hold {until}; {last}", awaited.expression()))
     }
 
     /// The last second of the traffic that is complete.
