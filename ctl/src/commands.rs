@@ -48,6 +48,9 @@ pub enum Command {
     Set(Set),
     /// Put a named moment on the run's time line.
     Mark {
+        /// For so long from now on streams are expected to drop, and what is due is judged by itself; 0s: just a note.
+        #[arg(long, value_name = "TIME")]
+        expect_disruption: Option<Span>,
         /// What happened.
         #[arg(required = true)]
         text: Vec<String>,
@@ -270,6 +273,15 @@ pub struct Start {
     /// CSV file whose row n fills {column} in URL, headers and SSH login of stream n.
     #[arg(long, value_name = "FILE.csv")]
     pub rows: Option<PathBuf>,
+    /// Column of --rows that says whose a stream is: users that a disruption hits are counted by it.
+    #[arg(long, value_name = "COLUMN")]
+    pub user_column: Option<String>,
+    /// Header of the upgrade's answer that names the server's replica.
+    #[arg(long, value_name = "HEADER")]
+    pub replica_header: Option<String>,
+    /// For so long after each mark streams are expected to drop: what is due then is judged by itself.
+    #[arg(long, value_name = "TIME")]
+    pub expect_disruption: Option<Span>,
     /// Header of the upgrade, 'Name: value'; secrets go into --header-file.
     #[arg(long)]
     pub header: Vec<String>,
@@ -365,7 +377,7 @@ impl Start {
             Some(path) => {
                 if self.group() != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
                     return Err(Failure::usage(
-                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --junit, --summary, --dry-run and --detach: write the rest into the file",
+                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --expect-disruption, --junit, --summary, --dry-run and --detach: write the rest into the file",
                     ));
                 }
                 run_file(path)?
@@ -374,6 +386,7 @@ impl Start {
         };
         spec.name = self.name.clone().or(spec.name);
         spec.seed = self.seed.or(spec.seed);
+        spec.expect_disruption = self.expect_disruption.or(spec.expect_disruption);
         spec.labels.extend(labels(&self.label)?);
         spec.preset.extend(&self.preset);
         spec.threshold
@@ -407,6 +420,8 @@ impl Start {
             silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
+            user_column: self.user_column.clone(),
+            replica_header: self.replica_header.clone(),
             header: self.header.clone(),
             header_file: file(&self.header_file),
             subprotocol: self.subprotocol.clone(),

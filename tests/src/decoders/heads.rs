@@ -41,7 +41,7 @@ pub fn check(cuts: &[u8], bytes: &[u8]) {
     }
     let key = Key::from_random(*b"the sample nonce");
     for subprotocol in [None, Some("chat")] {
-        let parse = |head: &[u8]| parse_response(head, &key, subprotocol);
+        let parse = |head: &[u8]| parse_response(head, &key, subprotocol, None);
         let whole = gathered(bytes, &[], parse);
         assert_eq!(whole, gathered(bytes, cuts, parse), "an answer cut as {cuts:?}");
         assert!(!matches!(&whole, Ok(Some(accepted)) if accepted.head_bytes > bytes.len()));

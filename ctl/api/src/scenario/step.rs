@@ -170,6 +170,12 @@ impl Step {
                 wrong(format!("{word} is more than 0s, and at most {STEP_TIMEOUT_MAX}"));
             }
         }
+        if self.expect_disruption.is_some() && self.phase != Phase::Traffic {
+            wrong(format!(
+                "expect_disruption is about streams, and there are none in phase \"{}\"; leave it out",
+                self.phase.name()
+            ));
+        }
         if self.wait_for.is_some() && self.phase != Phase::Traffic {
             wrong(format!(
                 "wait_for looks at the traffic, and none goes in phase \"{}\"; leave phase out, or let run wait",
@@ -316,6 +322,8 @@ mod tests {
             one("phase = \"after\"\nwait_for = \"response.p99 < 1s\"")
                 .contains("none goes in phase \"after\"")
         );
+        let beside = one("phase = \"before\"\nmark = \"a\"\nexpect_disruption = \"1s\"");
+        assert!(beside.contains("there are none in phase \"before\""), "{beside}");
         // 10m and the 5s of warm-up.
         assert!(one("at = \"605s\"\nmark = \"late\"").contains("over after 10m5s"));
         assert!(

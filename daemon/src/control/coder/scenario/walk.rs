@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use scale_api::http::MarkRequest;
 use scale_api::report::ThresholdResult;
 use scale_api::scenario::step::{Phase, Step};
 use scale_api::scenario::taken::StepState;
@@ -196,8 +197,9 @@ impl Walk<'_> {
 /// Puts a step's mark, if it has one, on the time line of the scenario.
 pub fn mark(state: &Rc<RefCell<State>>, course: &Shared, number: u32) {
     let step = course.steps.asked.get(number as usize - 1);
-    let Some(Step { mark: Some(text), .. }) = step else { return };
-    if let Err(why) = state.borrow_mut().mark(&course.id, text) {
+    let Some(Step { mark: Some(text), expect_disruption, .. }) = step else { return };
+    let mark = MarkRequest { text: text.clone(), expect_disruption: *expect_disruption };
+    if let Err(why) = state.borrow_mut().mark(&course.id, &mark) {
         course.warn([format!("step {number} is not marked: {}", why.detail)]);
     }
 }
