@@ -144,7 +144,8 @@ fn end_on_interrupts(client: &Client, id: &str) -> Result<(), Failure> {
 
 /// What is said to who leaves.
 pub fn left(id: &str) -> String {
-    format!("scalectl: left run {id} going; `scalectl watch` follows it again")
+    let steps = crate::coder::steps::left(id);
+    format!("scalectl: left run {id} going; `scalectl watch` follows it again{steps}")
 }
 
 /// On a terminal, `q` and Enter leave the run and end this program.

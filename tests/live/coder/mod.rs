@@ -6,6 +6,7 @@ mod flows;
 mod kills;
 mod reconnects;
 mod refusals;
+mod rehearsal;
 mod scenario;
 mod secrets;
 mod traffic;

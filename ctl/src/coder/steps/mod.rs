@@ -25,6 +25,17 @@ use crate::client::{Body, Client, Failure};
 /// Steps that are due and not yet looked at; the daemon offers one at a time.
 const DUE_MAX: usize = 4;
 
+/// Set once commands are run here: who leaves is told.
+static IS_ATTACHED: AtomicBool = AtomicBool::new(false);
+
+/// What is said to who leaves the run `id`; nothing where no commands are run here.
+pub fn left(id: &str) -> String {
+    match IS_ATTACHED.load(Ordering::Relaxed) {
+        true => format!("; the commands of its steps are run by `scalectl scenario -f FILE --attach {id}`"),
+        false => String::new(),
+    }
+}
+
 /// Runs commands while the scenario goes.
 pub struct Attached {
     hand: JoinHandle<()>,
@@ -37,10 +48,8 @@ pub fn notice(steps: &[Step], is_detached: bool) -> Vec<String> {
         return Vec::new();
     }
     let mut said = Vec::new();
-    let mut withheld: Vec<String> =
-        commands.iter().flat_map(|step| command::withheld(&step.pass_env)).collect();
-    withheld.sort();
-    withheld.dedup();
+    let passed: Vec<String> = commands.iter().flat_map(|step| step.pass_env.clone()).collect();
+    let withheld = command::withheld(&passed);
     if !withheld.is_empty() {
         said.push(format!(
             "commands do not get {}; pass_env in a step passes what it names",
@@ -78,6 +87,7 @@ pub fn attach(client: &Client, id: &str, steps: &[Step]) -> Result<Option<Attach
         return Ok(None);
     }
     let offers = client.lines(&due_path(id))?;
+    IS_ATTACHED.store(true, Ordering::Relaxed);
     let is_cut_off = Arc::new(AtomicBool::new(false));
     let (sender, due) = sync_channel(DUE_MAX);
     let (cut_off, hand) =
