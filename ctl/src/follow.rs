@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Body, Client, Failure};
 use crate::commands::Cli;
+use crate::disruption::Told;
 use crate::export::Exports;
 use crate::{print, render, say, show, view};
 
@@ -96,6 +97,7 @@ impl Lines {
 pub struct Printer {
     is_redrawn: bool,
     steps: crate::coder::steps::render::Told,
+    told: Told,
 }
 
 impl Printer {
@@ -114,6 +116,7 @@ impl Printer {
             self.end();
             say(&line);
         }
+        self.told.new_of(event).iter().for_each(|line| say(line));
     }
 
     /// What comes next begins a line.

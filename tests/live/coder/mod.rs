@@ -8,6 +8,7 @@ mod kills;
 mod reconnects;
 mod refusals;
 mod rehearsal;
+mod row;
 mod scenario;
 mod secrets;
 mod traffic;

@@ -57,14 +57,11 @@ pub async fn start(state: States, mut looked: Looked) -> Result<String, Problem>
         }
         let name = looked.scenario.name.clone();
         let ledger_file = folder.join(ledger::FILE_NAME);
-        let course = Rc::new(Course::new(
-            id.clone(),
-            name,
-            ledger_file,
-            looked.warnings.clone(),
-            looked.permit.clone(),
-            Steps::new(looked.scenario.step.clone()),
-        ));
+        let steps = Steps::new(looked.scenario.step.clone());
+        let (warnings, permit) = (looked.warnings.clone(), looked.permit.clone());
+        let course = Course::new(id.clone(), name, ledger_file, warnings, permit, steps);
+        let (labels, environment) = (&looked.scenario.labels, &looked.scenario.environment);
+        let course = Rc::new(course.labelled(labels.clone(), environment.clone()));
         state.begin_scenario(course.clone());
         drop(state);
         course
