@@ -137,7 +137,11 @@ fn begin_and_end(
 /// Follows a flow to its end, and runs the commands of its steps.
 fn follow(cli: &Cli, client: &Client, id: &str, how: &How<'_>) -> Result<u8, Failure> {
     let is_quiet = !cli.json && is_json_on_stdout(&how.handling.output);
-    let attached = steps::attach(client, id, how.steps)?;
+    // One that has ended by now still has its report.
+    let attached = steps::attach(client, id, how.steps).unwrap_or_else(|why| {
+        eprintln!("scalectl: no commands of its steps are run here: {}", why.message);
+        None
+    });
     let report = crate::follow::to_report(cli, client, id, is_quiet)?;
     attached.map_or(Ok(()), steps::Attached::end)?;
     let code = how.handling.exports.report(&report);
