@@ -9,9 +9,11 @@ mod disruption;
 mod doctor;
 mod export;
 mod files;
+mod find_max;
 mod follow;
 mod render;
 mod row;
+mod seek;
 mod ssh;
 mod standing;
 mod targets;
@@ -140,6 +142,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
         Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
+        Command::FindMax(flags) => return find_max::find_max(cli, &client, flags),
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {
