@@ -146,8 +146,8 @@ fn behind_nginx_a_frozen_replica_drops_nobody_and_answers_late() {
 /// Packets to and from the victim vanish, in a network of the test's own.
 fn cut(kind: Kind) {
     let Some(trial) = Trial::begin(&setting(kind, Care::Asks)) else { return };
-    // nginx learns of it from its kernel, which asks four times instead of fifteen.
-    std::fs::write("/proc/sys/net/ipv4/tcp_retries2", "3").expect("this network is ours");
+    // nginx learns of it from its kernel, which is to give up after seconds instead of a quarter of an hour (tcp(7)).
+    std::fs::write("/proc/sys/net/ipv4/tcp_retries2", "1").expect("this network is ours");
     let (victim, _) = trial.replicas.all[VICTIM].address.split_once(':').expect("a port");
     trial.mark("cut r2");
     trial.wait_for_quiet();
