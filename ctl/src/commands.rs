@@ -48,6 +48,9 @@ pub enum Command {
     Set(Set),
     /// Put a named moment on the run's time line.
     Mark {
+        /// For so long from now on streams are expected to drop, and what is due is judged by itself; 0s: just a note.
+        #[arg(long, value_name = "TIME")]
+        expect_disruption: Option<Span>,
         /// What happened.
         #[arg(required = true)]
         text: Vec<String>,
@@ -169,7 +172,6 @@ macro_rules! words {
 
 words!(TrafficWord => spec::Traffic { Echo, Discard, Receive });
 words!(OffsetWord => spec::TickOffset { Spread, Aligned, Random });
-words!(ReconnectWord => spec::Reconnect { Never, Backoff, Client });
 words!(OpcodeWord => spec::Opcode { Binary, Text });
 
 /// The run of a file, and the folder from which it names others.
@@ -250,9 +252,9 @@ pub struct Start {
     /// From the first packet until a stream is open (default 10s).
     #[arg(long)]
     pub connect_timeout: Option<Span>,
-    /// After a loss (default never).
-    #[arg(long)]
-    pub reconnect: Option<ReconnectWord>,
+    /// After a loss: never (default), backoff, client, or client: and web-terminal, ssh, autossh, vscode, jetbrains.
+    #[arg(long, value_name = "WORD")]
+    pub reconnect: Option<spec::Reconnect>,
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
@@ -271,6 +273,15 @@ pub struct Start {
     /// CSV file whose row n fills {column} in URL, headers and SSH login of stream n.
     #[arg(long, value_name = "FILE.csv")]
     pub rows: Option<PathBuf>,
+    /// Column of --rows that says whose a stream is: users that a disruption hits are counted by it.
+    #[arg(long, value_name = "COLUMN")]
+    pub user_column: Option<String>,
+    /// Header of the upgrade's answer that names the server's replica.
+    #[arg(long, value_name = "HEADER")]
+    pub replica_header: Option<String>,
+    /// For so long after each mark streams are expected to drop: what is due then is judged by itself.
+    #[arg(long, value_name = "TIME")]
+    pub expect_disruption: Option<Span>,
     /// Header of the upgrade, 'Name: value'; secrets go into --header-file.
     #[arg(long)]
     pub header: Vec<String>,
@@ -366,7 +377,7 @@ impl Start {
             Some(path) => {
                 if self.group() != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
                     return Err(Failure::usage(
-                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --junit, --summary, --dry-run and --detach: write the rest into the file",
+                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --expect-disruption, --junit, --summary, --dry-run and --detach: write the rest into the file",
                     ));
                 }
                 run_file(path)?
@@ -375,6 +386,7 @@ impl Start {
         };
         spec.name = self.name.clone().or(spec.name);
         spec.seed = self.seed.or(spec.seed);
+        spec.expect_disruption = self.expect_disruption.or(spec.expect_disruption);
         spec.labels.extend(labels(&self.label)?);
         spec.preset.extend(&self.preset);
         spec.threshold
@@ -402,12 +414,14 @@ impl Start {
             duration: self.duration,
             drain: self.drain,
             connect_timeout: self.connect_timeout,
-            reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
+            reconnect: self.reconnect.unwrap_or_default(),
             churn: self.churn,
             breaker: self.breaker,
             silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
+            user_column: self.user_column.clone(),
+            replica_header: self.replica_header.clone(),
             header: self.header.clone(),
             header_file: file(&self.header_file),
             subprotocol: self.subprotocol.clone(),

@@ -99,12 +99,9 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let answer: Value = client.send("PATCH", "/v1/runs/current", &request)?;
             show(cli.json, &answer, || "changed".into());
         }
-        Command::Mark { text } => {
-            let answer: Value = client.send(
-                "POST",
-                "/v1/runs/current/marks",
-                &MarkRequest { text: text.join(" "), ..MarkRequest::default() },
-            )?;
+        Command::Mark { text, expect_disruption } => {
+            let mark = MarkRequest { text: text.join(" "), expect_disruption: *expect_disruption };
+            let answer: Value = client.send("POST", "/v1/runs/current/marks", &mark)?;
             show(cli.json, &answer, || "marked".into());
         }
         Command::Pause => simple(cli, &client, "pause", "paused")?,

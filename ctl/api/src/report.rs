@@ -257,6 +257,7 @@ parts! {
         messages_echoed: u64,
         ticks_due: u64,
         ticks_missed: u64,
+        connects_begun: u64,
         connects: u64,
         connect_failures: u64,
         disconnects: u64,

@@ -276,6 +276,7 @@ impl Group {
             (!self.load.target.is_empty(), "target"),
             (self.load.conns.is_some(), "conns"),
             (self.load.rows.is_some(), "rows"),
+            (self.load.user_column.is_some(), "user_column"),
             (self.load.header_file.is_some(), "header_file"),
             (self.load.typed.is_some(), "typed"),
             (!self.load.stage.is_empty(), "stage"),

@@ -10,6 +10,7 @@ pub use breaker::{Breaker, Silence};
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
+pub use reconnect::{Client, Reconnect};
 pub use words::connect_to;
 pub use written::LEFT_OUT;
 
@@ -20,6 +21,7 @@ pub mod breaker;
 mod file;
 mod group;
 pub mod observe;
+mod reconnect;
 pub mod ssh;
 mod ways;
 mod words;
@@ -123,19 +125,6 @@ pub enum TickOffset {
     Random,
 }
 
-/// What happens after a loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reconnect {
-    /// Nothing.
-    #[default]
-    Never,
-    /// Full-jitter back-off, at most at the ramp's connect rate.
-    Backoff,
-    /// As eager clients do.
-    Client,
-}
-
 /// A data frame's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -216,6 +205,9 @@ impl Spec {
         }
         self.check_words(&mut |message| errors.push(message));
         self.check_observe(&mut |message| errors.push(message));
+        if self.expect_disruption.is_some_and(|span| span.ns() == 0) {
+            errors.push("--expect-disruption 0s expects nothing; give a time, or leave it out".into());
+        }
         let mut names = BTreeSet::new();
         for group in &self.group {
             let label = |name: &str| {

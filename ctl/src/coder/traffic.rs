@@ -12,7 +12,7 @@ use scale_api::units::{Bytes, PerSecond, Span};
 
 use super::flags::{Handling, Place};
 use crate::client::{Client, Failure};
-use crate::commands::{Cli, OffsetWord, ReconnectWord, labels};
+use crate::commands::{Cli, OffsetWord, labels};
 
 /// Drives the web terminals, an app, or SSH of the workspaces whose names begin with `scaletest-`.
 #[derive(Debug, Args)]
@@ -106,9 +106,9 @@ pub struct WorkspaceTrafficFlags {
     /// From the first packet until a terminal has said something (default 10s).
     #[arg(long)]
     pub connect_timeout: Option<Span>,
-    /// After a loss (default never).
-    #[arg(long)]
-    pub reconnect: Option<ReconnectWord>,
+    /// After a loss: never (default), backoff, client, or client: and web-terminal, ssh, autossh, vscode, jetbrains.
+    #[arg(long, value_name = "WORD")]
+    pub reconnect: Option<spec::Reconnect>,
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
@@ -124,6 +124,12 @@ pub struct WorkspaceTrafficFlags {
     /// Interfaces that connections are spread over.
     #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub interface: Vec<String>,
+    /// Header of the upgrade's answer that names the server's replica.
+    #[arg(long, value_name = "HEADER")]
+    pub replica_header: Option<String>,
+    /// For so long after each mark streams are expected to drop: what is due then is judged by itself.
+    #[arg(long, value_name = "TIME")]
+    pub expect_disruption: Option<Span>,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -189,9 +195,10 @@ impl WorkspaceTrafficFlags {
             duration: self.duration(),
             drain: self.drain,
             connect_timeout: self.connect_timeout,
-            reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
+            reconnect: self.reconnect.unwrap_or_default(),
             churn: self.churn,
             verify: self.verify,
+            replica_header: self.replica_header.clone(),
             source: self.source.clone(),
             interface: self.interface.clone(),
             ..GroupSpec::default()
@@ -242,6 +249,7 @@ impl WorkspaceTrafficFlags {
                 labels: labels(&self.label)?,
                 preset: self.preset.clone(),
                 threshold: self.threshold.iter().map(threshold).collect(),
+                expect_disruption: self.expect_disruption,
                 group: vec![self.group()],
                 ..Spec::default()
             },

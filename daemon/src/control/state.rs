@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
-use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
+use scale_api::http::{MarkRequest, Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::{Features, host};
@@ -259,11 +259,12 @@ impl State {
     ///
     /// # Errors
     /// No such run is going; the text is no line, or there are too many.
-    pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+    pub fn mark(&mut self, id: &str, mark: &MarkRequest) -> Result<String, Problem> {
+        let MarkRequest { text, expect_disruption } = mark;
         marks::check(text)?;
         let is_it = |own: &str| id == "current" || own == id;
         let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
-            run.mark(text)?;
+            run.mark(text, *expect_disruption)?;
             run.id.clone()
         } else if let Some(course) = self.scenario.as_ref().filter(|course| is_it(&course.id)) {
             course.mark(text)?;

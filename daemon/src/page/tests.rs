@@ -90,6 +90,7 @@ fn a_page_with_every_figure_of_a_long_run_stays_below_a_megabyte() {
             messages_echoed: 200_000 - n,
             ticks_due: 200_000 + n,
             ticks_missed: n % 50,
+            connects_begun: n % 50,
             connects: n % 50,
             connect_failures: n % 7,
             disconnects: n % 7,

@@ -133,7 +133,7 @@ impl Server {
         stream.write_all(&bytes).expect("it reads");
         let mut head = Vec::new();
         let mut byte = [0];
-        while scale_proto::http::parse_response(&head, &key, None).expect("a 101").is_none() {
+        while scale_proto::http::parse_response(&head, &key, None, None).expect("a 101").is_none() {
             stream.read_exact(&mut byte).expect("a whole head");
             head.extend_from_slice(&byte);
         }

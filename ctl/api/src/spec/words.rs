@@ -76,6 +76,7 @@ impl Spec {
             group.connect_timeout.get_or_insert(DEFAULT_CONNECT_TIMEOUT);
             group.breaker.get_or_insert(Breaker::ON);
             group.silence = Some(group.silence_or_default());
+            group.reconnect = group.reconnect_named();
         }
         spec
     }
@@ -92,6 +93,7 @@ impl GroupSpec {
                 ("--header", !self.header.is_empty()),
                 ("--header-file", self.header_file.is_some()),
                 ("--subprotocol", self.subprotocol.is_some()),
+                ("--replica-header", self.replica_header.is_some()),
                 ("--opcode text", self.opcode == Opcode::Text),
             ];
             for (word, _) in words.iter().filter(|(_, given)| *given) {

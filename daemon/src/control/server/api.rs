@@ -163,7 +163,7 @@ pub(super) async fn answer(
         }),
         (&Method::POST, ["v1", "runs", id, "marks"]) => {
             let mark: MarkRequest = body.read()?;
-            let id = state.borrow_mut().mark(id, &mark.text)?;
+            let id = state.borrow_mut().mark(id, &mark)?;
             json(&serde_json::json!({ "id": id }))
         }
         _ => Err(Problem::new(
