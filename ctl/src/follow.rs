@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Body, Client, Failure};
 use crate::commands::Cli;
+use crate::disruption::Told;
 use crate::export::Exports;
 use crate::{print, render, say, show, view};
 
@@ -95,6 +96,7 @@ impl Lines {
 #[derive(Default)]
 pub struct Printer {
     is_redrawn: bool,
+    told: Told,
 }
 
 impl Printer {
@@ -109,6 +111,7 @@ impl Printer {
             self.end();
             say(&line);
         }
+        self.told.new_of(event).iter().for_each(|line| say(line));
     }
 
     /// What comes next begins a line.

@@ -59,6 +59,7 @@ pub struct Scenario {
     /// What becomes of what was made.
     pub cleanup: Option<CleanUp>,
     /// What the operator states of the deployment.
+    #[serde(deserialize_with = "spec::environment::stated")]
     pub environment: BTreeMap<String, String>,
 }
 
@@ -373,6 +374,9 @@ impl Scenario {
         }
         if self.group.is_empty() && self.observe.is_some() {
             wrong("[observe] goes with traffic, and there is no [[group]]".into());
+        }
+        if self.group.is_empty() {
+            spec::environment::check(&self.environment, &mut wrong);
         }
         if errors.is_empty() && !self.group.is_empty() {
             errors.extend(self.planned(made).check().err().into_iter().flatten());

@@ -1,10 +1,12 @@
 //! A report without what would make its page large: see [`super::data`].
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use scale_api::coder;
+use scale_api::disruption::Disruption;
 use scale_api::http::DoctorEntry;
 use scale_api::report::{
     Fairness, Generator, Latency, Load, Mark, Observed, Part, Report, Run, SeriesRow, ServerChange,
@@ -16,6 +18,10 @@ use super::columns::Columns;
 
 /// Things of a Coder flow that are listed one by one; report.json has the others.
 const THINGS_MAX: usize = 200;
+
+/// Of a disruption's dropped streams, classes, addresses, replicas and groups that are listed one by one, each: those with
+/// most. The page says how many the others are.
+const DROPPED_BY_MAX: usize = 20;
 
 /// A report, its series by column.
 #[derive(Serialize)]
@@ -33,6 +39,7 @@ pub struct Compact<'a> {
     fairness: &'a Fairness,
     generator: &'a Generator,
     marks: &'a [Mark],
+    disruptions: Vec<Disruption>,
     observe: &'a BTreeMap<String, Observed>,
     warnings: &'a [String],
     percentiles: &'a BTreeMap<String, Vec<[f64; 2]>>,
@@ -50,6 +57,7 @@ pub fn of<'a>(report: &'a Report, rows: &'a [SeriesRow]) -> Compact<'a> {
     let Report { fairness, generator, marks, observe, warnings, percentiles, .. } = report;
     let Report { server_versions, server_changes, series: _, host, ssh, coder, .. } = report;
     let (series, coder) = (Columns(rows), coder.as_ref().map(short));
+    let disruptions = report.disruptions.iter().map(with_most).collect();
     Compact {
         schema: *schema,
         run,
@@ -64,6 +72,7 @@ pub fn of<'a>(report: &'a Report, rows: &'a [SeriesRow]) -> Compact<'a> {
         fairness,
         generator,
         marks,
+        disruptions,
         observe,
         warnings,
         percentiles,
@@ -73,6 +82,23 @@ pub fn of<'a>(report: &'a Report, rows: &'a [SeriesRow]) -> Compact<'a> {
         host,
         ssh,
         coder,
+    }
+}
+
+/// A disruption with the longest of each list.
+fn with_most(disruption: &Disruption) -> Disruption {
+    let most = |counts: &BTreeMap<String, u64>| {
+        let mut counts: Vec<(&String, &u64)> = counts.iter().collect();
+        counts.sort_by_key(|&(name, count)| (Reverse(count), name));
+        counts.truncate(DROPPED_BY_MAX);
+        counts.into_iter().map(|(name, count)| (name.clone(), *count)).collect()
+    };
+    Disruption {
+        by_class: most(&disruption.by_class),
+        by_address: most(&disruption.by_address),
+        by_replica: most(&disruption.by_replica),
+        by_group: most(&disruption.by_group),
+        ..disruption.clone()
     }
 }
 

@@ -219,11 +219,11 @@ fn going(
     json(&serde_json::json!({ "id": run.id }))
 }
 
-/// The page without a report, for a caller that has the data: `kind=report|compare|live`.
+/// The page without a report, for a caller that has the data: `kind=report|compare|find-max|live`.
 fn shell(query: &str) -> Answer {
     let kind = query.split('&').find_map(|pair| pair.strip_prefix("kind=")).unwrap_or_default();
     page::shell(kind).map(html).ok_or_else(|| {
-        Problem::new(ProblemCode::Invalid, "say which page: ?kind=report, ?kind=compare or ?kind=live")
+        Problem::new(ProblemCode::Invalid, "say which page: ?kind=report, ?kind=compare, ?kind=find-max or ?kind=live")
     })
 }
 

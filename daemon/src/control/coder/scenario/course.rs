@@ -2,6 +2,7 @@
 //! of it. Its task moves it on; the state hands it the report of each step that is over.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub struct Course {
     /// What requests to the API took, by step.
     pub samples: Samples,
     name: Option<String>,
+    labels: BTreeMap<String, String>,
+    /// What the operator states of the deployment.
+    environment: BTreeMap<String, String>,
     permit: Permit,
     started: Time,
     started_at: f64,
@@ -89,6 +93,8 @@ impl Course {
             id,
             samples: Samples::default(),
             name,
+            labels: BTreeMap::new(),
+            environment: BTreeMap::new(),
             permit,
             started: host::monotonic_now(),
             started_at: wall_seconds(),
@@ -116,8 +122,20 @@ impl Course {
         course.started_at = before.run.started_at;
         let steps = before.coder.iter().flat_map(|coder| &coder.steps);
         course.traffic_at = Cell::new(steps.filter(|step| step.name == TRAFFIC).map(|step| step.at).next());
+        (course.labels, course.environment) = (before.run.labels.clone(), before.run.environment.clone());
         course.kept.get_mut().before = Some(before);
         course
+    }
+
+    /// What its operator says beside what it does.
+    #[must_use]
+    pub fn labelled(
+        mut self,
+        labels: BTreeMap<String, String>,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
+        (self.labels, self.environment) = (labels, environment);
+        self
     }
 
     /// For whom it goes, and what that one may hit.
@@ -312,6 +330,8 @@ impl Course {
         report.run = report::Run {
             id: self.id.clone(),
             name: self.name.clone(),
+            labels: self.labels.clone(),
+            environment: self.environment.clone(),
             started_at: self.started_at,
             ended_at: wall_seconds(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -402,6 +422,8 @@ fn add(sum: &mut Outcome, mut step: Outcome) {
     if step.phases != Default::default() {
         sum.phases = step.phases;
     }
+    sum.users = sum.users.max(step.users);
+    sum.builds = step.builds.or(sum.builds.take());
     sum.traffic = step.traffic.or(sum.traffic.take());
     sum.command = step.command.or(sum.command.take());
     if !step.things.is_empty() {

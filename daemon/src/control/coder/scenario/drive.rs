@@ -54,13 +54,10 @@ pub async fn start(state: States, mut looked: Looked) -> Result<String, Problem>
         }
         let name = looked.scenario.name.clone();
         let ledger_file = folder.join(ledger::FILE_NAME);
-        let course = Rc::new(Course::new(
-            id.clone(),
-            name,
-            ledger_file,
-            looked.warnings.clone(),
-            looked.permit.clone(),
-        ));
+        let (warnings, permit) = (looked.warnings.clone(), looked.permit.clone());
+        let course = Course::new(id.clone(), name, ledger_file, warnings, permit);
+        let (labels, environment) = (&looked.scenario.labels, &looked.scenario.environment);
+        let course = Rc::new(course.labelled(labels.clone(), environment.clone()));
         state.begin_scenario(course.clone());
         drop(state);
         course
