@@ -229,6 +229,7 @@ fn day() -> Vec<SeriesRow> {
             ticks_due: 100_000,
             ticks_missed: second % 11,
             connects: second % 5,
+            connects_begun: second % 5 + second % 3,
             connect_failures: second % 3,
             disconnects: second % 2,
             connect_failures_by_class: class(31, "timeout"),

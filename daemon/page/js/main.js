@@ -20,6 +20,7 @@ const PARTS = [
   ["observed", renderObserved, false],
   ["coder", renderCoder, false],
   ["servers", renderServers, false],
+  ["steps", renderSteps, true],
   ["marks", renderMarks, false],
   ["generator", renderGenerator, true],
   ["host", renderHost, false],

@@ -12,12 +12,15 @@ use scale_api::report::{
     Fairness, Generator, Latency, Load, Mark, Observed, Part, Report, Run, SeriesRow, ServerChange,
     ServerVersion, Ssh, Total, Verdict,
 };
+use scale_api::scenario::taken::StepReport;
 use scale_api::spec::Spec;
 
 use super::columns::Columns;
 
 /// Things of a Coder flow that are listed one by one; report.json has the others.
 const THINGS_MAX: usize = 200;
+/// Bytes of what a step's command wrote; report.json has more.
+const STEP_OUTPUT_BYTES_MAX: usize = 4 << 10;
 
 /// Of a disruption's dropped streams, classes, addresses, replicas and groups that are listed one by one, each: those with
 /// most. The page says how many the others are.
@@ -49,13 +52,14 @@ pub struct Compact<'a> {
     host: &'a [DoctorEntry],
     ssh: &'a Option<Ssh>,
     coder: Option<coder::Outcome>,
+    steps: Vec<StepReport>,
 }
 
 /// The parts of `report`, so that a new one cannot go unnoticed, with `rows` as its series.
 pub fn of<'a>(report: &'a Report, rows: &'a [SeriesRow]) -> Compact<'a> {
     let Report { schema, run, spec, verdict, load, total, latency, groups, targets, stages, .. } = report;
     let Report { fairness, generator, marks, observe, warnings, percentiles, .. } = report;
-    let Report { server_versions, server_changes, series: _, host, ssh, coder, .. } = report;
+    let Report { server_versions, server_changes, series: _, host, ssh, coder, steps, .. } = report;
     let (series, coder) = (Columns(rows), coder.as_ref().map(short));
     let disruptions = report.disruptions.iter().map(with_most).collect();
     Compact {
@@ -82,7 +86,20 @@ pub fn of<'a>(report: &'a Report, rows: &'a [SeriesRow]) -> Compact<'a> {
         host,
         ssh,
         coder,
+        steps: steps.iter().map(step).collect(),
     }
+}
+
+/// A step, with the end of what its command wrote.
+fn step(step: &StepReport) -> StepReport {
+    let mut step = step.clone();
+    if let Some(output) = &mut step.output {
+        let from = (output.len().saturating_sub(STEP_OUTPUT_BYTES_MAX)..)
+            .find(|&at| output.is_char_boundary(at))
+            .expect("its end is one");
+        output.drain(..from);
+    }
+    step
 }
 
 /// A disruption with the longest of each list.

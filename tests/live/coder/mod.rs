@@ -7,6 +7,7 @@ mod flows;
 mod kills;
 mod reconnects;
 mod refusals;
+mod rehearsal;
 mod row;
 mod scenario;
 mod secrets;

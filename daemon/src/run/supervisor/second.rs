@@ -168,6 +168,7 @@ impl Supervisor {
             marks: self.marks.fresh().to_vec(),
             disruptions: self.newest_disruptions(),
             coder: None,
+            steps: Vec::new(),
         }
     }
 
