@@ -9,6 +9,7 @@ use scale_ring::sim::{Cut, Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
+use scaled::worker::changes::Change;
 use scaled::worker::ports::PortTable;
 use scaled::worker::share::{Command, GroupGauges, StreamResult};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
@@ -46,6 +47,8 @@ pub struct WorkerRan {
     pub leaks: Leaks,
     pub ring: scale_ring::RingCounters,
     pub ports_in_use: u64,
+    /// All of the run, in order.
+    pub changes: Vec<Change>,
 }
 
 impl Ran {
@@ -203,6 +206,7 @@ fn say(actors: &[Actor], word: Word, now: Time) {
         Word::Abort => Command::Abort,
         Word::Pause => Command::Pause(now),
         Word::Resume => Command::Resume(now),
+        Word::Expect(for_ns) => Command::Aside { from: now, until: now.plus_ns(for_ns) },
         Word::Conns(group, conns) => Command::Set { group, conns: Some(conns), pace: None },
         Word::Pace(group, tick_ns, bytes) => {
             let pace = Some((tick_ns, scaled::load::MessageSize::fixed(bytes)));
@@ -246,13 +250,15 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
             Who::Worker { worker, snapshots, .. } => {
                 drop(worker);
                 let mut cells: Vec<(Counters, Histograms)> = Vec::new();
-                let mut last = None;
-                for snapshot in snapshots {
+                let (mut last, mut changes) = (None, Vec::new());
+                for mut snapshot in snapshots {
                     cells.resize_with(snapshot.cells.len(), Default::default);
                     for (to, cell) in cells.iter_mut().zip(&snapshot.cells) {
                         to.0 = cell.counters.clone();
                         to.1.add(&cell.histograms);
                     }
+                    changes.append(&mut snapshot.changes);
+                    assert_eq!(snapshot.changes_left_out, 0, "all changes are told");
                     last = Some(snapshot);
                 }
                 let last = last.expect("a worker hands over at its end");
@@ -263,6 +269,7 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
                     leaks,
                     ring: last.ring,
                     ports_in_use: last.ports_in_use,
+                    changes,
                 });
             }
         }
