@@ -206,6 +206,7 @@ fn say(actors: &[Actor], word: Word, now: Time) {
         Word::Abort => Command::Abort,
         Word::Pause => Command::Pause(now),
         Word::Resume => Command::Resume(now),
+        Word::Expect(for_ns) => Command::Aside { from: now, until: now.plus_ns(for_ns) },
         Word::Conns(group, conns) => Command::Set { group, conns: Some(conns), pace: None },
         Word::Pace(group, tick_ns, bytes) => {
             let pace = Some((tick_ns, scaled::load::MessageSize::fixed(bytes)));
@@ -251,13 +252,13 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
                 let mut cells: Vec<(Counters, Histograms)> = Vec::new();
                 let (mut last, mut changes) = (None, Vec::new());
                 for mut snapshot in snapshots {
-                    changes.append(&mut snapshot.changes);
-                    assert_eq!(snapshot.changes_left_out, 0, "there is room for all that happens");
                     cells.resize_with(snapshot.cells.len(), Default::default);
                     for (to, cell) in cells.iter_mut().zip(&snapshot.cells) {
                         to.0 = cell.counters.clone();
                         to.1.add(&cell.histograms);
                     }
+                    changes.append(&mut snapshot.changes);
+                    assert_eq!(snapshot.changes_left_out, 0, "all changes are told");
                     last = Some(snapshot);
                 }
                 let last = last.expect("a worker hands over at its end");
