@@ -246,7 +246,7 @@ impl Coverage {
             self.buffers_exhausted += worker.ring.buffers_exhausted;
             self.ports_in_use += worker.ports_in_use;
         }
-        self.harmed += ran.harmed;
+        self.harmed += ran.harmed.0;
         self.came_back += if scenario.cuts.is_empty() { 0 } else { sum.reconnects };
         self.seeds_with_sessions += u64::from(sum.sessions_same > 0);
         for (index, group) in scenario.groups.iter().enumerate() {
