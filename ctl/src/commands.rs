@@ -172,7 +172,6 @@ macro_rules! words {
 
 words!(TrafficWord => spec::Traffic { Echo, Discard, Receive });
 words!(OffsetWord => spec::TickOffset { Spread, Aligned, Random });
-words!(ReconnectWord => spec::Reconnect { Never, Backoff, Client });
 words!(OpcodeWord => spec::Opcode { Binary, Text });
 
 /// The run of a file, and the folder from which it names others.
@@ -253,9 +252,9 @@ pub struct Start {
     /// From the first packet until a stream is open (default 10s).
     #[arg(long)]
     pub connect_timeout: Option<Span>,
-    /// After a loss (default never).
-    #[arg(long)]
-    pub reconnect: Option<ReconnectWord>,
+    /// After a loss: never (default), backoff, client, or client: and web-terminal, ssh, autossh, vscode, jetbrains.
+    #[arg(long, value_name = "WORD")]
+    pub reconnect: Option<spec::Reconnect>,
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
@@ -405,7 +404,7 @@ impl Start {
             duration: self.duration,
             drain: self.drain,
             connect_timeout: self.connect_timeout,
-            reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
+            reconnect: self.reconnect.unwrap_or_default(),
             churn: self.churn,
             breaker: self.breaker,
             silence: self.silence,

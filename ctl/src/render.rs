@@ -567,6 +567,7 @@ mod tests {
             ok,
             at,
             aborted,
+            why: None,
         };
         let thresholds = vec![
             result(Some(0.25), Some(7.0), true, false),

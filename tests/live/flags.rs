@@ -238,7 +238,7 @@ fn aligned_streams_send_together_and_others_over_the_whole_tick() {
 }
 
 #[test]
-fn an_eager_client_comes_back_after_a_second() {
+fn a_browser_comes_back_after_two_seconds_and_vs_code_at_once() {
     let target = serve_websocket(b"", |websocket| {
         if websocket.number < 5 {
             drop(websocket.next_message());
@@ -250,7 +250,7 @@ fn an_eager_client_comes_back_after_a_second() {
     let daemon = Daemon::start();
     let arguments =
         ["--conns", "5", "--target", &target, "--reconnect", "client", "--tick-interval", "100ms"];
-    let times = ["--warm-up", "0s", "--duration", "3s", "--drain", "2s"];
+    let times = ["--warm-up", "0s", "--duration", "4s", "--drain", "2s"];
     let (code, report) = daemon.run(&[&arguments[..], &times].concat());
     assert_ended_with(99, (code, &report));
     let load = &report.load;
@@ -258,8 +258,9 @@ fn an_eager_client_comes_back_after_a_second() {
         (load.reconnects, load.disconnects.values().sum::<u64>(), load.streams_open_at_end),
         (5, 5, 5)
     );
-    // A second each at ten ticks a second.
-    assert!((45..=70).contains(&load.ticks_missed.disconnected), "{load:?}");
+    // Two seconds each at ten ticks a second.
+    assert!((95..=120).contains(&load.ticks_missed.disconnected), "{load:?}");
+    assert_eq!(report.spec.group[0].reconnect.to_string(), "client:web-terminal");
 }
 
 #[test]

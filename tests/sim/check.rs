@@ -56,13 +56,14 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
             "each stream opens first, or again after a loss or a close"
         );
         assert!(sum.reconnects <= sum.disconnects.sum(), "what comes back was lost");
-        if scenario.weather != Weather::Stormy {
+        if scenario.weather != Weather::Stormy && scenario.cuts.is_empty() {
             no_connection_is_harmed(group, &sum);
         }
-        if scenario.weather == Weather::Calm {
+        if scenario.weather == Weather::Calm && scenario.cuts.is_empty() {
             nothing_is_missed(group, &stages, ran);
         }
     }
+    crate::cuts::check(scenario, ran);
 }
 
 fn ticks_are_accounted_for(counters: &Counters) {
@@ -138,7 +139,7 @@ fn bytes_agree(scenario: &Scenario, index: usize, sum: &Counters, counts: &Count
             // Where closing takes longer than its limit, what was still to come is lost.
             // CLOSE of an SSH channel does not wait for what comes.
             let waits = matches!(protocol, Protocol::Ws | Protocol::Wss);
-            if scenario.weather == Weather::Calm && waits {
+            if scenario.weather == Weather::Calm && waits && scenario.cuts.is_empty() {
                 assert_eq!(sum.payload_received, counts.payload_bytes_sent, "all that was sent came");
             }
         }

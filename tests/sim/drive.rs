@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use scale_bench::sink::{Counts, Sink};
-use scale_ring::sim::{Faults, Handle, Leaks, SimRing, World};
+use scale_ring::sim::{Cut, Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
@@ -13,6 +13,7 @@ use scaled::worker::ports::PortTable;
 use scaled::worker::share::{Command, GroupGauges, StreamResult};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
 
+use crate::cuts::What;
 use crate::scenario::{Scenario, Stall, Word};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -32,6 +33,8 @@ pub struct Ran {
     pub end: Time,
     pub workers: Vec<WorkerRan>,
     pub servers: Vec<(usize, Counts, Leaks)>,
+    /// Connections that were reset by disruptions.
+    pub harmed: u64,
 }
 
 /// What is left of a worker.
@@ -87,11 +90,13 @@ pub fn drive(scenario: &Scenario) -> Ran {
     let start = start_at(&world);
     let deadline = start.plus_ns(scenario.longest_ns());
     let mut words = scenario.words.iter().copied().peekable();
-    let (mut end, mut turns) = (Time::NEVER, 0);
+    let mut cuts = scenario.cuts.iter().copied().peekable();
+    let (mut end, mut turns, mut harmed) = (Time::NEVER, 0, 0);
     loop {
         let word = words.peek().map_or(Time::NEVER, |(at, _)| start.plus_ns(*at));
+        let cut = cuts.peek().map_or(Time::NEVER, |(at, _)| start.plus_ns(*at));
         let wakes = actors.iter().enumerate().map(|(index, actor)| turn_at(scenario, start, index, actor));
-        let next = wakes.fold(world.next().min(word), Time::min);
+        let next = wakes.fold(world.next().min(word).min(cut), Time::min);
         if next >= end {
             break;
         }
@@ -100,6 +105,9 @@ pub fn drive(scenario: &Scenario) -> Ran {
         let now = world.now();
         while let Some((_, word)) = words.next_if(|(at, _)| start.plus_ns(*at) <= now) {
             say(&actors, word, now);
+        }
+        while let Some((_, what)) = cuts.next_if(|(at, _)| start.plus_ns(*at) <= now) {
+            harmed += cut_off(scenario, &actors, &world, what);
         }
         for (index, actor) in actors.iter_mut().enumerate() {
             if turn_at(scenario, start, index, actor) <= world.now() {
@@ -127,7 +135,7 @@ pub fn drive(scenario: &Scenario) -> Ran {
         world.advance(world.now().plus_ns(SECOND_NS / 100));
         actors.iter_mut().for_each(|actor| turn(actor, &world));
     }
-    Ran { turns, ..gather(scenario.seed, &world, actors, start, ended) }
+    Ran { turns, harmed, ..gather(scenario.seed, &world, actors, start, ended) }
 }
 
 fn start_at(world: &World) -> Time {
@@ -208,9 +216,29 @@ fn say(actors: &[Actor], word: Word, now: Time) {
     }
 }
 
+/// How many connections it resets.
+fn cut_off(scenario: &Scenario, actors: &[Actor], world: &World, what: What) -> u64 {
+    let harmed = match what {
+        What::Server(server, cut, for_ns) => {
+            let harmed = world.cut(scenario.servers[server].address, cut, world.now().plus_ns(for_ns));
+            if cut == Cut::Killed { harmed } else { 0 }
+        }
+        What::Worker(number) => actors[number].handle.cut(),
+    };
+    harmed as u64
+}
+
 fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) -> Ran {
-    let mut ran =
-        Ran { seed, trace: world.trace(), turns: 0, start, end, workers: Vec::new(), servers: Vec::new() };
+    let mut ran = Ran {
+        seed,
+        trace: world.trace(),
+        turns: 0,
+        start,
+        end,
+        workers: Vec::new(),
+        servers: Vec::new(),
+        harmed: 0,
+    };
     for Actor { who, handle } in actors {
         let leaks = handle.leaks();
         match who {

@@ -5,7 +5,7 @@
 //! - [`check`]: what must hold afterwards, whatever went wrong.
 //! - `ssh`: what a seed makes of SSH.
 //! - `closes`: servers that close in the midst of it. `breaker`: a target that refuses half.
-//! - `ports`: source ports that others hold.
+//! - `ports`: source ports that others hold. `cuts`: servers that are killed or cut off, and who comes back.
 //!
 //! `SIM_SEEDS=N` sets how many seeds run, `SIM_SEED=N` runs that one and prints what it is.
 
@@ -14,6 +14,7 @@
 mod breaker;
 mod check;
 mod closes;
+mod cuts;
 mod drive;
 mod ports;
 mod scenario;

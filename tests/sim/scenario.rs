@@ -9,6 +9,7 @@ use scale_proto::tls::{ClientSettings, client_config, server_config};
 use scale_proto::ws::Opcode;
 use scale_ring::sim::Faults;
 use scaled::load::endpoint::TlsName;
+use scaled::load::reconnect::WEB_TERMINAL;
 use scaled::load::ways::Way;
 use scaled::load::{
     Endpoint, Group, MessageSize, Payload, Protocol, Random, Reconnect, Stage, Terminal, TickOffset, Traffic,
@@ -17,6 +18,7 @@ use scaled::load::{
 use scaled::worker::gate::Gates;
 use scaled::worker::share::Addresses;
 
+use crate::cuts::{self, What};
 use crate::ssh::{self, On, Parts};
 
 pub const MS: u64 = 1_000_000;
@@ -85,6 +87,8 @@ pub struct Scenario {
     pub servers: Vec<Server>,
     pub words: Vec<(u64, Word)>,
     pub stalls: Vec<Stall>,
+    /// Disruptions: see [`crate::cuts`].
+    pub cuts: Vec<(u64, What)>,
     pub streams_max: usize,
 }
 
@@ -95,6 +99,7 @@ impl std::fmt::Debug for Scenario {
         out.field("workers", &self.workers).field("servers", &self.servers);
         out.field("gates", &self.gates.rates_milli);
         out.field("addresses", &self.addresses).field("words", &self.words).field("stalls", &self.stalls);
+        out.field("cuts", &self.cuts);
         for group in self.groups.iter() {
             let stages: Vec<_> = group
                 .stages
@@ -177,11 +182,18 @@ impl Scenario {
             servers: Vec::new(),
             words: Vec::new(),
             stalls: Vec::new(),
+            cuts: Vec::new(),
             streams_max: 0,
         };
         let mut tables = Tables::default();
         let count = dice.of(&[1, 1, 1, 2, 3]);
-        let groups: Vec<Group> = (0..count).map(|n| group(n, &mut dice, &scenario, &mut tables)).collect();
+        let mut groups: Vec<Group> =
+            (0..count).map(|n| group(n, &mut dice, &scenario, &mut tables)).collect();
+        // Dice of their own, as below.
+        let mut others = Dice(Random::new(seed ^ 0xC075));
+        cuts::clients(&mut others, &mut groups);
+        let workers = scenario.workers;
+        scenario.cuts = cuts::cuts(&mut others, (weather, workers), &mut groups, &tables.servers);
         let end_ns = groups.iter().map(planned_end_ns).max().unwrap_or(0);
         if weather == Weather::Stormy {
             scenario.words = words(&mut dice, &groups, end_ns);
@@ -388,7 +400,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         // Long enough for every answer, where no connection is harmed.
         drain_ns: if stormy { dice.rare(80, 1500) } else { 60_000 } * MS,
         connect_timeout_ns: if stormy { dice.between(200, 3000) } else { 60_000 } * MS,
-        reconnect: dice.of(&[Reconnect::Never, Reconnect::Backoff, Reconnect::Client]),
+        reconnect: dice.of(&[Reconnect::Never, Reconnect::Backoff, Reconnect::Client(&WEB_TERMINAL)]),
         churn_milli: if stormy { dice.rare(20, 50_000) } else { 0 },
         breaker_milli: None,
         silence_ns: None,

@@ -100,15 +100,20 @@ pub const DISRUPTIONS_OF_EVENT: usize = 10;
 pub const MARK_WINDOW: Span = Span::from_secs(60);
 
 impl Disruption {
+    /// When it was and what it is called: `02:14:07 "kill coderd-1"`. `started_at` as for [`Self::sentence`].
+    pub fn name(&self, started_at: f64) -> String {
+        let at = &utc(started_at + self.marked_at.unwrap_or(self.at))[11..19];
+        match &self.mark {
+            Some(mark) => format!("{at} \"{mark}\""),
+            None => format!("{at} unmarked"),
+        }
+    }
+
     /// All of it in a sentence: `02:14:07 "kill coderd-1": 1,013 of 2,000 dropped (50.7 %, 811 users); 1,009 back,
     /// p99 8.2 s; 4 never; 0 B lost`. `started_at`: of the run, in seconds since 1970; `is_over`: the run is.
     pub fn sentence(&self, started_at: f64, is_over: bool) -> String {
-        let mut text = utc(started_at + self.marked_at.unwrap_or(self.at))[11..19].to_owned();
-        match &self.mark {
-            Some(mark) => text += &format!(" \"{mark}\": "),
-            None => text += " unmarked: ",
-        }
-        text += &format!("{} of {} dropped", thousands(self.streams_dropped), thousands(self.streams));
+        let (dropped, of) = (thousands(self.streams_dropped), thousands(self.streams));
+        let mut text = format!("{}: {dropped} of {of} dropped", self.name(started_at));
         if self.streams_dropped == 0 {
             return text;
         }

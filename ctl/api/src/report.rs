@@ -117,9 +117,17 @@ parts! {
     StartedBy { uid: u32, gid: u32, pid: i32, user: Option<String>, }
     /// What it came to.
     Verdict { outcome: Outcome, exit_code: u8, reasons: Vec<String>, thresholds: Vec<ThresholdResult>, }
-    /// One threshold. `value`: of the whole run, or the worst window's; `at`: when that window ended;
-    /// `aborted`: its breach ended the run.
-    ThresholdResult { expression: String, value: Option<f64>, ok: bool, at: Option<f64>, aborted: bool, }
+    /// One threshold. `value`: of the whole run, the worst window's or the worst disruption's; `at`: when that window
+    /// ended; `aborted`: its breach ended the run; `why`: the disruption that it is of, or why there is no value.
+    ThresholdResult {
+        expression: String,
+        value: Option<f64>,
+        ok: bool,
+        at: Option<f64>,
+        aborted: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    }
     /// What was asked and what was delivered, of steady state. `streams_open_max`: the most open at a second's end, of the
     /// whole run; of the run and its groups alone.
     Load {

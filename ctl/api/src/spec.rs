@@ -11,6 +11,7 @@ pub use environment::{ENVIRONMENT_KEYS, ENVIRONMENT_MAX};
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
+pub use reconnect::{Client, Reconnect};
 pub use words::connect_to;
 pub use written::LEFT_OUT;
 
@@ -22,6 +23,7 @@ pub(crate) mod environment;
 mod file;
 mod group;
 pub mod observe;
+mod reconnect;
 pub mod ssh;
 mod ways;
 mod words;
@@ -123,19 +125,6 @@ pub enum TickOffset {
     Aligned,
     /// At random.
     Random,
-}
-
-/// What happens after a loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reconnect {
-    /// Nothing.
-    #[default]
-    Never,
-    /// Full-jitter back-off, at most at the ramp's connect rate.
-    Backoff,
-    /// As eager clients do.
-    Client,
 }
 
 /// A data frame's kind.

@@ -12,7 +12,7 @@ use scale_api::units::{Bytes, PerSecond, Span};
 
 use super::flags::{Handling, Place};
 use crate::client::{Client, Failure};
-use crate::commands::{Cli, OffsetWord, ReconnectWord, labels};
+use crate::commands::{Cli, OffsetWord, labels};
 
 /// Drives the web terminals, an app, or SSH of the workspaces whose names begin with `scaletest-`.
 #[derive(Debug, Args)]
@@ -106,9 +106,9 @@ pub struct WorkspaceTrafficFlags {
     /// From the first packet until a terminal has said something (default 10s).
     #[arg(long)]
     pub connect_timeout: Option<Span>,
-    /// After a loss (default never).
-    #[arg(long)]
-    pub reconnect: Option<ReconnectWord>,
+    /// After a loss: never (default), backoff, client, or client: and web-terminal, ssh, autossh, vscode, jetbrains.
+    #[arg(long, value_name = "WORD")]
+    pub reconnect: Option<spec::Reconnect>,
     /// Streams replaced a second, in all.
     #[arg(long)]
     pub churn: Option<PerSecond>,
@@ -189,7 +189,7 @@ impl WorkspaceTrafficFlags {
             duration: self.duration(),
             drain: self.drain,
             connect_timeout: self.connect_timeout,
-            reconnect: self.reconnect.map(Into::into).unwrap_or_default(),
+            reconnect: self.reconnect.unwrap_or_default(),
             churn: self.churn,
             verify: self.verify,
             source: self.source.clone(),

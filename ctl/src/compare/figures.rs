@@ -82,7 +82,7 @@ impl Figure {
         }
         let metric = Metric::parse(name, names)?;
         let is_observed = metric.query().is_some();
-        if metric.unit() == Unit::Number && !is_observed {
+        if matches!(metric.unit(), Unit::Number | Unit::Bytes) && !is_observed {
             return Err(format!("`{name}` counts, and runs differ in length; compare a rate or a time"));
         }
         // What the target's own figures mean is not known; most are a use of something.
@@ -150,6 +150,7 @@ impl Figure {
             Some(Unit::Time) => "seconds",
             Some(Unit::Share) => "ratio",
             Some(Unit::Rate) => "bytes_per_second",
+            Some(Unit::Bytes) => "bytes",
             Some(Unit::Number) => "none",
         }
     }

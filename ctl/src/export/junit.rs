@@ -79,7 +79,7 @@ pub fn failure(failure: &Failure) -> String {
 
 fn judged(result: &ThresholdResult) -> Ended {
     let measured = match result.at {
-        _ if result.value.is_none() => "nothing was measured".into(),
+        _ if result.value.is_none() => result.why.clone().unwrap_or_else(|| "nothing was measured".into()),
         Some(at) => format!("measured {}, at second {at}", threshold::show(result)),
         None => format!("measured {}", threshold::show(result)),
     };

@@ -42,7 +42,7 @@ pub fn report(report: &Report) -> String {
         let at = result.at.map_or(String::new(), |at| format!(", at second {at}"));
         let aborted = if result.aborted { ", ended the run" } else { "" };
         let expression = format!("`{}`", code(&result.expression));
-        vec![expression, threshold::show(result) + &at, format!("{}{aborted}", mark(result.ok))]
+        vec![expression, plain(&threshold::show(result)) + &at, format!("{}{aborted}", mark(result.ok))]
     };
     let thresholds = verdict.thresholds.iter().map(result).collect();
     table(&mut lines, &["threshold", "measured", ""], thresholds);
@@ -225,5 +225,19 @@ mod tests {
         assert!(report(&flow).contains("- and 3 more"));
         let text = failure(&Failure::usage("no target_x\nno conns"));
         assert_eq!(text, "## scaled: no result\n\nExit code 2.\n\n- no target\\_x\n- no conns\n\n");
+    }
+
+    #[test]
+    fn the_text_of_a_mark_breaks_no_table() {
+        let result = scale_api::report::ThresholdResult {
+            expression: "disruption.recover.p99 < 30s".into(),
+            value: Some(41.2),
+            why: Some("02:14:07 \"kill|<b>\"".into()),
+            ..Default::default()
+        };
+        let mut whole = Report::default();
+        whole.verdict.thresholds.push(result);
+        let row = "| `disruption.recover.p99 < 30s` | 41.20 s, 02:14:07 \"kill\\|\\<b\\>\" | **not met** |";
+        assert!(report(&whole).contains(row), "{}", report(&whole));
     }
 }

@@ -8,6 +8,7 @@ use scale_proto::ws::Opcode;
 
 use super::grid::{MessageSize, TickOffset};
 use super::payload::Payload;
+use super::reconnect::Reconnect;
 use super::ssh::Ssh;
 use super::ways::Ways;
 
@@ -20,17 +21,6 @@ pub enum Traffic {
     Discard,
     /// We read.
     Receive,
-}
-
-/// What happens after a stream's connection is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reconnect {
-    /// It stays lost.
-    Never,
-    /// Full-jitter exponential back-off, at most at the ramp's own connect rate.
-    Backoff,
-    /// As an eager client does: after 1 s, then doubling to 30 s, no jitter, no cap.
-    Client,
 }
 
 /// How web terminals are opened and left.

@@ -7,13 +7,15 @@ pub mod grid;
 pub mod group;
 pub mod payload;
 pub mod random;
+pub mod reconnect;
 pub mod ssh;
 pub mod ways;
 
 pub use endpoint::{Endpoint, Protocol};
 pub use grid::{MessageSize, TickOffset};
-pub use group::{Group, Reconnect, Stage, Terminal, Traffic};
+pub use group::{Group, Stage, Terminal, Traffic};
 pub use payload::Payload;
 pub use random::Random;
+pub use reconnect::{Client, Reconnect};
 pub use ssh::{Ssh, SshEndpoint};
 pub use ways::Ways;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use scale_proto::coder::{Echo as Echoing, Marker};
 use scale_ring::Time;
 
-use crate::load::Payload;
+use crate::load::{Client, Payload, Random};
 
 use super::class::Class;
 use super::lost::{Lost, Seen};
@@ -51,6 +51,9 @@ impl Standing {
 /// No connection.
 pub const NO_CONNECTION: u32 = u32::MAX;
 
+/// From one opening of a stream to the next as a client, at least.
+pub const REOPEN_NS: u64 = 1_000_000_000;
+
 /// One flow of load.
 #[derive(Debug)]
 pub struct Stream {
@@ -84,6 +87,10 @@ pub struct Stream {
     pub point: u64,
     /// Attempts since it was last open.
     pub attempts: u32,
+    /// Waits that it took as a client does, since their count last began.
+    waits: u32,
+    /// Since when it has been open, or away.
+    pub since: Time,
     /// Its rank among the group's streams with the same addresses, plus one: see `worker::origin`.
     pub rank: Option<NonZeroU32>,
     /// Times that it looked again for a source port since it was last open.
@@ -164,6 +171,8 @@ impl Stream {
             grid: 0,
             point: 0,
             attempts: 0,
+            waits: 0,
+            since: Time::ZERO,
             rank: None,
             searches: 0,
             stalls: 0,
@@ -239,6 +248,26 @@ impl Stream {
         self.first_sent = Time::NEVER;
         self.last = (0, 0);
         self.answered
+    }
+
+    /// ns that it waits after a loss or a failed attempt (which `attempts` has counted) before it tries again as
+    /// `client` does; `None`: it gives up.
+    pub fn wait_as(&mut self, client: &Client, now: Time, random: &mut Random) -> Option<u64> {
+        let stood = now.ns_since(self.since);
+        let mut least = 0;
+        if self.attempts == 1 {
+            // Whoever is dropped as soon as open comes back no faster than this, whatever its client does.
+            least = if self.opened { REOPEN_NS.saturating_sub(stood) } else { 0 };
+            self.since = now;
+            if stood >= client.settled_ns {
+                self.waits = 0;
+            }
+        } else if client.gives_up_ns.is_some_and(|limit| stood >= limit) {
+            return None;
+        }
+        let wait = client.wait(self.waits, random);
+        self.waits = self.waits.saturating_add(1);
+        Some(wait.max(least))
     }
 
     /// The connection is lost: keeps of what is under way as much as tells later what has arrived.
@@ -331,6 +360,71 @@ mod tests {
             stream.unanswered.push(Message { due, sent: due, bytes, place, mask: MASK }, pool);
         }
         stream
+    }
+
+    /// What a stream waits at each failed attempt after a loss at `lost` s, the next attempt failing at once.
+    fn waits(stream: &mut Stream, client: &Client, lost: u64, count: usize) -> Vec<Option<u64>> {
+        let mut random = Random::new(1);
+        let mut now = Time::from_ns(lost * REOPEN_NS);
+        stream.attempts = 0;
+        let mut next = || {
+            stream.attempts += 1;
+            let wait = stream.wait_as(client, now, &mut random);
+            now = now.plus_ns(wait.unwrap_or(0));
+            wait.map(|ns| ns / REOPEN_NS)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn open_at(stream: &mut Stream, seconds: u64) {
+        stream.begin_connection();
+        (stream.opened, stream.since) = (true, Time::from_ns(seconds * REOPEN_NS));
+    }
+
+    #[test]
+    fn an_opening_begins_the_waits_anew_where_the_client_counts_so() {
+        use crate::load::reconnect::{AUTOSSH, VSCODE, WEB_TERMINAL};
+        let some = |seconds: &[u64]| seconds.iter().map(|&it| Some(it)).collect::<Vec<_>>();
+        let mut stream = Stream::new(0, 0, 0);
+        // Its first attempt failed, so that it never stood.
+        assert_eq!(waits(&mut stream, &VSCODE, 1, 3), some(&[0, 5, 5]));
+        open_at(&mut stream, 20);
+        assert_eq!(waits(&mut stream, &WEB_TERMINAL, 30, 4), some(&[2, 4, 8, 16]));
+        open_at(&mut stream, 60);
+        assert_eq!(waits(&mut stream, &WEB_TERMINAL, 61, 2), some(&[2, 4]));
+        // autossh goes on with its count where a session lasted for less than a minute.
+        open_at(&mut stream, 100);
+        assert_eq!(waits(&mut stream, &AUTOSSH, 160, 8), some(&[0, 0, 0, 0, 0, 0, 2, 8]));
+        open_at(&mut stream, 200);
+        assert_eq!(waits(&mut stream, &AUTOSSH, 259, 1), some(&[18]));
+        open_at(&mut stream, 300);
+        assert_eq!(waits(&mut stream, &AUTOSSH, 360, 1), some(&[0]));
+    }
+
+    #[test]
+    fn a_stream_that_is_dropped_when_it_opens_comes_back_once_a_second_at_most() {
+        let mut stream = Stream::new(0, 0, 0);
+        open_at(&mut stream, 7);
+        stream.attempts = 1;
+        let vscode = &crate::load::reconnect::VSCODE;
+        let wait = |stream: &mut Stream, ns| stream.wait_as(vscode, Time::from_ns(ns), &mut Random::new(1));
+        assert_eq!(wait(&mut stream, 7 * REOPEN_NS + 1_000), Some(REOPEN_NS - 1_000));
+        open_at(&mut stream, 8);
+        stream.attempts = 1;
+        assert_eq!(wait(&mut stream, 9 * REOPEN_NS), Some(0));
+    }
+
+    #[test]
+    fn a_client_that_gives_up_does_so_at_the_first_failure_behind_its_time() {
+        use crate::load::reconnect::VSCODE;
+        let mut stream = Stream::new(0, 0, 0);
+        open_at(&mut stream, 1);
+        // 80 s of shorter waits, then one each half minute up to three hours.
+        let count = 9 + (3 * 3600 - 90_usize).div_ceil(30) + 2;
+        let waits = waits(&mut stream, &VSCODE, 5, count);
+        let given_up = waits.iter().position(Option::is_none).expect("it gives up");
+        let waited: u64 = waits[..given_up].iter().flatten().sum();
+        assert!((3 * 3600..3 * 3600 + 30).contains(&waited), "{waited}");
     }
 
     #[test]

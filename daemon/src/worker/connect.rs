@@ -29,8 +29,6 @@ const ROOM_WAIT_NS: u64 = 10_000_000;
 const DROPS_MAX: u32 = 6;
 /// A connection that waits longer for its slot is one that the list holds back.
 const HELD_BACK_NS: u64 = 1_000_000_000;
-/// What eager clients wait at first.
-const CLIENT_NS: u64 = 1_000_000_000;
 
 /// An address of an attempt that is tried.
 #[derive(Debug, Clone, Copy)]
@@ -309,7 +307,12 @@ impl<R: Ring> Worker<R> {
             Reconnect::Never if dropped => self.random.below((BACKOFF_NS << power).min(BACKOFF_MAX_NS)),
             Reconnect::Never => return self.stand(stream, Standing::Failed),
             Reconnect::Backoff => self.random.below((BACKOFF_NS << power).min(BACKOFF_MAX_NS)),
-            Reconnect::Client => (CLIENT_NS << power).min(BACKOFF_MAX_NS),
+            Reconnect::Client(client) => {
+                match self.streams[stream as usize].wait_as(client, now, &mut self.random) {
+                    Some(wait_ns) => wait_ns,
+                    None => return self.stand(stream, Standing::Failed),
+                }
+            }
         };
         self.stand(stream, Standing::Waiting);
         self.deadlines.push(Reverse((now.plus_ns(delay), Deadline::Retry(stream))));
@@ -343,7 +346,7 @@ impl<R: Ring> Worker<R> {
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
         let is_first = self.streams[stream as usize].is_new();
-        if spec.reconnect != Reconnect::Client || is_first {
+        if !matches!(spec.reconnect, Reconnect::Client(_)) || is_first {
             if now < timeline.reconnect_next {
                 self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
                 return;
@@ -373,6 +376,7 @@ impl<R: Ring> Worker<R> {
             flow.opened = true;
             timeline.opened += 1;
         }
+        flow.since = now;
         if flow.begin_connection() {
             self.meter.record(cell, Figure::FirstByte, 0);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use scale_api::report::{Report, Sessions};
 use serde_json::Value;
 
-use super::traffic::{drive, with_workspaces};
+use super::traffic::{drive, drive_for, with_workspaces};
 use super::{Standin, texts};
 
 /// Bytes of the line that is typed once a connection, and of the Ctrl-C at the end.
@@ -56,10 +56,10 @@ fn real_shells_go_on_behind_a_reset_and_every_typed_byte_is_accounted_for() {
     for (profile, reconnect) in [("paced", "client"), ("raw", "backoff")] {
         let (standin, daemon) = with_workspaces("", &reset("1500ms", 3), "3");
         let (_, report) =
-            drive(&standin, &daemon, &["--verify", "--profile", profile, "--reconnect", reconnect]);
+            drive_for("4s", &standin, &daemon, &["--verify", "--profile", profile, "--reconnect", reconnect]);
         assert_went_on(&report, 3);
         let took = report.latency.reconnect.as_ref().expect("a distribution");
-        assert!(reconnect != "client" || took.min >= 1.0, "the web terminal waits a second: {took:?}");
+        assert!(reconnect != "client" || took.min >= 2.0, "the web terminal waits for two seconds: {took:?}");
         let counts = standin.end();
         assert_eq!(counts["sockets"]["terminals"], 6, "{counts}");
         assert_typed(&counts, &report, 6, 3);
@@ -113,7 +113,7 @@ fn children(parent: u32) -> Vec<u32> {
 fn a_process_that_was_killed_is_found_to_be_another() {
     let (standin, daemon) = with_workspaces("", "", "2");
     let output = std::thread::scope(|scope| {
-        let run = scope.spawn(|| drive(&standin, &daemon, &["--verify", "--reconnect", "client"]));
+        let run = scope.spawn(|| drive_for("4s", &standin, &daemon, &["--verify", "--reconnect", "client"]));
         let mine = |standin: &Standin| children(standin.sink.process.0.id());
         let shells = scale_tests::host::until("two shells", || {
             let shells = mine(&standin);

@@ -13,17 +13,8 @@ use serde_json::Value;
 
 use super::{Standin, create, outcome};
 
-const LOAD: [&str; 9] = [
-    "workspace-traffic",
-    "--bytes-per-tick",
-    "128",
-    "--duration",
-    "2s",
-    "--warm-up",
-    "1s",
-    "--concurrency",
-    "0",
-];
+const LOAD: [&str; 7] =
+    ["workspace-traffic", "--bytes-per-tick", "128", "--warm-up", "1s", "--concurrency", "0"];
 
 const BRISK: &str = "build_time = '50ms'\nbuild_jitter = '50ms'\nagent_time = '50ms'\n";
 
@@ -36,7 +27,13 @@ pub(super) fn with_workspaces(settings: &str, faults: &str, count: &str) -> (Sta
 }
 
 pub(super) fn drive(standin: &Standin, daemon: &Daemon, more: &[&str]) -> (i32, Report) {
-    let (code, out, error) = standin.scalectl(daemon, &[&["--json"], &LOAD[..], more].concat());
+    drive_for("2s", standin, daemon, more)
+}
+
+/// The same, steady for `duration`.
+pub(super) fn drive_for(duration: &str, standin: &Standin, daemon: &Daemon, more: &[&str]) -> (i32, Report) {
+    let (code, out, error) =
+        standin.scalectl(daemon, &[&["--json"], &LOAD[..], &["--duration", duration], more].concat());
     let last = out.lines().last().unwrap_or_else(|| panic!("{error}"));
     (code, serde_json::from_str(last).unwrap_or_else(|why| panic!("{why}: {last} {error}")))
 }

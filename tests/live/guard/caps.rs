@@ -78,7 +78,10 @@ fn a_storm_of_reconnects_keeps_to_the_cap() {
     });
     let target = format!("tcp://{address}");
     let began = monotonic_now();
-    start(&daemon, &["--conns", "100", "--target", &target, "--reconnect", "client", "--churn", "5/s"]);
+    start(
+        &daemon,
+        &["--conns", "100", "--target", &target, "--reconnect", "client:vscode", "--churn", "5/s"],
+    );
     until("six seconds' worth", || (came.load(Ordering::Relaxed) > 6 * CAP as usize).then_some(()));
     let said = event(&daemon).warnings;
     assert!(said.iter().any(|warning| warning.contains("new connections instead of")), "{said:?}");

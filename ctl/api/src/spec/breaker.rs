@@ -10,7 +10,7 @@ use super::{GroupSpec, Reconnect, Span};
 /// Share of failed connects that opens a breaker, in thousandths, where none is given.
 pub const DEFAULT_SHARE_MILLI: u32 = 500;
 /// Silence that ends a run where none is given: of groups whose streams do not come back, and of others,
-/// whose back-off alone may be half a minute.
+/// whose back-off alone may be a minute.
 pub const DEFAULT_SILENCE: Span = Span::from_secs(30);
 const DEFAULT_SILENCE_RECONNECTING: Span = Span::from_secs(120);
 /// Seconds are looked at one by one.
@@ -113,7 +113,7 @@ impl GroupSpec {
     pub fn silence_or_default(&self) -> Silence {
         self.silence.unwrap_or(Silence::For(match self.reconnect {
             Reconnect::Never => DEFAULT_SILENCE,
-            Reconnect::Backoff | Reconnect::Client => DEFAULT_SILENCE_RECONNECTING,
+            Reconnect::Backoff | Reconnect::Client(_) => DEFAULT_SILENCE_RECONNECTING,
         }))
     }
 

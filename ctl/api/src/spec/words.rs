@@ -80,6 +80,7 @@ impl Spec {
             group.connect_timeout.get_or_insert(DEFAULT_CONNECT_TIMEOUT);
             group.breaker.get_or_insert(Breaker::ON);
             group.silence = Some(group.silence_or_default());
+            group.reconnect = group.reconnect_named();
         }
         spec
     }

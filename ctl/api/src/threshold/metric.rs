@@ -1,9 +1,9 @@
 //! Every figure that can be named, and its value in a report.
 
 use crate::report::{Figure, Latency, Load, Observed, Part, Report};
-use crate::units::{Rate, Span, thousands};
+use crate::units::{Bytes, Rate, Span, thousands};
 
-use super::near;
+use super::{disruption, near};
 
 /// The figures of time, in the order in which a stream has them.
 pub const LATENCIES: [&str; 12] = [
@@ -35,6 +35,8 @@ pub enum Unit {
     Share,
     /// Bytes a second; written as `40KB/s`.
     Rate,
+    /// Bytes; written as `40KB` or `0`.
+    Bytes,
     /// A count, or whatever a query says.
     Number,
 }
@@ -119,6 +121,17 @@ pub const TABLE: &[Row] = rows! {
     "disconnects" &["rate"], Share WholeRun true LESS, "Open streams lost / streams asked for.";
     "connect_failures" &["count"], Number WholeRun true LESS, "Attempts to open a stream that failed.";
     "connect_failures" &["rate"], Share WholeRun true LESS, "Attempts that failed / streams asked for.";
+    "streams" &["open"], Number WholeRun true MORE,
+        "Streams open now; at the end, when the drain began; of a window: the mean.";
+    "streams" &["away"], Number WholeRun true LESS, "Streams that have been open and are not: the same.";
+    "disruption" &["share"], Share WholeRun false LESS, "Streams dropped / streams open when it began.";
+    "disruption" &["users_share"], Share WholeRun false LESS,
+        "Users who had a stream dropped / users who had one open.";
+    "disruption" &["dropped", "never_back"], Number WholeRun false LESS,
+        "Streams dropped; of these, not open again.";
+    "disruption" &["bytes_lost"], Bytes WholeRun false LESS, "Payload bytes whose echo never came, or that never arrived.";
+    "disruption" &["delivered_ratio"], Share WholeRun false MORE, "Ticks sent / ticks due, of the window that was expected.";
+    "disruption.recover" &["p50", "p99", "max"], Time WholeRun false LESS, "From a stream's drop until it was open again.";
     "verify_failures" &["count"], Number WholeRun true LESS, "Messages whose echo differed.";
     "unexpected_bytes" &["count"], Number WholeRun true LESS, "Bytes beyond what was sent.";
     "generator" &["busy_max"], Share WholeRun false LESS,
@@ -167,6 +180,10 @@ pub struct Values {
     pub rates: [Option<f64>; 3],
     /// Streams asked for.
     pub streams: f64,
+    /// Streams open.
+    pub open: Option<f64>,
+    /// Streams that have been open and are not.
+    pub away: Option<f64>,
     /// Open streams lost.
     pub disconnects: u64,
     /// Attempts that failed.
@@ -194,6 +211,9 @@ impl Metric {
             [figure, stat] => (None, figure, stat),
             [group, figure, stat] if names.groups.contains(&group) => (Some(group), figure, stat),
             [OBSERVE, name, stat] => return Self::observed(name, stat, names),
+            [disruption::FIGURE, _, _] => {
+                (None, text.rsplit_once('.').map_or(text, |(figure, _)| figure), parts[2])
+            }
             [group, _, _] => {
                 return Err(format!("no group is called `{group}`; there are {}", names.groups.join(", ")));
             }
@@ -276,13 +296,21 @@ impl Metric {
         self.figure == GENERATOR
     }
 
+    /// Whether it is one of each disruption, and of nothing else.
+    pub fn is_of_disruptions(&self) -> bool {
+        disruption::is_of(&self.figure)
+    }
+
     /// Its distribution's name, if it is one.
     pub fn latency(&self) -> Option<&str> {
         LATENCIES.contains(&self.figure.as_str()).then_some(&*self.figure)
     }
 
-    /// Its value in a report.
+    /// Its value in a report; of disruptions the worst one's.
     pub fn read(&self, report: &Report) -> Option<f64> {
+        if self.is_of_disruptions() {
+            return disruption::worst(self, report);
+        }
         let (load, latency) = match &self.group {
             None => (&report.load, &report.latency),
             Some(name) => {
@@ -304,6 +332,8 @@ impl Metric {
             open_ratio: load.open_ratio(),
             rates: [load.rate_offered, load.rate_sent, load.rate_received],
             streams: load.streams_requested as f64,
+            open: Some(load.streams_open_at_end as f64),
+            away: Some(load.streams_opened.saturating_sub(load.streams_open_at_end) as f64),
             disconnects: load.disconnects.values().sum(),
             connect_failures: load.connect_failures.values().sum(),
             verify_failures: load.verify_failures,
@@ -328,6 +358,8 @@ impl Metric {
             ("load", "rate_received") => received,
             ("load", "stream_rate_sent") => a_stream(sent),
             ("load", "stream_rate_received") => a_stream(received),
+            ("streams", "open") => values.open,
+            ("streams", _) => values.away,
             ("disconnects", "count") => Some(values.disconnects as f64),
             ("disconnects", _) => share(values.disconnects),
             ("connect_failures", "count") => Some(values.connect_failures as f64),
@@ -385,6 +417,9 @@ impl Unit {
         match self {
             Self::Time => text.parse().map(Span::seconds).map_err(|error| error.to_string()),
             Self::Rate => text.parse().map(|rate: Rate| rate.0 as f64).map_err(|error| error.to_string()),
+            Self::Bytes => {
+                Bytes::parse_bare(text).map(|bytes| bytes.0 as f64).map_err(|error| error.to_string())
+            }
             Self::Share | Self::Number => text
                 .strip_suffix('%')
                 .and_then(|percent| number(percent.trim()).map(|value| value / 100.0))
@@ -402,6 +437,8 @@ impl Unit {
             Self::Share => format!("{:.3} %", value * 100.0),
             Self::Rate if value < 1e6 => format!("{:.1} KB/s", value / 1e3),
             Self::Rate => format!("{:.1} MB/s", value / 1e6),
+            Self::Bytes if value < 1e7 => format!("{} B", thousands(value as u64)),
+            Self::Bytes => format!("{:.1} MB", value / 1e6),
             Self::Number if value.fract() == 0.0 && (0.0..1e15).contains(&value) => thousands(value as u64),
             Self::Number => format!("{value:.4}"),
         }
@@ -411,6 +448,7 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disruption::{Disruption, Recover};
     use crate::report::{Generator, Worker};
 
     #[test]
@@ -444,6 +482,7 @@ mod tests {
         let load = Load {
             streams_requested: 100,
             streams_opened: 10,
+            streams_open_at_end: 3,
             delivered_ratio: Some(0.2),
             echoed_ratio: Some(0.3),
             rate_offered: Some(4e3),
@@ -462,6 +501,17 @@ mod tests {
             latency,
             groups: vec![part],
             observe: [("cpu".into(), observed)].into(),
+            disruptions: vec![Disruption {
+                streams_dropped: 3,
+                share: Some(0.25),
+                users: Some(10),
+                users_affected: Some(4),
+                never_back: 1,
+                bytes_lost: 77,
+                delivered_ratio: Some(0.75),
+                recover: Some(Recover { p50: 1.0, p99: 2.0, max: 3.0 }),
+                ..Disruption::default()
+            }],
             generator: Generator {
                 workers: vec![
                     Worker { busy_max: 0.4, ..Worker::default() },
@@ -476,6 +526,9 @@ mod tests {
             ("load", vec![0.2, 0.3, 0.1, 4e3, 5e3, 6e3, 50.0, 60.0]),
             ("disconnects", vec![7.0, 0.07]),
             ("connect_failures", vec![9.0, 0.09]),
+            ("streams", vec![3.0, 7.0]),
+            ("disruption", vec![0.25, 0.4, 3.0, 1.0, 77.0, 0.75]),
+            ("disruption.recover", vec![1.0, 2.0, 3.0]),
             ("verify_failures", vec![11.0]),
             ("unexpected_bytes", vec![12.0]),
             ("generator", vec![0.6]),
@@ -515,6 +568,10 @@ mod tests {
             ("main.generator.busy_max", &["of the whole run", "leave out `main.`"]),
             ("observe.cpus.max", &["no query `cpus`", "cpu, memory"]),
             ("observe.cpu.p99", &["min, mean, max, last"]),
+            ("disruption.recover.p90", &["no `disruption.recover.p90`", "disruption.recover.p99"]),
+            ("disruption.recovery.max", &["disruption.recover.max"]),
+            ("disruption.shares", &["disruption.share"]),
+            ("main.disruption.share", &["of the whole run", "leave out `main.`"]),
             ("fast", &["`fast` is no figure", "response.p99"]),
             ("a.b.c.d", &["is no figure"]),
         ] {
@@ -538,6 +595,10 @@ mod tests {
             (Unit::Share.show(0.999).as_str(), Unit::Rate.show(40_960.0).as_str()),
             ("99.900 %", "41.0 KB/s")
         );
+        let shown = (Unit::Bytes.show(4096.0), Unit::Bytes.show(12_345_678.0));
+        assert_eq!(shown, ("4,096 B".into(), "12.3 MB".into()));
+        assert_eq!((Unit::Bytes.read("40KB"), Unit::Bytes.read("0")), (Ok(40_000.0), Ok(0.0)));
+        assert!(Unit::Bytes.read("few").unwrap_err().contains("a size with its unit"));
         assert_eq!(
             (Unit::Number.show(1234.0).as_str(), Unit::Number.show(0.25).as_str()),
             ("1,234", "0.2500")

@@ -4,6 +4,7 @@
 //! bound. With `over` it holds for each window of that length; with `abort` its breach ends the run.
 //! [`TABLE`] has every name (docs/thresholds.md shows it); [`Preset`]s are thresholds by another name.
 
+mod disruption;
 mod metric;
 mod near;
 mod parse;
@@ -58,6 +59,27 @@ impl Threshold {
         parse::threshold(expression, names)
     }
 
+    /// Parses what somebody waits for: the same, but it ends no run.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], or it says `abort`.
+    pub fn parse_wait(expression: &str, names: &Names<'_>) -> Result<Self, String> {
+        let threshold = Self::parse(expression, names)?;
+        match threshold.abort {
+            None => Ok(threshold),
+            Some(_) => Err(format!("`{expression}`: what is waited for ends no run; leave out `abort`")),
+        }
+    }
+
+    /// Judges the newest disruption of a report, for whoever waits: what nobody has a value of does not hold.
+    ///
+    /// # Panics
+    /// It is about something else ([`Metric::is_of_disruptions`]).
+    pub fn evaluate_newest(&self, report: &Report) -> ThresholdResult {
+        assert!(self.metric.is_of_disruptions(), "{} is of no disruption", self.metric);
+        disruption::newest(self, report)
+    }
+
     /// As it was written.
     pub fn expression(&self) -> &str {
         &self.expression
@@ -104,8 +126,11 @@ impl Threshold {
         is_ratio.then_some(self.metric.stat())
     }
 
-    /// Judges a report as a whole. A figure without a value is not met.
+    /// Judges a report as a whole. A figure without a value is not met, unless there was nothing to have one.
     pub fn evaluate(&self, report: &Report) -> ThresholdResult {
+        if self.metric.is_of_disruptions() {
+            return disruption::evaluate(self, report);
+        }
         let value = self.metric.read(report);
         ThresholdResult {
             expression: self.expression.clone(),
@@ -116,14 +141,21 @@ impl Threshold {
     }
 }
 
-/// A measured value as people read it, by the unit of the expression's figure.
+/// A measured value as people read it, by the unit of the expression's figure, and whose it is.
 pub fn show(result: &ThresholdResult) -> String {
     let name = result.expression.split(['<', '>', '=']).next().unwrap_or_default().trim();
-    let mut words = name.rsplit('.');
-    let (stat, figure) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let row = TABLE.iter().find(|row| row.figure == figure && row.stats.contains(&stat));
-    let unit = row.map_or(Unit::Number, |row| row.unit_of(stat));
-    result.value.map_or_else(|| "no value".into(), |value| unit.show(value))
+    let (figure, stat) = name.rsplit_once('.').unwrap_or_default();
+    let is_it = |row: &&Row| {
+        let before = figure.strip_suffix(row.figure);
+        before.is_some_and(|group| group.is_empty() || group.ends_with('.')) && row.stats.contains(&stat)
+    };
+    let unit = TABLE.iter().find(is_it).map_or(Unit::Number, |row| row.unit_of(stat));
+    match (result.value.map(|value| unit.show(value)), &result.why) {
+        (Some(value), Some(why)) => format!("{value}, {why}"),
+        (Some(value), None) => value,
+        (None, Some(why)) => why.clone(),
+        (None, None) => "no value".into(),
+    }
 }
 
 /// The built-in rules that hold for a report: none that a threshold replaces, none of what was not asked for.

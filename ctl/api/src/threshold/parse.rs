@@ -40,7 +40,11 @@ fn read(expression: &str, names: &Names<'_>) -> Result<Threshold, Wrong> {
     let mut words = Words { text: expression, at: at + sign.len() };
     let (place, value) = words.until(&["over", "abort"]);
     let bound = metric.unit().read(value).map_err(|why| (place, why))?;
+    let at = words.peek().map_or(expression.len(), |(at, _)| at);
     let over = if words.take("over") { Some(window(words.span("over 30s")?)?) } else { None };
+    if over.is_some() && metric.is_of_disruptions() {
+        return Err((at, format!("{metric} is of whole disruptions, not of windows; leave out `over`")));
+    }
     let abort = match words.take("abort") {
         true if words.take("after") => Some(seconds(words.span("abort after 10s")?)?),
         true => Some(Span::default()),
@@ -139,6 +143,11 @@ mod tests {
             ("disconnects.rate < 1% abort after 10s", 0.01, None, span("10s")),
             ("observe.cpu.max < 0.9 over 10m abort after 1m", 0.9, span("10m"), span("1m")),
             ("observe.cpu.max > -5", -5.0, None, None),
+            ("disruption.recover.p99 < 30s", 30.0, None, None),
+            ("disruption.share < 30% abort", 0.3, None, span("0s")),
+            ("disruption.bytes_lost < 1MB", 1e6, None, None),
+            ("disruption.bytes_lost == 0", 0.0, None, None),
+            ("ssh.streams.away == 0 over 5s", 0.0, span("5s"), None),
         ] {
             let read = read(text);
             assert_eq!(
@@ -175,6 +184,9 @@ mod tests {
             ),
             ("response.p99 < 1s after 5s", &["column 16:", "`1s after 5s`"]),
             ("response.p99 < 1s abort now", &["column 25:", "`now` is too much"]),
+            ("disruption.share < 5% over 5s", &["column 23:", "of whole disruptions", "leave out `over`"]),
+            ("disruption.recover.p9 < 5s", &["column 1:", "disruption.recover.p99"]),
+            ("disruption.bytes_lost < 5m", &["column 25:", "a size with its unit"]),
             (&long, &["at most"]),
         ] {
             let error = threshold(text, &NAMES).unwrap_err();

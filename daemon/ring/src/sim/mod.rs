@@ -84,6 +84,15 @@ impl Faults {
     };
 }
 
+/// What happens to a server's address for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its connections are reset, and further ones are refused.
+    Killed,
+    /// Nothing arrives there or from there; what was on its way arrives when it is over.
+    Apart,
+}
+
 /// What has not been given back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leaks {
@@ -129,6 +138,11 @@ impl World {
     /// Other faults from here on.
     pub fn set_faults(&self, faults: Faults) {
         self.0.borrow_mut().set_faults(faults);
+    }
+
+    /// Cuts the connections and connects of a server's address until `until`; how many connections are harmed.
+    pub fn cut(&self, address: std::net::SocketAddr, cut: Cut, until: Time) -> usize {
+        self.0.borrow_mut().cut(address, cut, until)
     }
 
     /// A number that depends on everything that has happened: same seed, same number.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::{Completion, Errno, Outcome, ReceivedBytes, RingCounters, SendBuffer, Socket, Time, Token};
 
-use super::{Faults, Leaks};
+use super::{Cut, Faults, Leaks};
 
 /// What a ring asks for; it happens at the next submit.
 #[derive(Debug)]
@@ -124,6 +124,8 @@ pub(super) struct Network {
     ends: Vec<End>,
     pub(super) rings: Vec<RingState>,
     packets: BTreeMap<(Time, u64), (usize, Packet)>,
+    /// Addresses that are cut, how, and until when.
+    cuts: Vec<(SocketAddr, Cut, Time)>,
     number: u64,
     trace: u64,
 }
@@ -143,6 +145,7 @@ impl Network {
             ends: Vec::new(),
             rings: Vec::new(),
             packets: BTreeMap::new(),
+            cuts: Vec::new(),
             number: 0,
             trace: seed,
         }
@@ -398,6 +401,61 @@ impl Network {
         self.now = self.now.max(to);
     }
 
+    pub(super) fn cut(&mut self, address: SocketAddr, cut: Cut, until: Time) -> usize {
+        self.cuts.push((address, cut, until));
+        let at = |end: &End| end.local == Some(address) && end.state == State::Established;
+        let servers: Vec<usize> = (0..self.ends.len()).filter(|&end| at(&self.ends[end])).collect();
+        match cut {
+            Cut::Killed => servers.iter().for_each(|&server| self.reset_both(server)),
+            Cut::Apart => self.hold_back(address, until),
+        }
+        servers.len()
+    }
+
+    pub(super) fn cut_ring(&mut self, ring: usize) -> usize {
+        let of = |end: &End| end.ring == ring && end.state == State::Established;
+        let ends: Vec<usize> = (0..self.ends.len()).filter(|&end| of(&self.ends[end])).collect();
+        ends.iter().for_each(|&end| self.reset_both(end));
+        ends.len()
+    }
+
+    /// The connection is gone: nothing of it arrives any more, and both ends see RST.
+    fn reset_both(&mut self, end: usize) {
+        let peer = self.ends[end].peer;
+        for end in [Some(end), peer].into_iter().flatten() {
+            self.packets.retain(|_, (to, _)| *to != end);
+            self.ends[end].flying = 0;
+            if matches!(self.ends[end].state, State::Established | State::Connecting) {
+                self.reset(end);
+            }
+        }
+    }
+
+    /// What is on its way to or from `address` arrives when it is no longer cut, in its order.
+    fn hold_back(&mut self, address: SocketAddr, until: Time) {
+        for ((at, number), (end, packet)) in std::mem::take(&mut self.packets) {
+            let held = self.is_of(end, address);
+            let at = if held { at.max(until) } else { at };
+            if held {
+                self.ends[end].arrives_last = self.ends[end].arrives_last.max(at);
+            }
+            self.packets.insert((at, number), (end, packet));
+        }
+    }
+
+    /// Whether one of the two ends of `end`'s connection has this address as a server.
+    fn is_of(&self, end: usize, address: SocketAddr) -> bool {
+        self.ends[end].local == Some(address) || self.ends[end].remote == Some(address)
+    }
+
+    /// Until when nothing arrives at `end`, because one of its sides is cut off.
+    fn apart_until(&self, end: usize) -> Time {
+        let of_it = |(address, cut, until): &(SocketAddr, Cut, Time)| {
+            (*cut == Cut::Apart && self.is_of(end, *address)).then_some(*until)
+        };
+        self.cuts.iter().filter_map(of_it).fold(Time::ZERO, Time::max)
+    }
+
     /// Puts `packet` on its way to `end`.
     fn fly(&mut self, end: usize, packet: Packet) {
         let (least, most) = self.faults.latency_ns;
@@ -405,7 +463,8 @@ impl Network {
         if self.happens(self.faults.spike_per_mille) {
             takes += self.faults.spike_ns;
         }
-        let at = self.now.plus_ns(takes).max(self.ends[end].arrives_last);
+        let from = self.now.max(self.apart_until(end));
+        let at = from.plus_ns(takes).max(self.ends[end].arrives_last);
         self.ends[end].arrives_last = at;
         self.number += 1;
         self.packets.insert((at, self.number), (end, packet));
@@ -439,7 +498,11 @@ impl Network {
         let listeners: Vec<usize> = (0..self.ends.len())
             .filter(|&end| self.ends[end].state == State::Listening && self.ends[end].local == Some(to))
             .collect();
-        if listeners.is_empty() || self.happens(self.faults.refuse_per_mille) {
+        let is_down = |(address, cut, until): &(SocketAddr, Cut, Time)| {
+            *address == to && *cut == Cut::Killed && self.now < *until
+        };
+        let down = self.cuts.iter().any(is_down);
+        if down || listeners.is_empty() || self.happens(self.faults.refuse_per_mille) {
             return self.fly(client, Packet::Refused);
         }
         let listener = listeners[self.below(listeners.len() as u64) as usize];

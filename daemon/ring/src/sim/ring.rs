@@ -34,6 +34,11 @@ impl Handle {
         self.network.borrow().wake_at(self.ring)
     }
 
+    /// Resets every connection of its owner; how many there were.
+    pub fn cut(&self) -> usize {
+        self.network.borrow_mut().cut_ring(self.ring)
+    }
+
     /// What its owner has not given back.
     pub fn leaks(&self) -> Leaks {
         self.network.borrow().leaks(self.ring)

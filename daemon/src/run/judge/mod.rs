@@ -10,6 +10,7 @@
 mod samples;
 mod scope;
 pub mod verdict;
+mod wait;
 mod window;
 
 use std::collections::BTreeMap;
@@ -18,10 +19,11 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 use scale_api::report::{Latency, Report, ThresholdResult};
-use scale_api::threshold::{Threshold, When};
+use scale_api::threshold::{Threshold, When, show};
 
 pub use self::samples::Samples;
 use self::scope::{Cells, Scopes};
+use self::wait::Wait;
 use self::window::{Second, Window};
 use super::result::distribution;
 use crate::load::{Group, Traffic};
@@ -32,9 +34,12 @@ use crate::worker::share::GroupGauges;
 pub struct Judge {
     groups: Arc<[Group]>,
     watches: Vec<Watch>,
+    waits: Vec<Wait>,
     sampled: Vec<Sampled>,
     scopes: Scopes,
     ended_by: Option<usize>,
+    /// The last second.
+    at: u64,
 }
 
 /// A threshold as it stands.
@@ -47,6 +52,8 @@ struct Watch {
     window: Option<Window>,
     /// Its last window, or the run so far.
     now: Option<f64>,
+    /// How it stands, where that is more than a value: of disruptions.
+    stands: Option<ThresholdResult>,
     /// Its worst window, and the second at whose end that ended.
     worst: Option<(f64, u64)>,
     breached_since: Option<u64>,
@@ -85,16 +92,21 @@ impl Judge {
             scopes: Scopes::new(groups.len()),
             groups,
             watches: Vec::new(),
+            waits: Vec::new(),
             sampled: Vec::new(),
             ended_by: None,
+            at: 0,
         };
         for threshold in thresholds {
-            judge.watch(threshold);
+            let window = threshold.over().map(|over| over.ns() / 1_000_000_000);
+            let watch = judge.watch(threshold, window);
+            judge.watches.push(watch);
         }
         judge
     }
 
-    fn watch(&mut self, threshold: Threshold) {
+    /// Watches a threshold from now on, by windows of so many seconds, or by the run so far.
+    fn watch(&mut self, threshold: Threshold, window: Option<u64>) -> Watch {
         let metric = threshold.metric();
         let index = |name: &str| self.groups.iter().position(|group| &*group.name == name);
         let scope = metric.group().and_then(index).unwrap_or(self.groups.len());
@@ -105,42 +117,46 @@ impl Judge {
                 self.sampled.push(Sampled { scope, figure, whole: None });
                 self.sampled.len() - 1
             });
-            if threshold.over().is_none() {
+            if window.is_none() {
                 self.sampled[place].whole.get_or_insert_with(|| Box::new(Histograms::empty()));
             }
             place
         });
-        let window = threshold.over().map(|over| Window::new(over.ns() / 1_000_000_000));
-        self.watches.push(Watch {
+        Watch {
             threshold,
             scope,
             sampled,
-            window,
+            window: window.map(Window::new),
             now: None,
+            stands: None,
             worst: None,
             breached_since: None,
             ended: None,
-        });
+        }
     }
 
-    /// Whether there is nothing to judge.
-    pub fn is_idle(&self) -> bool {
-        self.watches.is_empty()
+    /// What is judged, and what is waited for.
+    fn all(&self) -> impl Iterator<Item = &Watch> {
+        self.watches.iter().chain(self.waits.iter().map(|wait| &wait.watch))
     }
 
     /// Whether [`Self::take`] needs the report so far.
     pub fn reads_reports(&self) -> bool {
-        self.watches.iter().any(|watch| watch.window.is_none())
+        self.all().any(|watch| watch.window.is_none())
     }
 
     /// The second's samples, of each worker by cell, that thresholds need; each second's are taken once.
     pub fn samples(&mut self, workers: &[&[Histograms]]) -> Vec<Rc<Samples>> {
-        let windowed = |place: usize| {
-            self.watches.iter().any(|watch| watch.window.is_some() && watch.sampled == Some(place))
-        };
+        let windowed =
+            |place: usize| self.all().any(|watch| watch.window.is_some() && watch.sampled == Some(place));
         let windowed: Vec<bool> = (0..self.sampled.len()).map(windowed).collect();
         let mut all = Vec::new();
         for (sampled, windowed) in self.sampled.iter_mut().zip(windowed) {
+            if !windowed && sampled.whole.is_none() {
+                // Somebody waited for it.
+                all.push(Rc::default());
+                continue;
+            }
             let cells = Cells::of(&self.groups, sampled.scope, sampled.figure);
             let histograms = workers.iter().flat_map(|cell| cells.pick(cell));
             let samples = Samples::of(histograms.filter_map(|cell| cell.figure(sampled.figure)));
@@ -157,38 +173,22 @@ impl Judge {
     /// A second is complete. `report`: the run's so far, without latencies, if [`Self::reads_reports`].
     pub fn take(&mut self, seen: &Seen<'_>, report: Option<Report>) {
         self.scopes.take(&self.groups, seen.workers, seen.seconds);
+        self.at = seen.at;
+        self.forget_waits();
         let report = report.map(|report| self.complete(report));
-        let busy: Rc<[f64]> = seen.busy.into();
-        for watch in &mut self.watches {
-            match &mut watch.window {
-                Some(window) => {
-                    let is_steady = self.scopes.is_steady(watch.scope);
-                    if watch.threshold.metric().windows() == When::WholeRun || is_steady {
-                        let samples = watch.sampled.map(|place| seen.samples[place].clone());
-                        let query = watch.threshold.metric().query();
-                        let figure = watch.sampled.map(|place| self.sampled[place].figure);
-                        window.push(Second {
-                            seconds: seen.seconds,
-                            counts: self.scopes.second(watch.scope),
-                            samples: samples.unwrap_or_default(),
-                            of_echoes: matches!(figure, Some(Figure::Service | Figure::Response)),
-                            busy: busy.clone(),
-                            observed: query.and_then(|name| seen.observe.get(name)).copied(),
-                        });
-                    } else {
-                        window.clear();
-                    }
-                    watch.now = window.values().and_then(|values| watch.threshold.metric().value(&values));
-                    watch.note_worst(seen.at);
-                }
-                None => watch.now = report.as_ref().and_then(|report| watch.threshold.metric().read(report)),
+        let Self { watches, waits, scopes, sampled, .. } = self;
+        let kept = Kept { seen, busy: seen.busy.into(), scopes, sampled };
+        for watch in watches {
+            watch.take(&kept);
+            if let Some(report) = report.as_ref().filter(|_| watch.window.is_none()) {
+                watch.read(report, Threshold::evaluate);
             }
-            let counts = watch.window.is_some() || self.scopes.has_been_steady(watch.scope);
-            match watch.now {
-                Some(value) if counts && !watch.threshold.is_met(value) => {
-                    watch.breached_since.get_or_insert(seen.at);
-                }
-                _ => watch.breached_since = None,
+            watch.note_breach(seen.at, kept.scopes);
+        }
+        for watch in waits.iter_mut().map(|wait| &mut wait.watch) {
+            watch.take(&kept);
+            if let Some(report) = report.as_ref().filter(|_| watch.window.is_none()) {
+                watch.read(report, Threshold::evaluate_newest);
             }
         }
     }
@@ -229,19 +229,18 @@ impl Judge {
     pub fn ending(&self) -> Option<String> {
         let watch = &self.watches[self.ended_by?];
         let (value, at) = watch.ended?;
-        let metric = watch.threshold.metric();
-        Some(format!(
-            "threshold `{}` ended the run at second {at}: {metric} was {}",
-            watch.threshold.expression(),
-            metric.unit().show(value)
-        ))
+        let why = watch.stands.as_ref().and_then(|stands| stands.why.clone());
+        let was = show(&ThresholdResult { why, ..watch.result(Some(value), false) });
+        let (expression, metric) = (watch.threshold.expression(), watch.threshold.metric());
+        Some(format!("threshold `{expression}` ended the run at second {at}: {metric} was {was}"))
     }
 
     /// All thresholds as they stand.
     pub fn standing(&self) -> Vec<ThresholdResult> {
-        let as_it_is = |watch: &Watch| match watch.now {
-            Some(value) => watch.result(Some(value), watch.threshold.is_met(value)),
-            None => watch.result(None, false),
+        let as_it_is = |watch: &Watch| match (&watch.stands, watch.now) {
+            (Some(stands), _) => stands.clone(),
+            (None, Some(value)) => watch.result(Some(value), watch.threshold.is_met(value)),
+            (None, None) => watch.result(None, false),
         };
         self.watches.iter().map(|watch| watch.judged().unwrap_or_else(|| as_it_is(watch))).collect()
     }
@@ -253,7 +252,58 @@ impl Judge {
     }
 }
 
+/// What a second brings to each watch.
+struct Kept<'a> {
+    seen: &'a Seen<'a>,
+    busy: Rc<[f64]>,
+    scopes: &'a Scopes,
+    sampled: &'a [Sampled],
+}
+
 impl Watch {
+    /// Its window slides by a second.
+    fn take(&mut self, kept: &Kept<'_>) {
+        let Some(window) = &mut self.window else { return };
+        let metric = self.threshold.metric();
+        if metric.windows() == When::WholeRun || kept.scopes.is_steady(self.scope) {
+            let samples = self.sampled.map(|place| kept.seen.samples[place].clone());
+            let figure = self.sampled.map(|place| kept.sampled[place].figure);
+            window.push(Second {
+                seconds: kept.seen.seconds,
+                counts: kept.scopes.second(self.scope),
+                samples: samples.unwrap_or_default(),
+                of_echoes: matches!(figure, Some(Figure::Service | Figure::Response)),
+                busy: kept.busy.clone(),
+                observed: metric.query().and_then(|name| kept.seen.observe.get(name)).copied(),
+            });
+        } else {
+            window.clear();
+        }
+        self.now = window.values().and_then(|values| metric.value(&values));
+        self.note_worst(kept.seen.at);
+    }
+
+    /// The run so far has its value; `of_disruptions`: which of them it has to be met by.
+    fn read(&mut self, report: &Report, of_disruptions: fn(&Threshold, &Report) -> ThresholdResult) {
+        if self.threshold.metric().is_of_disruptions() {
+            let stands = of_disruptions(&self.threshold, report);
+            self.now = stands.value;
+            self.stands = Some(stands);
+        } else {
+            self.now = self.threshold.metric().read(report);
+        }
+    }
+
+    fn note_breach(&mut self, at: u64, scopes: &Scopes) {
+        let counts = self.window.is_some() || scopes.has_been_steady(self.scope);
+        match self.now {
+            Some(value) if counts && !self.threshold.is_met(value) => {
+                self.breached_since.get_or_insert(at);
+            }
+            _ => self.breached_since = None,
+        }
+    }
+
     fn note_worst(&mut self, at: u64) {
         let Some(value) = self.now else { return };
         if self.worst.is_none_or(|(worst, _)| self.threshold.is_worse(value, worst)) {
@@ -275,7 +325,8 @@ impl Watch {
             (None, None) => return None,
         };
         let ok = !aborted && value.is_some_and(|value| self.threshold.is_met(value));
-        Some(ThresholdResult { at: at.map(|at| at as f64), aborted, ..self.result(value, ok) })
+        let why = self.stands.as_ref().and_then(|stands| stands.why.clone());
+        Some(ThresholdResult { at: at.map(|at| at as f64), aborted, why, ..self.result(value, ok) })
     }
 }
 

@@ -115,6 +115,10 @@ impl Scope {
             sent => payload_sent as f64 / sent as f64,
         };
         let of_echoes = |count: u64| if is_echo(group) { count } else { 0 };
+        // A drain that has just begun has closed some already; this is as of its beginning.
+        let open: u64 = gauges.iter().flat_map(|gauges| &gauges.open).map(|&open| u64::from(open)).sum();
+        // Who is not wanted any more is not away.
+        let have_been: u64 = gauges.iter().map(|own| u64::from(own.opened.min(own.requested))).sum();
         self.second = Counts {
             due,
             sent,
@@ -127,8 +131,8 @@ impl Scope {
             connect_failures: now.failures.sum() - before.failures.sum(),
             verify_failures: now.verify_failures - before.verify_failures,
             unexpected_bytes: now.unexpected_bytes - before.unexpected_bytes,
-            // A drain that has just begun has closed some already; this is as of its beginning.
-            open: gauges.iter().flat_map(|gauges| &gauges.open).map(|&open| u64::from(open)).sum(),
+            open,
+            away: have_been.saturating_sub(open),
             requested: gauges.iter().map(|gauges| u64::from(gauges.requested)).sum(),
             under_way: of_echoes(
                 now.messages_sent.saturating_sub(now.messages_echoed + now.messages_unanswered),
@@ -153,6 +157,7 @@ impl Counts {
         self.verify_failures += other.verify_failures;
         self.unexpected_bytes += other.unexpected_bytes;
         self.open += other.open;
+        self.away += other.away;
         self.requested += other.requested;
         self.under_way += other.under_way;
     }

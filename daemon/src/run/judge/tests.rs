@@ -16,6 +16,8 @@ use crate::stream::class::Class;
 use crate::stream::flow::Standing;
 use crate::worker::share::GroupPhase;
 
+mod wait;
+
 /// The cell of what was before steady state, and that of its stage, of group 0; group 1 has the next two.
 const BEFORE: usize = 0;
 const STEADY: usize = 1;
@@ -357,5 +359,5 @@ fn presets_are_judged_like_any_other() {
     spec.threshold.push(ThresholdSpec { expression: "response.p99 < 1s".into() });
     let judge = Judge::new(spec.parsed_thresholds(), groups(&["main"]));
     assert_eq!(judge.watches.len(), 4);
-    assert!(!judge.is_idle() && Judge::new(Vec::new(), groups(&["main"])).is_idle());
+    assert!(judge.reads_reports() && !Judge::new(Vec::new(), groups(&["main"])).reads_reports());
 }

@@ -35,6 +35,8 @@ pub struct Counts {
     pub unexpected_bytes: u64,
     /// At its end: streams open.
     pub open: u64,
+    /// At its end: streams that have been open and are not.
+    pub away: u64,
     /// At its end: streams asked for.
     pub requested: u64,
     /// At its end: messages under way.
@@ -123,6 +125,8 @@ impl Window {
                 a_second(sum(|counts| counts.payload_received) as f64),
             ],
             streams: last.counts.requested as f64,
+            open: Some(weighted(|counts| counts.open) / self.covered as f64),
+            away: Some(weighted(|counts| counts.away) / self.covered as f64),
             disconnects: sum(|counts| counts.disconnects),
             connect_failures: sum(|counts| counts.connect_failures),
             verify_failures: sum(|counts| counts.verify_failures),

@@ -14,7 +14,7 @@ use super::endpoints::Whom;
 use super::ssh::{self, Sessions};
 use super::{Host, Place, Resolve, Sources, invalid, ways};
 use crate::load::{
-    Endpoint, Group, MessageSize, Payload, Reconnect, Ssh, Stage, Terminal, TickOffset, Traffic,
+    Endpoint, Group, MessageSize, Payload, Reconnect, Ssh, Stage, Terminal, TickOffset, Traffic, reconnect,
 };
 use crate::run::targets::{Permit, Tally};
 
@@ -117,11 +117,7 @@ impl Tables {
             stages,
             drain_ns: group.drain.unwrap_or(spec::DEFAULT_DRAIN).ns(),
             connect_timeout_ns: group.connect_timeout.unwrap_or(spec::DEFAULT_CONNECT_TIMEOUT).ns(),
-            reconnect: match group.reconnect {
-                spec::Reconnect::Never => Reconnect::Never,
-                spec::Reconnect::Backoff => Reconnect::Backoff,
-                spec::Reconnect::Client => Reconnect::Client,
-            },
+            reconnect: reconnect(group.reconnect_named()),
             churn_milli: group.churn.map_or(0, |rate| rate.milli),
             breaker_milli: match group.breaker.unwrap_or(spec::Breaker::ON) {
                 spec::Breaker::Off => None,
@@ -185,6 +181,23 @@ fn typed(group: &GroupSpec, seed: u64) -> Payload {
 }
 
 /// How a group's terminals are opened and left; `None`: they are none.
+fn reconnect(word: spec::Reconnect) -> Reconnect {
+    let client = |client| match client {
+        spec::Client::WebTerminal => &reconnect::WEB_TERMINAL,
+        spec::Client::Ssh => &reconnect::SSH,
+        spec::Client::Autossh => &reconnect::AUTOSSH,
+        spec::Client::VsCode => &reconnect::VSCODE,
+        spec::Client::JetBrains => &reconnect::JETBRAINS,
+    };
+    match word {
+        spec::Reconnect::Never => Reconnect::Never,
+        spec::Reconnect::Backoff => Reconnect::Backoff,
+        spec::Reconnect::Client(named) => {
+            Reconnect::Client(client(named.unwrap_or(spec::Client::WebTerminal)))
+        }
+    }
+}
+
 fn terminal(group: &GroupSpec) -> Option<Terminal> {
     let typed = group.typed.filter(|typed| typed.kind == Kind::Terminal)?;
     let echo = if typed.profile == Profile::Raw { Echo::Raw } else { Echo::Cooked };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use scale_api::report::{self, Report};
+use scale_api::spec::Spec;
 use scale_api::units::thousands;
 use scale_ring::host;
 
@@ -159,6 +160,8 @@ impl Supervisor {
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
         let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::Counters);
         Report {
+            run: report::Run { started_at: self.started_at, ..Default::default() },
+            spec: Spec { expect_disruption: self.spec.expect_disruption, ..Spec::default() },
             load: parts.whole.load(parts.streams, parts.steady_seconds),
             groups: parts.groups,
             generator: report::Generator { workers: self.worker_reports(), ..Default::default() },

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use scale_api::report::{Event, SeriesRow};
+use scale_api::report::{Event, SeriesRow, ThresholdResult};
+use scale_api::threshold::Threshold;
 use scale_ring::{Time, host};
 
 use crate::run::judge::{Samples, Seen};
@@ -167,11 +168,19 @@ impl Supervisor {
         }
     }
 
+    /// Whether a threshold holds by the last second, or by the last window where it has `over`; `None`: it has no
+    /// value yet. One is watched from the first time on that it is asked for.
+    pub fn holds_now(&mut self, threshold: &Threshold) -> Option<bool> {
+        Some(self.stands_now(threshold)?.ok)
+    }
+
+    /// How a threshold stands by the last second, with its value.
+    pub fn stands_now(&mut self, threshold: &Threshold) -> Option<ThresholdResult> {
+        self.judge.now(threshold)
+    }
+
     /// Where the run's thresholds stand after a second. A breach that lasts may end it, in order.
     fn judge_thresholds(&mut self, row: &SeriesRow, samples: Vec<Rc<Samples>>) {
-        if self.judge.is_idle() {
-            return;
-        }
         let report = self.judge.reads_reports().then(|| self.report_for_judge());
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
