@@ -48,6 +48,9 @@ pub enum Command {
     Set(Set),
     /// Put a named moment on the run's time line.
     Mark {
+        /// For so long from now on streams are expected to drop, and what is due is judged by itself; 0s: just a note.
+        #[arg(long, value_name = "TIME")]
+        expect_disruption: Option<Span>,
         /// What happened.
         #[arg(required = true)]
         text: Vec<String>,
@@ -97,6 +100,8 @@ pub enum Command {
     },
     /// What this host can offer: streams at a rate, found by steps in under two minutes.
     Calibrate(Box<crate::calibrate::Calibrate>),
+    /// The most that a target carries: load grows by steps until what --until says breaks.
+    FindMax(Box<crate::find_max::FindMax>),
     /// What may be hit from this host.
     Targets,
     /// Read the daemon's settings and targets.toml again.
@@ -204,9 +209,9 @@ pub fn spec_of(file: &Path) -> Result<Spec, Failure> {
     complete(spec, &folder)
 }
 
-/// A run on the command line. It makes one group, "main".
+/// Load on the command line. It makes one group, "main".
 #[derive(Debug, Args)]
-pub struct Start {
+pub struct Load {
     /// Run file (TOML) instead of the flags below.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -273,6 +278,15 @@ pub struct Start {
     /// CSV file whose row n fills {column} in URL, headers and SSH login of stream n.
     #[arg(long, value_name = "FILE.csv")]
     pub rows: Option<PathBuf>,
+    /// Column of --rows that says whose a stream is: users that a disruption hits are counted by it.
+    #[arg(long, value_name = "COLUMN")]
+    pub user_column: Option<String>,
+    /// Header of the upgrade's answer that names the server's replica.
+    #[arg(long, value_name = "HEADER")]
+    pub replica_header: Option<String>,
+    /// For so long after each mark streams are expected to drop: what is due then is judged by itself.
+    #[arg(long, value_name = "TIME")]
+    pub expect_disruption: Option<Span>,
     /// Header of the upgrade, 'Name: value'; secrets go into --header-file.
     #[arg(long)]
     pub header: Vec<String>,
@@ -318,6 +332,19 @@ pub struct Start {
     /// Receive buffer of each socket.
     #[arg(long)]
     pub rcvbuf: Option<Bytes>,
+    /// What the run is called.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Kept in the report, k=v.
+    #[arg(long, value_name = "K=V")]
+    pub label: Vec<String>,
+}
+
+/// A run on the command line.
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub load: Load,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -326,12 +353,6 @@ pub struct Start {
     pub preset: Vec<Preset>,
     #[command(flatten)]
     pub exports: Exports,
-    /// What the run is called.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Kept in the report, k=v.
-    #[arg(long, value_name = "K=V")]
-    pub label: Vec<String>,
     /// Print the plan and start nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -364,27 +385,39 @@ impl Start {
     /// # Errors
     /// The user's mistakes.
     pub fn spec(&self) -> Result<Spec, Failure> {
-        let (mut spec, folder) = match &self.file {
-            Some(path) => {
-                if self.group() != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
-                    return Err(Failure::usage(
-                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --junit, --summary, --dry-run and --detach: write the rest into the file",
-                    ));
-                }
-                run_file(path)?
-            }
-            None => (Spec { group: vec![self.group()], ..Spec::default() }, PathBuf::new()),
-        };
-        spec.name = self.name.clone().or(spec.name);
-        spec.seed = self.seed.or(spec.seed);
-        spec.labels.extend(labels(&self.label)?);
+        let (mut spec, folder) = self.load.spec(&self.ssh)?;
         spec.preset.extend(&self.preset);
         spec.threshold
             .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
         complete(spec, &folder)
     }
+}
 
-    fn group(&self) -> GroupSpec {
+impl Load {
+    /// The run as it was written, and the folder from which it names files.
+    ///
+    /// # Errors
+    /// The user's mistakes.
+    pub fn spec(&self, ssh: &SshFlags) -> Result<(Spec, PathBuf), Failure> {
+        let (mut spec, folder) = match &self.file {
+            Some(path) => {
+                if self.group(ssh) != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
+                    return Err(Failure::usage(
+                        "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --expect-disruption, --junit, --summary, --dry-run and --detach: write the rest into the file",
+                    ));
+                }
+                run_file(path)?
+            }
+            None => (Spec { group: vec![self.group(ssh)], ..Spec::default() }, PathBuf::new()),
+        };
+        spec.name = self.name.clone().or(spec.name);
+        spec.seed = self.seed.or(spec.seed);
+        spec.expect_disruption = self.expect_disruption.or(spec.expect_disruption);
+        spec.labels.extend(labels(&self.label)?);
+        Ok((spec, folder))
+    }
+
+    fn group(&self, ssh: &SshFlags) -> GroupSpec {
         let file = |path: &Option<PathBuf>| path.as_ref().map(File::new);
         let mut group = GroupSpec {
             typed: None,
@@ -410,6 +443,8 @@ impl Start {
             silence: self.silence,
             verify: self.verify,
             rows: file(&self.rows),
+            user_column: self.user_column.clone(),
+            replica_header: self.replica_header.clone(),
             header: self.header.clone(),
             header_file: file(&self.header_file),
             subprotocol: self.subprotocol.clone(),
@@ -428,7 +463,7 @@ impl Start {
             stage: Vec::new(),
             ..GroupSpec::default()
         };
-        self.ssh.write_into(&mut group);
+        ssh.write_into(&mut group);
         group
     }
 }

@@ -96,6 +96,7 @@ impl Lines {
 #[derive(Default)]
 pub struct Printer {
     is_redrawn: bool,
+    steps: crate::coder::steps::render::Told,
     told: Told,
 }
 
@@ -103,6 +104,10 @@ impl Printer {
     /// Prints a second.
     pub fn second(&mut self, event: &Event) {
         let line = render::event(event);
+        for news in self.steps.news(event) {
+            self.end();
+            say(&news);
+        }
         if event.coder.is_some() && std::io::stdout().is_terminal() {
             self.is_redrawn = true;
             // Cut off at the terminal's edge instead of wrapped, so that it is one line to be redrawn.
@@ -142,7 +147,8 @@ fn end_on_interrupts(client: &Client, id: &str) -> Result<(), Failure> {
 
 /// What is said to who leaves.
 pub fn left(id: &str) -> String {
-    format!("scalectl: left run {id} going; `scalectl watch` follows it again")
+    let steps = crate::coder::steps::left(id);
+    format!("scalectl: left run {id} going; `scalectl watch` follows it again{steps}")
 }
 
 /// On a terminal, `q` and Enter leave the run and end this program.

@@ -9,9 +9,11 @@ mod disruption;
 mod doctor;
 mod export;
 mod files;
+mod find_max;
 mod follow;
 mod render;
 mod row;
+mod seek;
 mod ssh;
 mod standing;
 mod targets;
@@ -101,12 +103,9 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let answer: Value = client.send("PATCH", "/v1/runs/current", &request)?;
             show(cli.json, &answer, || "changed".into());
         }
-        Command::Mark { text } => {
-            let answer: Value = client.send(
-                "POST",
-                "/v1/runs/current/marks",
-                &MarkRequest { text: text.join(" "), ..MarkRequest::default() },
-            )?;
+        Command::Mark { text, expect_disruption } => {
+            let mark = MarkRequest { text: text.join(" "), expect_disruption: *expect_disruption };
+            let answer: Value = client.send("POST", "/v1/runs/current/marks", &mark)?;
             show(cli.json, &answer, || "marked".into());
         }
         Command::Pause => simple(cli, &client, "pause", "paused")?,
@@ -143,6 +142,7 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
         Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
+        Command::FindMax(flags) => return find_max::find_max(cli, &client, flags),
         Command::Compare(flags) => return compare::compare(cli, &client, flags),
         Command::Doctor { run } => {
             let entries: Vec<DoctorEntry> = match run {

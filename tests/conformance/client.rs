@@ -36,7 +36,7 @@ impl Client {
         loop {
             let bytes = socket.read(&mut part)?;
             head.extend_from_slice(&part[..bytes]);
-            match http::parse_response(&head, &key, None) {
+            match http::parse_response(&head, &key, None, None) {
                 Ok(Some(accepted)) => {
                     let session = Session::new(Role::Client, MESSAGE_BYTES_MAX);
                     return Ok(Self { socket, session, early: head.split_off(accepted.head_bytes) });

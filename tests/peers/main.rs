@@ -8,6 +8,7 @@ mod journal;
 mod page;
 mod prometheus;
 mod proxies;
+mod replicas;
 mod servers;
 mod ssh;
 mod view;

@@ -9,6 +9,7 @@ use scale_ring::sim::{Cut, Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
+use scaled::worker::changes::Change;
 use scaled::worker::ports::PortTable;
 use scaled::worker::share::{Command, GroupGauges, StreamResult};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
@@ -46,6 +47,8 @@ pub struct WorkerRan {
     pub leaks: Leaks,
     pub ring: scale_ring::RingCounters,
     pub ports_in_use: u64,
+    /// Streams that opened, closed and were lost, in the order in which it was told.
+    pub changes: Vec<Change>,
 }
 
 impl Ran {
@@ -246,8 +249,10 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
             Who::Worker { worker, snapshots, .. } => {
                 drop(worker);
                 let mut cells: Vec<(Counters, Histograms)> = Vec::new();
-                let mut last = None;
-                for snapshot in snapshots {
+                let (mut last, mut changes) = (None, Vec::new());
+                for mut snapshot in snapshots {
+                    changes.append(&mut snapshot.changes);
+                    assert_eq!(snapshot.changes_left_out, 0, "there is room for all that happens");
                     cells.resize_with(snapshot.cells.len(), Default::default);
                     for (to, cell) in cells.iter_mut().zip(&snapshot.cells) {
                         to.0 = cell.counters.clone();
@@ -263,6 +268,7 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
                     leaks,
                     ring: last.ring,
                     ports_in_use: last.ports_in_use,
+                    changes,
                 });
             }
         }

@@ -97,7 +97,7 @@ impl Websocket {
         };
         let mut out = Vec::new();
         let subprotocol = request.subprotocols.first().map(String::as_str);
-        http::write_response(&mut out, &request.accept, subprotocol);
+        http::write_response(&mut out, &request.accept, subprotocol, &[]);
         out.extend_from_slice(greeting);
         stream.write_all(&out).ok()?;
         let input = head.split_off(request.head_bytes);

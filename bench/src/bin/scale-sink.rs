@@ -64,6 +64,18 @@ struct Arguments {
     /// Accept and upgrade, and never answer; ssh: say nothing at all.
     #[arg(long)]
     stall: bool,
+    /// On SIGTERM close what is open in order, websockets with 1001, and wait so long for it to be over.
+    #[arg(long, value_name = "D")]
+    drain: Option<Span>,
+    /// Name this version in the answer to an upgrade, as Coder does (X-Coder-Build-Version).
+    #[arg(long, value_name = "VERSION")]
+    server_version: Option<String>,
+    /// Header of the answer to an upgrade; may be given again.
+    #[arg(long, value_name = "NAME: VALUE")]
+    response_header: Vec<String>,
+    /// Append what becomes of each connection here, a line of JSON a fact; what is written survives SIGKILL.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Be able to do no more than this, exactly (bench/README.md): rate=5000/s or 20MB/s, conns=500, queue=5000/s or
     /// 20MB/s, knee=500 or 5000/s, drop=500 or 5000/s. May be given again, each kind once. Websockets with echo, one core.
     #[arg(long, value_name = "KIND=VALUE[,KEY=VALUE]")]
@@ -156,6 +168,7 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         return Err(format!("{flag} goes with --protocol coder only; leave it out").into());
     }
     let settings = settings(arguments)?;
+    let headers = headers(arguments)?;
     check_limits(arguments, cores.len())?;
     let mut limits = Some(Limits::new(&arguments.limit)?); // of the one core, where there are any
     let (ready, all_ready) = mpsc::channel();
@@ -167,14 +180,16 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         let (settings, stop, ready, send_counts) =
             (settings.clone(), stop.clone(), ready.clone(), send_counts.clone());
         let times = arguments.times.as_ref().map(|path| times_file(path, number)).transpose()?;
-        let realtime = arguments.realtime;
+        let record = arguments.record.as_ref().map(|path| record_file(path, number)).transpose()?;
         let limits = limits.take().unwrap_or_default();
+        let more = More { limits, headers: headers.clone(), drain: arguments.drain, times, record };
+        let realtime = arguments.realtime;
         threads.push(std::thread::Builder::new().name(format!("sink-{core}")).spawn(move || {
             host::pin_current_thread(core);
             if realtime {
                 let _ = host::set_realtime_fifo(10);
             }
-            match serve(address, settings, limits, times, &stop, &ready) {
+            match serve(address, settings, more, &stop, &ready) {
                 Ok(counts) => drop(send_counts.send(counts)),
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -219,8 +234,19 @@ fn run_coder(
     Ok(serde_json::to_string(&seen)?)
 }
 
+/// Each ring has a file of its own.
+fn ring_file(path: &std::path::Path, number: usize, extension: &str) -> PathBuf {
+    if number == 0 { path.to_owned() } else { path.with_extension(format!("{number}.{extension}")) }
+}
+
+fn record_file(path: &std::path::Path, number: usize) -> Result<File, String> {
+    let path = ring_file(path, number, "jsonl");
+    let file = File::options().create(true).append(true).open(&path);
+    file.map_err(|error| format!("cannot write {}: {error}; choose another --record", path.display()))
+}
+
 fn times_file(path: &std::path::Path, number: usize) -> std::io::Result<Box<dyn Write + Send>> {
-    let path = if number == 0 { path.to_owned() } else { path.with_extension(format!("{number}.csv")) };
+    let path = ring_file(path, number, "csv");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     writeln!(file, "connection,message,received_ns,sent_ns")?;
     Ok(Box::new(file))
@@ -280,6 +306,19 @@ fn settings(arguments: &Arguments) -> Result<Settings, Box<dyn std::error::Error
     })
 }
 
+/// What answers to upgrades say besides.
+fn headers(arguments: &Arguments) -> Result<Vec<(String, String)>, String> {
+    let version =
+        arguments.server_version.as_ref().map(|version| format!("X-Coder-Build-Version: {version}"));
+    let header = |line: String| {
+        let split =
+            line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+        let valid = split.filter(|(name, value)| scale_proto::http::header_is_valid(name, value));
+        valid.ok_or_else(|| format!("\"{line}\" is no header; write it as 'NAME: VALUE'"))
+    };
+    version.into_iter().chain(arguments.response_header.iter().cloned()).map(header).collect()
+}
+
 /// What goes with a terminal.
 fn check_terminal(arguments: &Arguments, protocol: Protocol) -> Result<(), String> {
     if !matches!(protocol, Protocol::Ws | Protocol::Wss) {
@@ -291,7 +330,14 @@ fn check_terminal(arguments: &Arguments, protocol: Protocol) -> Result<(), Strin
 
 /// What goes with SSH: no single message can be followed through channels and their windows.
 fn check_ssh(arguments: &Arguments) -> Result<(), String> {
-    let given = [("--times", arguments.times.is_some()), ("--ping", arguments.ping.is_some())];
+    let given = [
+        ("--times", arguments.times.is_some()),
+        ("--ping", arguments.ping.is_some()),
+        ("--drain", arguments.drain.is_some()),
+        ("--record", arguments.record.is_some()),
+        ("--server-version", arguments.server_version.is_some()),
+        ("--response-header", !arguments.response_header.is_empty()),
+    ];
     refuse(&given, "--protocol ssh")
 }
 
@@ -322,12 +368,20 @@ fn refuse(given: &[(&str, bool)], with: &str) -> Result<(), String> {
 
 type Ready = mpsc::Sender<Result<SocketAddr, String>>;
 
+/// What a ring is told besides its settings.
+struct More {
+    limits: Limits,
+    headers: Vec<(String, String)>,
+    drain: Option<Span>,
+    times: Option<Box<dyn Write + Send>>,
+    record: Option<File>,
+}
+
 /// One ring, on this thread, until `stop`.
 fn serve(
     address: SocketAddr,
     settings: Settings,
-    limits: Limits,
-    times: Option<Box<dyn Write + Send>>,
+    more: More,
     stop: &AtomicBool,
     ready: &Ready,
 ) -> Result<(Counts, Struck), String> {
@@ -344,18 +398,30 @@ fn serve(
         .listen(address, &SocketOptions::default())
         .map_err(|error| format!("cannot listen on {address}: {error:?}; choose another --listen"))?;
     let now = ring.now();
+    let More { limits, headers, drain, times, record } = more;
     let times = times.map(|times| times as Box<dyn Write>);
     let mut sink = Sink::new(ring, listener, settings, times).with_limits(limits);
+    sink.answer_with(headers);
+    if let Some(file) = record {
+        sink.record(Box::new(file));
+    }
     sink.turn(now);
     drop(ready.send(Ok(bound)));
     while !stop.load(Ordering::Relaxed) {
         sink.turn(host::monotonic_now().plus_ns(TURN_NS));
     }
-    // What is under way is still taken, so that counts agree with the other side's.
-    sink.stop_accepting();
-    let until = host::monotonic_now().plus_ns(DRAIN_NS);
-    while host::monotonic_now() < until {
-        sink.turn(until);
+    if drain.is_some() {
+        sink.drain(host::monotonic_now());
+    } else {
+        sink.stop_accepting();
     }
-    Ok((sink.counts(), sink.struck()))
+    // What is under way is still taken, so that counts agree with the other side's.
+    let until = host::monotonic_now().plus_ns(drain.map_or(DRAIN_NS, Span::ns));
+    while host::monotonic_now() < until && (drain.is_none() || sink.live_connections() > 0) {
+        sink.turn(until.min(host::monotonic_now().plus_ns(TURN_NS)));
+    }
+    match sink.record_failed() {
+        Some(error) => Err(format!("the record is not whole: {error}")),
+        None => Ok((sink.counts(), sink.struck())),
+    }
 }

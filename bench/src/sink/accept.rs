@@ -7,6 +7,7 @@ use scale_proto::tls::Tls;
 use scale_ring::{Ring, Socket, Time, Token};
 
 use super::connection::Connection;
+use super::record::Seen;
 use super::ssh::Peer;
 use super::{ACCEPT, Protocol, RECEIVE, Sink, TIMER_CLOSE, TIMER_PING, TIMER_SEND, Traffic};
 
@@ -49,6 +50,7 @@ impl<R: Ring> Sink<R> {
             ended_by_peer: false,
             ended: false,
             next_send: Time::NEVER,
+            seen: Seen::default(),
         });
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -59,6 +61,11 @@ impl<R: Ring> Sink<R> {
         match self.settings.protocol {
             Protocol::Tcp => {
                 self.counts.connections += 1;
+                if let (Some(record), Some(connection)) =
+                    (&mut self.record, &mut self.connections[index as usize])
+                {
+                    record.opened(connection, None, now);
+                }
                 self.opened(index, now);
             }
             Protocol::Ssh => self.go_on(index, now),

@@ -7,6 +7,7 @@ use scale_proto::tls::Tls;
 use scale_proto::ws;
 use scale_ring::{Socket, Time};
 
+use super::record::Seen;
 use super::ssh::Peer;
 use super::terminal::Typing;
 
@@ -56,6 +57,7 @@ pub(super) struct Connection {
     pub ended_by_peer: bool,
     pub ended: bool,
     pub next_send: Time,
+    pub seen: Seen,
 }
 
 impl Connection {

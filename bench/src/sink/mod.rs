@@ -5,7 +5,7 @@
 //! receive go out in one send. At most one send is under way a connection; what is made meanwhile
 //! waits in the connection, and beyond [`Sink::OUT_BYTES_MAX`] it stops receiving.
 //!
-//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`; `limit`; `terminal`, `ssh`.
+//! Read in this order: `connection` (what is kept of one), `accept`, `take`, `send`, `drain`; `limit`, `record`; `terminal`, `ssh`.
 //!
 //! Elsewhere: arguments and certificates (`bin/scale-sink`), frames and TLS (`scale-proto`).
 
@@ -19,7 +19,9 @@ use scale_ring::{Completion, Errno, Outcome, Ring, Socket, Time, Token};
 
 mod accept;
 mod connection;
+mod drain;
 pub mod limit;
+mod record;
 mod send;
 pub mod ssh;
 mod take;
@@ -27,6 +29,7 @@ mod terminal;
 
 use connection::Connection;
 use limit::Limits;
+use record::{Record, Why};
 use terminal::Desk;
 pub use terminal::Sessions;
 
@@ -132,6 +135,10 @@ struct Scratch {
     frame: Vec<u8>,
     desk: Desk,
     ssh: ssh::Desk,
+    /// Of our answers to upgrades.
+    headers: Vec<(String, String)>,
+    /// The path of the upgrade that came last, until it is written down.
+    path: String,
     limits: Limits,
 }
 
@@ -150,6 +157,7 @@ pub struct Sink<R> {
     scratch: Scratch,
     payload: Vec<u8>,
     times: Option<Box<dyn Write>>,
+    record: Option<Record>,
     draining: bool,
     /// Whose turn it is to be dropped (`--limit drop=`).
     victim: u32,
@@ -179,7 +187,14 @@ impl<R: Ring> Sink<R> {
             _ => Vec::new(),
         };
         let ssh = ssh::Desk::new(ring.now().ns());
-        let scratch = Scratch { frame: Vec::new(), desk: Desk::default(), ssh, limits: Limits::default() };
+        let scratch = Scratch {
+            frame: Vec::new(),
+            desk: Desk::default(),
+            ssh,
+            headers: Vec::new(),
+            path: String::new(),
+            limits: Limits::default(),
+        };
         Self {
             ring,
             settings,
@@ -194,6 +209,7 @@ impl<R: Ring> Sink<R> {
             scratch,
             payload,
             times,
+            record: None,
             draining: false,
             victim: 0,
         }
@@ -216,6 +232,11 @@ impl<R: Ring> Sink<R> {
         self.counts
     }
 
+    /// Answers upgrades with these headers, too; names and values are valid.
+    pub fn answer_with(&mut self, headers: Vec<(String, String)>) {
+        self.scratch.headers = headers;
+    }
+
     /// Stops accepting.
     pub fn stop_accepting(&mut self) {
         self.draining = true;
@@ -233,7 +254,9 @@ impl<R: Ring> Sink<R> {
         self.ring.drain(&mut batch, Self::COMPLETIONS_MAX);
         let now = self.ring.now();
         for completion in batch.drain(..) {
+            let index = completion.token.index();
             self.complete(completion, now);
+            self.assign(index);
         }
         self.completions = batch;
         while let Some(&Reverse((at, index, generation, what))) = self.timers.peek()
@@ -241,8 +264,10 @@ impl<R: Ring> Sink<R> {
         {
             self.timers.pop();
             self.timer(index, generation, what, now);
+            self.assign(index);
         }
         self.drop_some(now);
+        self.write_record(now);
         let until = self.timers.peek().map_or(until, |Reverse((at, ..))| until.min(*at));
         let until = until.min(self.scratch.limits.next_event());
         self.ring.wait(until);
@@ -275,7 +300,7 @@ impl<R: Ring> Sink<R> {
                 connection.receiving = more;
                 let kept = self.received(index, &mut connection, bytes, now);
                 self.connections[index as usize] = Some(connection);
-                if kept { self.go_on(index, now) } else { self.end(index, true) }
+                if kept { self.go_on(index, now) } else { self.end_because(index, true, Why::Broken) }
             }
             Outcome::Sent { mut buffer, sent } => {
                 let alive = self.live(token).is_some();
@@ -290,10 +315,10 @@ impl<R: Ring> Sink<R> {
                     self.go_on(index, now);
                 }
             }
-            Outcome::SendFailed { buffer, .. } => {
+            Outcome::SendFailed { buffer, errno } => {
                 self.ring.recycle(buffer);
                 if self.live(token).is_some() {
-                    self.end(index, false);
+                    self.end_because(index, false, Why::Failed(errno));
                 }
             }
             Outcome::Failed(Errno::NoBuffers) => {
@@ -306,12 +331,13 @@ impl<R: Ring> Sink<R> {
                 // Raw TCP: the peer may still want what it has not been sent.
                 if let Some(connection) = self.live(token) {
                     (connection.closing, connection.ended_by_peer) = (true, true);
+                    connection.seen.why.get_or_insert(Why::Ended);
                     self.go_on(index, now);
                 }
             }
-            Outcome::Failed(_) => {
+            Outcome::Failed(errno) => {
                 if self.live(token).is_some() {
-                    self.end(index, false);
+                    self.end_because(index, false, Why::Failed(errno));
                 }
             }
             Outcome::Closed => {

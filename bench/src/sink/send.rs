@@ -7,6 +7,7 @@ use scale_proto::ws;
 use scale_ring::{Ring, SendBuffer, Time, Token};
 
 use super::connection::Connection;
+use super::record::Why;
 use super::{CLOSE, RECEIVE, SEND, Sink, TIMER_ACCEPT, TIMER_CLOSE, TIMER_PING, TIMER_SEND, Traffic};
 
 /// What a ping carries.
@@ -62,13 +63,7 @@ impl<R: Ring> Sink<R> {
             return;
         }
         if what == TIMER_CLOSE {
-            if let Some(session) = &mut connection.session {
-                self.counts.closes += u64::from(!session.is_closing());
-                session.close(1001, &mut || [0; 4]);
-            } else {
-                connection.closing = true;
-            }
-            return self.go_on(index, now);
+            return self.close_in_order(index, now);
         }
         if connection.ssh.is_some() {
             return self.timer_ssh(index, now);
@@ -122,6 +117,12 @@ impl<R: Ring> Sink<R> {
         self.go_on(index, now);
     }
 
+    /// Ends a connection for `why`, unless it is known better.
+    pub(super) fn end_because(&mut self, index: u32, abort: bool, why: Why) {
+        self.connections[index as usize].as_mut().expect("a live connection").seen.why.get_or_insert(why);
+        self.end(index, abort);
+    }
+
     /// Resets as many websockets as the limits say, each in its turn.
     pub(super) fn drop_some(&mut self, now: Time) {
         let mut count = self.scratch.limits.drops(now);
@@ -135,7 +136,7 @@ impl<R: Ring> Sink<R> {
             let open =
                 self.connections[index as usize].as_ref().filter(|one| !one.ended && one.session.is_some());
             if open.is_some() {
-                self.end(index, true);
+                self.end_because(index, true, Why::Dropped);
                 count -= 1;
             }
         }
@@ -148,7 +149,9 @@ impl<R: Ring> Sink<R> {
             if connection.session.is_some() {
                 self.scratch.limits.gone();
             }
+            self.record_closed(index);
         }
+        let connection = self.connections[index as usize].as_mut().expect("a live connection");
         connection.drop_stamps(&mut self.times);
         let token = Token::new(CLOSE, connection.generation, index);
         if abort {

@@ -7,6 +7,7 @@ use scale_ring::{ReceivedBytes, Ring, Time};
 
 use super::connection::{Connection, Stamp};
 use super::limit::Verdict;
+use super::record::Why;
 use super::terminal::{Next, Typing};
 use super::{Counts, Protocol, Scratch, Settings, Sink, Traffic};
 
@@ -63,6 +64,9 @@ impl<R: Ring> Sink<R> {
         self.ring.release(bytes);
         if !index_was_open && connection.session.is_some() {
             self.counts.connections += 1;
+            if let Some(record) = &mut self.record {
+                record.opened(connection, Some(&self.scratch.path), now);
+            }
             connection.next_send = Time::ZERO; // see go_on: the stream has just opened
         }
         kept
@@ -100,7 +104,8 @@ fn upper(
             Ok(Some(request)) => {
                 scratch.limits.opened();
                 let protocol = request.subprotocols.first().map(String::as_str);
-                http::write_response(&mut connection.out, &request.accept, protocol);
+                http::write_response(&mut connection.out, &request.accept, protocol, &scratch.headers);
+                scratch.path.clone_from(&request.path);
                 connection.session = Some(ws::Session::new(ws::Role::Server, 32 << 20));
                 if matches!(settings.traffic, Traffic::Terminal { .. }) && !settings.stall {
                     connection.typing = Typing::attach(
@@ -215,12 +220,15 @@ fn upper(
                 counts.payload_bytes_sent += payload_bytes;
             }
             Ok(Some(ws::Event::Pong)) => {}
-            Ok(Some(ws::Event::Closed { by_us, .. })) => {
+            Ok(Some(ws::Event::Closed { by_us, code })) => {
                 counts.closes_answered += u64::from(by_us);
+                let why = if by_us { Why::Answered } else { Why::Close(code) };
+                connection.seen.why.get_or_insert(why);
                 connection.closing = true;
             }
             Ok(None) => break,
             Err(_) => {
+                connection.seen.why.get_or_insert(Why::Broken);
                 connection.closing = true;
                 break;
             }

@@ -98,6 +98,7 @@ parts! {
         host: Vec<crate::http::DoctorEntry>,
         ssh: Option<Ssh>,
         coder: Option<crate::coder::Outcome>,
+        steps: Vec<crate::scenario::taken::StepReport>,
     }
     /// Which run. `zero_at`: Unix time of second 0 of its series, marks and disruptions; of a scenario the traffic's start.
     Run {
@@ -260,6 +261,7 @@ parts! {
         messages_echoed: u64,
         ticks_due: u64,
         ticks_missed: u64,
+        connects_begun: u64,
         connects: u64,
         connect_failures: u64,
         disconnects: u64,
@@ -287,7 +289,7 @@ parts! {
     /// What a query of `[observe]` answered in steady state; `last`: its last value there.
     Observed { min: f64, mean: f64, max: f64, last: f64, samples: u64, }
     /// One second, as it happens. `marks`: those since the last event; `disruptions`: the newest, as they stand;
-    /// `thresholds`: as they stand; `zero_at`: as the run's.
+    /// `thresholds`: as they stand; `steps`: of a scenario, as they stand; `zero_at`: as the run's.
     Event {
         run: String,
         name: Option<String>,
@@ -308,6 +310,7 @@ parts! {
         marks: Vec<Mark>,
         disruptions: Vec<crate::disruption::Disruption>,
         coder: Option<crate::coder::Progress>,
+        steps: Vec<crate::scenario::taken::StepReport>,
     }
 }
 

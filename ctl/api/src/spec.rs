@@ -208,6 +208,9 @@ impl Spec {
         self.check_words(&mut |message| errors.push(message));
         environment::check(&self.environment, &mut |message| errors.push(message));
         self.check_observe(&mut |message| errors.push(message));
+        if self.expect_disruption.is_some_and(|span| span.ns() == 0) {
+            errors.push("--expect-disruption 0s expects nothing; give a time, or leave it out".into());
+        }
         let mut names = BTreeSet::new();
         for group in &self.group {
             let label = |name: &str| {

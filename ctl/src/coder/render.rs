@@ -241,6 +241,7 @@ fn made_and_deleted(report: &Report, outcome: &Outcome) -> Vec<String> {
         lines
             .push(format!("steps:        {}", outcome.steps.iter().map(step).collect::<Vec<_>>().join(", ")));
     }
+    lines.extend(super::steps::render::report(&report.steps));
     let phases = [
         ("create", &outcome.phases.create),
         ("queue", &outcome.phases.queue),

@@ -124,6 +124,12 @@ pub struct WorkspaceTrafficFlags {
     /// Interfaces that connections are spread over.
     #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
     pub interface: Vec<String>,
+    /// Header of the upgrade's answer that names the server's replica.
+    #[arg(long, value_name = "HEADER")]
+    pub replica_header: Option<String>,
+    /// For so long after each mark streams are expected to drop: what is due then is judged by itself.
+    #[arg(long, value_name = "TIME")]
+    pub expect_disruption: Option<Span>,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -192,6 +198,7 @@ impl WorkspaceTrafficFlags {
             reconnect: self.reconnect.unwrap_or_default(),
             churn: self.churn,
             verify: self.verify,
+            replica_header: self.replica_header.clone(),
             source: self.source.clone(),
             interface: self.interface.clone(),
             ..GroupSpec::default()
@@ -242,6 +249,7 @@ impl WorkspaceTrafficFlags {
                 labels: labels(&self.label)?,
                 preset: self.preset.clone(),
                 threshold: self.threshold.iter().map(threshold).collect(),
+                expect_disruption: self.expect_disruption,
                 group: vec![self.group()],
                 ..Spec::default()
             },

@@ -3,7 +3,7 @@
 /** Figures of a row that are one number. */
 const SCALARS = [
   "at", "seconds", "streams_open", "rate_offered", "rate_sent", "rate_received", "messages_sent",
-  "messages_echoed", "ticks_due", "ticks_missed", "connects", "connect_failures", "disconnects", "connect_p99",
+  "messages_echoed", "ticks_due", "ticks_missed", "connects_begun", "connects", "connect_failures", "disconnects", "connect_p99",
   "lateness_p50", "lateness_p99", "lateness_max", "service_p50", "service_p99", "response_p50", "response_p90",
   "response_p99", "response_max", "busy_max", "saturated",
 ];

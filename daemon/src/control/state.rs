@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use hyper::body::Bytes;
-use scale_api::http::{Problem, ProblemCode, RunSummary, Started, Status};
+use scale_api::http::{MarkRequest, Problem, ProblemCode, RunSummary, Started, Status};
 use scale_api::report::{Event, Exit, Mark, Report, StartedBy};
 use scale_api::spec::Spec;
 use scale_ring::{Features, host};
@@ -195,6 +195,15 @@ impl State {
         self.keep_checkpoint();
     }
 
+    /// The scenario that is going, if it is run `id`.
+    ///
+    /// # Errors
+    /// It is not going.
+    pub fn course(&self, id: &str) -> Result<Rc<Course>, Problem> {
+        let course = self.scenario.as_ref().filter(|course| course.id == id || id == "current");
+        course.cloned().ok_or_else(|| not_going(id))
+    }
+
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));
@@ -259,11 +268,12 @@ impl State {
     ///
     /// # Errors
     /// No such run is going; the text is no line, or there are too many.
-    pub fn mark(&mut self, id: &str, text: &str) -> Result<String, Problem> {
+    pub fn mark(&mut self, id: &str, mark: &MarkRequest) -> Result<String, Problem> {
+        let MarkRequest { text, expect_disruption } = mark;
         marks::check(text)?;
         let is_it = |own: &str| id == "current" || own == id;
         let id = if let Some(run) = self.run.as_mut().filter(|run| is_it(&run.id)) {
-            run.mark(text)?;
+            run.mark(text, *expect_disruption)?;
             run.id.clone()
         } else if let Some(course) = self.scenario.as_ref().filter(|course| is_it(&course.id)) {
             course.mark(text)?;

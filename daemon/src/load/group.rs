@@ -107,6 +107,8 @@ pub struct Group {
     pub verify: bool,
     /// Of data frames.
     pub opcode: Opcode,
+    /// Header of the 101 by which the server names its replica.
+    pub replica_header: Option<Arc<str>>,
     /// Asked for in the upgrade, and then expected.
     pub subprotocol: Option<Arc<str>>,
     /// Sent once when a connection opens.
@@ -145,8 +147,33 @@ impl Group {
         self.pattern[number as usize % self.pattern.len()]
     }
 
-    /// Cells of this group in a meter: one a target for before steady, and for each stage.
+    /// Windows that are expected to be disrupted take turns in so many cells a target, so that what is late in
+    /// one is not taken for the next one's.
+    pub const ASIDE: usize = 2;
+
+    /// Cells of this group in a meter: one a target for before steady, for each stage, and [`Self::ASIDE`] for
+    /// what is due in windows that are expected to be disrupted.
     pub fn cells(&self, from: usize) -> Range<usize> {
-        from..from + (self.stages.len() + 1) * self.targets.len()
+        from..from + (self.stages.len() + 1 + Self::ASIDE) * self.targets.len()
+    }
+
+    /// The stage of the cell that stands at `offset` among the group's; 0: it does not count as steady, being of
+    /// before, or aside.
+    pub fn stage_of(&self, offset: usize) -> usize {
+        let stage = offset / self.targets.len();
+        if stage <= self.stages.len() { stage } else { 0 }
+    }
+
+    /// Of the group's cells, which begin at `from`, those that count as steady.
+    pub fn steady_cells(&self, from: usize) -> Range<usize> {
+        let targets = self.targets.len();
+        from + targets..from + (self.stages.len() + 1) * targets
+    }
+
+    /// Of the group's cells, which begin at `from`, those of the windows of one turn.
+    pub fn aside_cells(&self, from: usize, turn: usize) -> Range<usize> {
+        let targets = self.targets.len();
+        let first = from + (self.stages.len() + 1 + turn) * targets;
+        first..first + targets
     }
 }

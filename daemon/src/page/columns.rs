@@ -60,7 +60,7 @@ impl Serialize for Columns<'_> {
         columns!(map, rows, |value: &f64| short(*value);
             at rate_offered rate_sent rate_received busy_max);
         columns!(map, rows, |value: &u64| *value;
-            seconds streams_open messages_sent messages_echoed ticks_due ticks_missed connects connect_failures disconnects);
+            seconds streams_open messages_sent messages_echoed ticks_due ticks_missed connects_begun connects connect_failures disconnects);
         columns!(map, rows, |value: &Option<f64>| value.map(short);
             connect_p99 lateness_p50 lateness_p99 lateness_max service_p50 service_p99
             response_p50 response_p90 response_p99 response_max);

@@ -3,11 +3,12 @@
 //! [`fleet`] the workspaces behind its streams, [`saturation`] whether we are the limit, [`series`] its seconds, [`parts`],
 //! [`result`], [`versions`], [`ssh`] and [`histograms`] what it came to, [`keeper`], [`recorder`] and [`hlog`] what it leaves on
 //! disk, [`store`] what is kept of it; beside it [`breaker`] what spares a target that is not well,
-//! [`observe`] the target's own figures, [`marks`] named moments, [`failures`]
-//! what the log says of streams.
+//! [`observe`] the target's own figures, [`marks`] named moments, [`disruption`] what streams lose at once around them,
+//! [`failures`] what the log says of streams.
 
 pub mod breaker;
 pub mod calibration;
+pub mod disruption;
 pub mod failures;
 pub mod fit;
 pub mod fleet;

@@ -92,7 +92,7 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
         let mut target_sums = vec![Sum::default(); group.targets.len()];
         for (own, _) in workers {
             for (offset, cell) in own.iter().skip(cells.start).take(cells.len()).enumerate() {
-                let (stage, target) = (offset / group.targets.len(), offset % group.targets.len());
+                let (stage, target) = (group.stage_of(offset), offset % group.targets.len());
                 let of = cell_of(group, stage);
                 for sum in [&mut sum, &mut target_sums[target], &mut parts.whole]
                     .into_iter()

@@ -64,6 +64,8 @@ pub struct Plan {
     pub receive_buffer_bytes: u32,
     /// Streams of all groups at their most.
     pub streams_max: u64,
+    /// By group: whose streams are whose, in turn; empty: nobody says.
+    pub users: Vec<Vec<Box<str>>>,
     /// Workers hand over each stream's own figures every second.
     pub stream_by_stream: bool,
     /// Who is asked for the target's own figures.
@@ -154,7 +156,7 @@ impl Plan {
         }
         let observe = tables.observe(spec.observe.as_ref(), permit, resolve)?;
         let gates = tables.gates(spec, &mut groups, permit)?;
-        let cells: usize = groups.iter().map(|group| group.cells(0).end).sum();
+        let cells: usize = groups.iter().map(|group| group.steady_cells(0).end).sum();
         if cells > Meter::CELLS_MAX {
             return Err(invalid(format!(
                 "groups × stages × targets make {cells} parts; at most {} are kept apart",
@@ -178,6 +180,7 @@ impl Plan {
             // A usual message and its headers in one receive; large ones come in pieces anyway.
             receive_buffer_bytes: (largest + 64).next_power_of_two().clamp(4096, 32 << 10),
             streams_max,
+            users: tables.users,
             stream_by_stream: false,
             observe,
             summary: PlanSummary { warnings: tables.warnings, ..PlanSummary::default() },

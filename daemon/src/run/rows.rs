@@ -40,6 +40,17 @@ impl Rows {
         }
         Ok(Self { columns, rows })
     }
+
+    /// A column's values, row by row; `None`: there is none of that name.
+    pub fn column(&self, name: &str) -> Option<Vec<Box<str>>> {
+        let column = self.columns.iter().position(|column| column == name)?;
+        Some(self.rows.iter().map(|row| row.get(column).map_or("", String::as_str).into()).collect())
+    }
+
+    /// Names of its columns.
+    pub fn names(&self) -> String {
+        self.columns.join(", ")
+    }
 }
 
 /// Puts words into texts.

@@ -11,6 +11,7 @@ use scale_ring::{Features, Kernel, KernelConfig, RingCounters, Time, host};
 
 use crate::stream::meter::{Cell, Counters, Histograms};
 use crate::stream::versions::Versions;
+use crate::worker::changes::Change;
 use crate::worker::share::{GroupGauges, GroupPhase, StreamResult};
 use crate::worker::{Command, Inbox, Pulse, Share, Snapshot, Turn, Worker};
 
@@ -62,6 +63,12 @@ pub(super) struct Hand {
     pub groups: Vec<GroupGauges>,
     /// Versions of the servers that it met, by group.
     pub versions: Vec<Versions>,
+    /// Replicas that they named, by group.
+    pub replicas: Vec<Versions>,
+    /// Streams that have opened, closed and been lost since this was last taken.
+    pub changes: Vec<Change>,
+    /// Of these, how many were too many.
+    pub changes_left_out: u64,
     /// What its SSH connections settled on, and how many did.
     pub negotiated: Vec<(Negotiated, u64)>,
     last: Option<(Time, u64)>,
@@ -170,6 +177,9 @@ impl Hand {
             cells: Vec::new(),
             groups: Vec::new(),
             versions: Vec::new(),
+            replicas: Vec::new(),
+            changes: Vec::new(),
+            changes_left_out: 0,
             negotiated: Vec::new(),
             last: None,
             busy: Busy::default(),
@@ -211,6 +221,9 @@ impl Hand {
         self.turn_max = self.turn_max.max(snapshot.turns.max() as f64 / 1e6);
         self.groups = snapshot.groups;
         self.versions = snapshot.versions;
+        self.replicas = snapshot.replicas;
+        self.changes.extend(snapshot.changes);
+        self.changes_left_out = snapshot.changes_left_out;
         self.negotiated = snapshot.negotiated;
         self.second = snapshot.second;
         self.ring = snapshot.ring;

@@ -79,6 +79,8 @@ pub struct Stream {
     differs: bool,
     /// The server's version on its last open connection: see [`Versions`].
     pub version: u8,
+    /// The replica that it named there, likewise.
+    pub replica: u8,
     /// Its target among the group's.
     pub target: u16,
     /// Which of the group's grids it is on; another number than the group's means a new grid.
@@ -167,6 +169,7 @@ impl Stream {
             spoken_to: false,
             differs: false,
             version: Versions::NONE,
+            replica: Versions::NONE,
             target,
             grid: 0,
             point: 0,
@@ -233,6 +236,11 @@ impl Stream {
         // An echo of something else says that positions do not match: no response time is right.
         self.response_invalid |= !same;
         (Echo::Whole { message, bytes: bytes as u32, same }, rest)
+    }
+
+    /// Bytes of the oldest unanswered message's echo that have come.
+    pub const fn echoed(&self) -> u32 {
+        self.front_bytes
     }
 
     /// What was sent on its connection counts as sent on a former one.

@@ -117,6 +117,12 @@ pub struct Counters {
     pub verify_failures: u64,
     /// Bytes beyond what was sent.
     pub unexpected_bytes: u64,
+    /// Attempts to open a stream that were begun; one tries all addresses of a name.
+    pub attempts: u64,
+    /// Of these, of streams that had lost their connection.
+    pub retries: u64,
+    /// Of those, failed.
+    pub retries_failed: u64,
     /// Connections that became open streams.
     pub connects: u64,
     /// Of these, after a loss.
@@ -192,7 +198,7 @@ impl Counters {
     pub fn add(&mut self, other: &Self) {
         add_all!(self, other; ticks_due ticks_sent missed_generator missed_backpressure missed_disconnected
             messages_sent messages_echoed messages_unanswered payload_sent payload_received payload_open
-            wire_sent wire_received verify_failures unexpected_bytes connects reconnects replaced sessions_same
+            wire_sent wire_received verify_failures unexpected_bytes attempts retries retries_failed connects reconnects replaced sessions_same
             sessions_intact sessions_cut sessions_new sessions_unknown typed_lost replayed churned);
         self.failures.add(&other.failures);
         self.disconnects.add(&other.disconnects);
@@ -272,7 +278,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Cells in a plan: 64 groups of a few stages and targets, and far more than that.
+    /// Cells in a plan, those aside left out: 64 groups of a few stages and targets, and far more than that.
     pub const CELLS_MAX: usize = 4096;
 
     /// `cells` empty ones.

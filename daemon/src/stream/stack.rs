@@ -15,7 +15,7 @@ use scale_proto::tls::Tls;
 use scale_proto::{Fault, http, ws};
 use scale_ring::{Kept, Ring, SendBuffer, Socket, Time};
 
-use crate::load::{Endpoint, Payload, Protocol, Random, Terminal};
+use crate::load::{Endpoint, Group, Payload, Protocol, Random, Terminal};
 
 use super::class::Class;
 
@@ -117,6 +117,8 @@ pub struct Connection {
     pub address: u32,
     /// Addresses tried in this attempt.
     pub addresses_tried: u32,
+    /// Once it is open: its address among those that streams were opened at; [`u8::MAX`]: another.
+    pub met_at: u8,
     /// A receive is armed.
     pub receiving: bool,
     /// A send is under way.
@@ -166,8 +168,8 @@ struct Upper {
     aligning: Option<Box<Aligning>>,
     /// Of a web terminal, once it is typed.
     marker: Option<Marker>,
-    /// What the server says it is, until the worker has seen it.
-    build: Option<Box<str>>,
+    /// What the server calls itself, until the worker has seen it.
+    names: Option<Box<http::Names>>,
 }
 
 /// Where a terminal's echo begins.
@@ -182,6 +184,7 @@ struct Aligning {
 struct Opening {
     key: http::Key,
     subprotocol: Option<Arc<str>>,
+    replica_header: Option<Arc<str>>,
     /// The terminal behind it, if it is one.
     terminal: Option<Terminal>,
     /// What came last on the terminal's former connection.
@@ -221,6 +224,7 @@ impl Connection {
             lease: None,
             address: 0,
             addresses_tried: 0,
+            met_at: u8::MAX,
             receiving: false,
             sending: false,
             sending_message: false,
@@ -240,7 +244,7 @@ impl Connection {
             sealed: Vec::new(),
             typed: Vec::new(),
             goodbye: false,
-            upper: Upper { opening: None, session: None, aligning: None, marker: None, build: None },
+            upper: Upper { opening: None, session: None, aligning: None, marker: None, names: None },
         }
     }
 
@@ -252,8 +256,7 @@ impl Connection {
     pub fn established(
         &mut self,
         endpoint: &Endpoint,
-        subprotocol: Option<&Arc<str>>,
-        terminal: Option<Terminal>,
+        group: &Group,
         tail: Vec<u8>,
         random: &mut Random,
     ) -> Result<Progress, Fault> {
@@ -281,13 +284,19 @@ impl Connection {
             host: &endpoint.host,
             path: &endpoint.path,
             headers: &endpoint.headers,
-            subprotocol: subprotocol.map(AsRef::as_ref),
+            subprotocol: group.subprotocol.as_deref(),
             key: &key,
         }
         .write(&mut request);
-        let subprotocol = subprotocol.cloned();
-        self.upper.opening =
-            Some(Box::new(Opening { key, subprotocol, terminal, tail, request, head: Vec::new() }));
+        self.upper.opening = Some(Box::new(Opening {
+            key,
+            subprotocol: group.subprotocol.clone(),
+            replica_header: group.replica_header.clone(),
+            terminal: group.terminal,
+            tail,
+            request,
+            head: Vec::new(),
+        }));
         Ok(Progress::default())
     }
 
@@ -356,9 +365,9 @@ impl Connection {
         self.upper.aligning.take().map(|aligning| aligning.alignment)
     }
 
-    /// What the server said it is, once the stream is open.
-    pub const fn take_build(&mut self) -> Option<Box<str>> {
-        self.upper.build.take()
+    /// What the server called itself, once the stream is open.
+    pub const fn take_names(&mut self) -> Option<Box<http::Names>> {
+        self.upper.names.take()
     }
 
     /// The line that a terminal's echo began with.
@@ -713,13 +722,15 @@ impl Upper {
         let mut plain = plain;
         if let Some(opening) = &mut self.opening {
             opening.head.extend_from_slice(plain);
-            let Some(http::Accepted { head_bytes, build }) =
-                http::parse_response(&opening.head, &opening.key, opening.subprotocol.as_deref())?
+            let Opening { key, subprotocol, replica_header, head: come, .. } = &**opening;
+            let (subprotocol, replica_header) = (subprotocol.as_deref(), replica_header.as_deref());
+            let Some(http::Accepted { head_bytes, names }) =
+                http::parse_response(come, key, subprotocol, replica_header)?
             else {
                 return Ok(());
             };
             let Opening { terminal, tail, head: all, .. } = *self.opening.take().expect("it was there");
-            (self.build, head) = (build, all);
+            (self.names, head) = (names, all);
             plain = &head[head_bytes..];
             self.session = Some(ws::Session::new(ws::Role::Client, Connection::RECEIVED_MESSAGE_MAX));
             if let Some(terminal) = terminal {

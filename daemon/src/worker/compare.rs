@@ -2,9 +2,11 @@
 
 use scale_ring::{Ring, Time};
 
+use crate::stream::flow::Stream;
 use crate::stream::lost::Session;
 use crate::stream::meter::Figure;
 
+use super::changes::{Back, What};
 use super::turn::Worker;
 
 impl<R: Ring> Worker<R> {
@@ -18,24 +20,31 @@ impl<R: Ring> Worker<R> {
         flow.lose(now, terminal, &group.payload, pool);
     }
 
-    /// The stream is open: counts its server's version and, after a loss, how long that took, and
+    /// The stream is open: counts its server's version and replica and, after a loss, how long that took, and
     /// whether the session went on.
     pub(super) fn compare(&mut self, index: u32, now: Time) {
-        let Self { connections, streams, groups, share, meter, versions, .. } = self;
+        let Self { connections, streams, groups, share, meter, versions, replicas, changes, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
         let flow = &mut streams[connection.stream as usize];
         let number = usize::from(flow.group);
         let versions = &mut versions[number];
-        flow.version = versions.meet(connection.take_build().as_deref(), now);
+        let names = connection.take_names().map(|names| *names).unwrap_or_default();
+        flow.version = versions.meet(names.build.as_deref(), now);
+        flow.replica = replicas[number].meet(names.replica.as_deref(), now);
         let preamble = connection.take_preamble();
-        let Some(lost) = flow.lost.take() else { return };
+        let Some(lost) = flow.lost.take() else { return changes.note(flow, now, What::Opened) };
         versions.change(lost.version, flow.version);
         let cell = groups[number].cell_now(flow.target);
         meter.record(cell, Figure::Reconnect, now.ns_since(lost.at));
         let counters = meter.counters(cell);
         counters.reconnects += 1;
-        let Some(preamble) = preamble else { return };
-        match lost.judge(&preamble, &share.groups[number].payload) {
+        let session =
+            preamble.as_ref().and_then(|preamble| lost.judge(preamble, &share.groups[number].payload));
+        let replayed = preamble.map_or(0, |preamble| u64::from(preamble.preamble_bytes()));
+        let bytes_repeated = if matches!(session, Some(Session::Same { .. })) { replayed } else { 0 };
+        let Stream { replica, version, .. } = *flow;
+        changes.note(flow, now, What::Back(Back { replica, version, session, bytes_repeated }));
+        match session {
             None => {}
             Some(Session::Unknown) => counters.sessions_unknown += 1,
             Some(Session::New { bytes_lost }) => {
@@ -47,7 +56,7 @@ impl<R: Ring> Worker<R> {
                 counters.sessions_intact += u64::from(bytes_lost == Some(0));
                 counters.sessions_cut += u64::from(bytes_lost.is_none());
                 counters.typed_lost += bytes_lost.unwrap_or(0);
-                counters.replayed += u64::from(preamble.preamble_bytes());
+                counters.replayed += bytes_repeated;
             }
         }
     }

@@ -136,6 +136,11 @@ impl<R: Ring> Worker<R> {
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting += 1;
         timeline.spend(flow.target);
+        if tried == 0 {
+            let counters = self.meter.counters(timeline.cell_now(flow.target));
+            counters.attempts += 1;
+            counters.retries += u64::from(flow.lost.is_some());
+        }
         self.stand(stream, Standing::Connecting);
         if self.share.endpoints[row as usize].protocol == Protocol::Ssh {
             return self.ride(stream, row, (tried, has_slot), now, deadline);
@@ -157,6 +162,12 @@ impl<R: Ring> Worker<R> {
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
         timeline.unspend(flow.target);
+        if tried == 0 {
+            // It has just been counted, and begins with its slot.
+            let counters = self.meter.counters(timeline.cell_now(flow.target));
+            counters.attempts -= 1;
+            counters.retries -= u64::from(flow.lost.is_some());
+        }
         self.stand(stream, Standing::Waiting);
         self.held_back += u64::from(at.ns_since(self.woke) > HELD_BACK_NS);
         self.deadlines.push(Reverse((at, Deadline::Slot(stream, tried))));
@@ -279,8 +290,9 @@ impl<R: Ring> Worker<R> {
             return self.deadlines.push(Reverse((now.plus_ns(wait), Deadline::Retry(stream))));
         }
         flow.failure = Some(class);
-        let cell = timeline.cell_now(flow.target);
-        self.meter.counters(cell).failures.count(class);
+        let counters = self.meter.counters(timeline.cell_now(flow.target));
+        counters.failures.count(class);
+        counters.retries_failed += u64::from(flow.lost.is_some());
         self.next_attempt(stream, now);
     }
 
@@ -392,15 +404,23 @@ impl<R: Ring> Worker<R> {
 
     /// Counts a stream that was opened at its address.
     fn note_address(&mut self, index: u32) {
-        let Self { connections, share, opened, .. } = self;
-        let connection = connections[index as usize].as_ref().expect("a live connection");
+        let Self { connections, links, share, opened, .. } = self;
+        let connection = connections[index as usize].as_mut().expect("a live connection");
         let row = share.endpoints[connection.endpoint as usize].addresses as usize;
+        let tried = match links.get(connection.link as usize) {
+            Some(link) => link.as_ref().expect("its link lives").address,
+            None => connection.address,
+        };
         // The name may have been resolved again meanwhile, to fewer addresses.
-        let Some(address) = share.addresses[row].get(connection.address as usize) else { return };
-        if let Some((_, count)) = opened.iter_mut().find(|(known, _)| known == address) {
-            *count += 1;
-        } else if opened.len() < ADDRESSES_MAX {
-            opened.push((*address, 1));
+        let Some(address) = share.addresses[row].get(tried as usize) else { return };
+        let known = opened.iter().position(|(known, _)| known == address);
+        if known.is_none() && opened.len() < ADDRESSES_MAX {
+            opened.push((*address, 0));
+        }
+        let place = known.unwrap_or(opened.len() - 1);
+        if opened[place].0 == *address {
+            opened[place].1 += 1;
+            connection.met_at = place as u8;
         }
     }
 
@@ -449,6 +469,7 @@ impl<R: Ring> Worker<R> {
                 let cell = self.groups[usize::from(flow.group)].cell_now(flow.target);
                 self.meter.counters(cell).disconnects.count(class);
                 self.remember(index, now);
+                self.note_loss(index, class, now);
                 self.abandon(index, false, now);
                 self.leave(index, now);
                 self.next_attempt(stream, now);
@@ -490,9 +511,10 @@ impl<R: Ring> Worker<R> {
 
     /// Begins closing a stream in order.
     pub(super) fn close(&mut self, index: u32, now: Time) {
+        let stream = self.connection(index).stream;
+        self.note_close(stream, now);
         let Self { connections, random, streams, share, .. } = self;
         let connection = connections[index as usize].as_mut().expect("a live connection");
-        let stream = connection.stream;
         if connection.link != Connection::NO_LINK {
             connection.phase = Phase::Closing;
             self.missed_waiting(index);

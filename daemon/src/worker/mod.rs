@@ -5,8 +5,9 @@
 //! - [`inbox`]: commands in. [`pulse`]: a sign of life out. [`timeline`]: a group's phases and stages. [`wheel`]: what is due.
 //! - [`ports`]: source ports. `origin`: where a connection comes from. `connect`, `ticks`, `receive`: the three things a
 //!   turn does; `link`: SSH connections, which streams share; `compare`: what a stream finds that is open again; `hold`:
-//!   streams whose target gets no connects.
+//!   streams whose target gets no connects. [`changes`]: streams that open, close and are lost, one by one.
 
+pub mod changes;
 pub mod gate;
 pub mod inbox;
 pub mod ports;

@@ -72,7 +72,7 @@ impl Arrival<'_> {
             Traffic::Receive => {
                 let counters = meter.counters(cell_now);
                 counters.payload_received += received.len() as u64;
-                if timeline.is_steady(done) {
+                if timeline.is_steady(cell_now) {
                     flow.bytes += received.len() as u64;
                 }
             }
@@ -91,7 +91,7 @@ impl Arrival<'_> {
                         Echo::Part { due, bytes } => {
                             let cell = timeline.cell(due, flow.target);
                             meter.counters(cell).payload_received += u64::from(bytes);
-                            if timeline.is_steady(due) {
+                            if timeline.is_steady(cell) {
                                 flow.bytes += u64::from(bytes);
                             }
                         }
@@ -102,7 +102,7 @@ impl Arrival<'_> {
                             counters.messages_echoed += 1;
                             counters.verify_failures += u64::from(!same);
                             *redrawn |= terminal && !same && coder::is_redraw(received_all);
-                            let steady = timeline.is_steady(message.due);
+                            let steady = timeline.is_steady(cell);
                             if steady {
                                 flow.bytes += u64::from(bytes);
                             }
@@ -182,7 +182,7 @@ impl<R: Ring> Worker<R> {
         let group = &share.groups[usize::from(flow.group)];
         let endpoint = &share.endpoints[connection.endpoint as usize];
         let tail = flow.lost.as_ref().map(|lost| lost.tail(&group.payload)).unwrap_or_default();
-        match connection.established(endpoint, group.subprotocol.as_ref(), group.terminal, tail, random) {
+        match connection.established(endpoint, group, tail, random) {
             Ok(progress) if progress.opened => self.opened(index, now),
             Ok(_) => self.push_out(index),
             Err(fault) => self.lose(index, Class::from(&fault), now),
@@ -374,7 +374,7 @@ impl<R: Ring> Worker<R> {
                 // Its age: a lower bound of what the response would have been.
                 let age = now.ns_since(message.due);
                 meter.record(cell, Figure::Response, age);
-                if timeline.is_steady(message.due) {
+                if timeline.is_steady(cell) {
                     flow.responses.record(age);
                 }
             }

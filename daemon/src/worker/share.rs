@@ -13,6 +13,7 @@ use crate::stream::flow::Standing;
 use crate::stream::meter::Cell;
 use crate::stream::versions::Versions;
 
+use super::changes::Change;
 use super::gate::Gates;
 use super::ports::PortTable;
 
@@ -79,6 +80,14 @@ pub enum Command {
     },
     /// The list of targets was read again.
     Gates(Gates),
+    /// What is due within these times is expected to be disrupted, and counted aside. Where both are the same,
+    /// nothing is from there on.
+    Aside {
+        /// From then on, as far as it has not been counted yet.
+        from: Time,
+        /// Until then, this one left out.
+        until: Time,
+    },
 }
 
 /// Where a group stands, as one worker sees it.
@@ -153,6 +162,12 @@ pub struct Snapshot {
     pub groups: Vec<GroupGauges>,
     /// Versions of the servers that it met, by group.
     pub versions: Vec<Versions>,
+    /// Replicas that they named, by group.
+    pub replicas: Vec<Versions>,
+    /// Streams that have opened, closed and been lost since the last hand-over, in order.
+    pub changes: Vec<Change>,
+    /// Of these, how many were too many so far.
+    pub changes_left_out: u64,
     /// What SSH servers and this worker settled on, with the connections so far.
     pub negotiated: Vec<(Negotiated, u64)>,
     /// CPU time of the thread since its start, ns.

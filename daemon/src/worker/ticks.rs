@@ -16,6 +16,7 @@ impl<R: Ring> Worker<R> {
     /// Sends what is due at `now`; false where the turn's limit left some for the next.
     pub(super) fn send_due(&mut self, now: Time) -> bool {
         let mut fired = std::mem::take(&mut self.fired);
+        self.counted_until = self.counted_until.max(now);
         let mut sends = 0;
         let mut all = true;
         loop {
@@ -203,7 +204,7 @@ impl<R: Ring> Worker<R> {
         if group.traffic == Traffic::Echo {
             let echo_bytes = group.payload.echo_bytes(bytes);
             flow.unanswered.push(Message { due, sent: stamp, bytes: echo_bytes, place, mask }, pool);
-        } else if timeline.is_steady(due) {
+        } else if timeline.is_steady(cell) {
             flow.bytes += u64::from(bytes);
         }
         if flow.first_sent == Time::NEVER {

@@ -78,6 +78,14 @@ pub struct Timeline {
     steady_at: Time,
     /// Beginning of each stage so far; index 0 is everything before.
     stage_from: Vec<Time>,
+    /// Stages that the plan has.
+    stages: usize,
+    /// Windows that are expected to be disrupted, oldest first: what is due in them is counted aside.
+    asides: Vec<(Time, Time)>,
+    /// End of the last of them; what is due from then on needs no look at them.
+    aside_until: Time,
+    /// Where what happens now is counted: the stage, or aside.
+    row_now: usize,
     over_until: Time,
     hold_until: Time,
     step_next: Time,
@@ -144,6 +152,10 @@ impl Timeline {
             ramp_end,
             steady_at: ramp_end.plus_ns(group.warm_up_ns),
             stage_from: vec![Time::ZERO],
+            stages: group.stages.len(),
+            asides: Vec::new(),
+            aside_until: Time::ZERO,
+            row_now: 0,
             over_until: Time::NEVER,
             hold_until: Time::NEVER,
             step_next: Time::NEVER,
@@ -160,6 +172,11 @@ impl Timeline {
     /// The cell in which what was due at `due` counts.
     #[inline]
     pub fn cell(&self, due: Time, target: u16) -> usize {
+        if due < self.aside_until
+            && let Some(row) = self.aside(due)
+        {
+            return self.first_cell + row * self.targets + usize::from(target);
+        }
         let mut stage = self.stage;
         while due < self.stage_from[stage] {
             stage -= 1;
@@ -170,13 +187,38 @@ impl Timeline {
     /// The cell in which what happens now counts.
     #[inline]
     pub fn cell_now(&self, target: u16) -> usize {
-        self.first_cell + self.stage * self.targets + usize::from(target)
+        self.first_cell + self.row_now * self.targets + usize::from(target)
     }
 
-    /// Whether what was due at `due` counts as steady.
+    /// Whether what is counted in `cell` counts as steady.
     #[inline]
-    pub fn is_steady(&self, due: Time) -> bool {
-        self.stage > 0 && due >= self.stage_from[1]
+    pub const fn is_steady(&self, cell: usize) -> bool {
+        (cell - self.first_cell).wrapping_sub(self.targets) < self.stages * self.targets
+    }
+
+    /// The row of cells for what is due within a window that is expected to be disrupted.
+    #[cold]
+    fn aside(&self, due: Time) -> Option<usize> {
+        let turn = self.asides.iter().rposition(|&(from, until)| from <= due && due < until)?;
+        Some(self.stages + 1 + turn % Group::ASIDE)
+    }
+
+    /// What is due in `from..until` is counted aside, which ends a window before that; none begins where the two
+    /// are the same. What has been counted until `from` stays where it is.
+    pub fn set_aside(&mut self, from: Time, until: Time) {
+        if let Some((_, end)) = self.asides.last_mut() {
+            *end = (*end).min(from);
+        }
+        if from < until {
+            self.asides.push((from, until));
+        }
+        self.aside_until = self.asides.last().map_or(Time::ZERO, |&(_, until)| until);
+    }
+
+    /// A turn begins: where what happens in it is counted.
+    pub fn look(&mut self, now: Time) {
+        self.row_now =
+            if now < self.aside_until { self.aside(now).unwrap_or(self.stage) } else { self.stage };
     }
 
     /// Whether a grid point is due at all: before the end, and not within a pause.
@@ -304,6 +346,9 @@ impl Timeline {
 
     fn enter(&mut self, group: &Group, number: usize, at: Time) -> Step {
         let stage = &group.stages[number - 1];
+        if self.row_now == self.stage {
+            self.row_now = number;
+        }
         self.stage = number;
         self.stage_from.push(at);
         self.conns_before = self.conns;

@@ -28,6 +28,7 @@ use crate::stream::stack::{Connection, Phase};
 use crate::stream::unanswered::Pool;
 use crate::stream::versions::Versions;
 
+use super::changes::Changes;
 use super::gate::Slots;
 use super::inbox::Inbox;
 use super::link::Happened;
@@ -115,6 +116,11 @@ pub struct Worker<R> {
     pub(super) pool: Pool,
     /// By group.
     pub(super) versions: Vec<Versions>,
+    /// By group.
+    pub(super) replicas: Vec<Versions>,
+    pub(super) changes: Changes,
+    /// What was due until then has been counted.
+    pub(super) counted_until: Time,
     pub(super) ports: Ports,
     pub(super) ports_in_use: u64,
     /// Next ranks, by group and row of addresses: see `origin`.
@@ -168,6 +174,9 @@ impl<R: Ring> Worker<R> {
             meter: Meter::new(cells),
             pool: Pool::new(Pool::MAX),
             versions: vec![Versions::default(); share.groups.len()],
+            replicas: vec![Versions::default(); share.groups.len()],
+            changes: Changes::new(share.streams_max),
+            counted_until: Time::ZERO,
             ports: Ports::new(share.ports.clone(), (share.worker, share.workers), seed),
             ports_in_use: 0,
             ranks: HashMap::new(),
@@ -215,6 +224,7 @@ impl<R: Ring> Worker<R> {
         let now = self.ring.now();
         self.woke = now;
         self.commands(now);
+        self.groups.iter_mut().for_each(|group| group.look(now));
         self.completions();
         let now = self.ring.now();
         self.expire(now);
@@ -267,6 +277,10 @@ impl<R: Ring> Worker<R> {
                 Command::Gates(gates) => {
                     let Share { start_at, worker, workers, .. } = self.share;
                     self.slots = Slots::new(&gates, start_at, worker, workers);
+                }
+                Command::Aside { from, until } => {
+                    let from = from.max(self.counted_until.plus_ns(1));
+                    self.groups.iter_mut().for_each(|group| group.set_aside(from, until));
                 }
             }
         }
@@ -399,6 +413,7 @@ impl<R: Ring> Worker<R> {
             };
             self.streams.iter().map(result).collect()
         });
+        let (changes, changes_left_out) = self.changes.take();
         let snapshot = Snapshot {
             worker: self.share.worker,
             second: self.second + u64::from(last),
@@ -406,6 +421,9 @@ impl<R: Ring> Worker<R> {
             cells: self.meter.hand_over(),
             groups: self.groups.iter().map(|timeline| gauges(timeline, now)).collect(),
             versions: self.versions.clone(),
+            replicas: self.replicas.clone(),
+            changes,
+            changes_left_out,
             negotiated: self.negotiated.clone(),
             cpu_ns: self.ring.thread_cpu_ns(),
             turns: std::mem::replace(&mut self.turns, Self::turns()),

@@ -35,13 +35,13 @@ pub fn check(cuts: &[u8], bytes: &[u8]) {
         assert!(request.head_bytes <= bytes.len());
         assert!(header_is_valid("Sec-WebSocket-Accept", &request.accept), "{request:?}");
         let mut answer = Vec::new();
-        write_response(&mut answer, &request.accept, request.subprotocols.first().map(String::as_str));
+        write_response(&mut answer, &request.accept, request.subprotocols.first().map(String::as_str), &[]);
         let lines = answer.windows(2).filter(|two| two == b"\r\n").count();
         assert!(lines <= 6, "a request puts lines into the answer: {answer:?}");
     }
     let key = Key::from_random(*b"the sample nonce");
     for subprotocol in [None, Some("chat")] {
-        let parse = |head: &[u8]| parse_response(head, &key, subprotocol);
+        let parse = |head: &[u8]| parse_response(head, &key, subprotocol, None);
         let whole = gathered(bytes, &[], parse);
         assert_eq!(whole, gathered(bytes, cuts, parse), "an answer cut as {cuts:?}");
         assert!(!matches!(&whole, Ok(Some(accepted)) if accepted.head_bytes > bytes.len()));

@@ -252,6 +252,7 @@ impl GroupSpec {
             }
         }
         self.check_silence(error);
+        self.check_disruption(error);
         self.check_words(error);
         super::ssh::check(self, error);
         crate::typed::check(self, error);
@@ -273,6 +274,23 @@ impl GroupSpec {
         }
         if !self.stage.is_empty() && self.duration == Some(Duration::Forever) {
             error("a group with stages ends with the last one; leave out duration = \"forever\"".into());
+        }
+    }
+
+    /// What disruptions are told by.
+    fn check_disruption(&self, error: &mut dyn FnMut(String)) {
+        if let Some(column) = self.user_column.as_ref().filter(|_| self.rows.is_none()) {
+            error(format!("--user-column {column} is a column of --rows; give --rows FILE.csv, too"));
+        }
+        let is_name = |name: &str| {
+            (1..=64).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        };
+        if let Some(header) = self.replica_header.as_ref().filter(|header| !is_name(header)) {
+            error(format!(
+                "--replica-header `{}`: write the name of a header, such as X-Replica",
+                header.escape_debug()
+            ));
         }
     }
 

@@ -97,6 +97,7 @@ impl GroupSpec {
                 ("--header", !self.header.is_empty()),
                 ("--header-file", self.header_file.is_some()),
                 ("--subprotocol", self.subprotocol.is_some()),
+                ("--replica-header", self.replica_header.is_some()),
                 ("--opcode text", self.opcode == Opcode::Text),
             ];
             for (word, _) in words.iter().filter(|(_, given)| *given) {

@@ -13,8 +13,8 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// By this header Coder names its build in every answer.
 const BUILD_HEADER: &str = "X-Coder-Build-Version";
-/// The longest build that is taken for one.
-pub const BUILD_BYTES_MAX: usize = 64;
+/// The longest name of a build, or of a replica, that is taken for one.
+pub const NAME_BYTES_MAX: usize = 64;
 
 /// The client's nonce, as it is sent: base64 of 16 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,16 +108,30 @@ fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool 
 pub struct Accepted {
     /// Bytes of the head.
     pub head_bytes: usize,
-    /// What the server says it is, where it says it in printable ASCII of [`BUILD_BYTES_MAX`] bytes.
-    pub build: Option<Box<str>>,
+    /// What the server calls itself; `None`: nothing.
+    pub names: Option<Box<Names>>,
 }
 
-/// Parses a server's answer. `None`: incomplete.
+/// What a server calls itself, where it says it in printable ASCII of at most [`NAME_BYTES_MAX`] bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Coder's build.
+    pub build: Option<Box<str>>,
+    /// By the header that was asked for.
+    pub replica: Option<Box<str>>,
+}
+
+/// Parses a server's answer, of which `replica_header` names the replica. `None`: incomplete.
 ///
 /// # Errors
 /// `HttpStatus` as soon as the head of another status is complete, its body unread; what else is
 /// wrong with a head.
-pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Result<Option<Accepted>, Fault> {
+pub fn parse_response(
+    bytes: &[u8],
+    key: &Key,
+    subprotocol: Option<&str>,
+    replica_header: Option<&str>,
+) -> Result<Option<Accepted>, Fault> {
     if !b"HTTP/1.1 ".starts_with(&bytes[..bytes.len().min(9)])
         && !b"HTTP/1.0 ".starts_with(&bytes[..bytes.len().min(9)])
     {
@@ -153,11 +167,13 @@ pub fn parse_response(bytes: &[u8], key: &Key, subprotocol: Option<&str>) -> Res
     if header(headers, "Sec-WebSocket-Extensions").any(|value| !value.trim().is_empty()) {
         return Err(Fault::BadUpgrade);
     }
-    let is_build = |value: &&str| {
-        (1..=BUILD_BYTES_MAX).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
+    let is_name = |value: &&str| {
+        (1..=NAME_BYTES_MAX).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let build = header(headers, BUILD_HEADER).map(str::trim).find(is_build).map(Into::into);
-    Ok(Some(Accepted { head_bytes, build }))
+    let name = |of: &str| header(headers, of).map(str::trim).find(is_name).map(Into::into);
+    let names = Names { build: name(BUILD_HEADER), replica: replica_header.and_then(name) };
+    let names = (names != Names::default()).then(|| Box::new(names));
+    Ok(Some(Accepted { head_bytes, names }))
 }
 
 /// The value of Sec-WebSocket-Accept that answers a value of Sec-WebSocket-Key.
@@ -210,13 +226,16 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>, Fault> {
     }))
 }
 
-/// Appends the 101.
-pub fn write_response(out: &mut Vec<u8>, accept: &str, subprotocol: Option<&str>) {
+/// Appends the 101, with further headers, names and values of which [are valid](header_is_valid).
+pub fn write_response(out: &mut Vec<u8>, accept: &str, subprotocol: Option<&str>, more: &[(String, String)]) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     out.extend_from_slice(accept.as_bytes());
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    for (name, value) in more {
+        out.extend_from_slice(format!("\r\n{name}: {value}").as_bytes());
     }
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -26,21 +26,24 @@ fn the_rfcs_sample_key_gives_its_sample_accept() {
 fn a_client_and_a_server_agree_however_the_answer_is_cut() {
     let request = parse_request(&ask(Some("chat"))).unwrap().unwrap();
     let mut answer = Vec::new();
-    write_response(&mut answer, &request.accept, Some("chat"));
+    write_response(&mut answer, &request.accept, Some("chat"), &[("X-Replica".into(), "a".into())]);
     let head = answer.len();
     answer.extend_from_slice(&[0x82, 0]);
     for cut in 0..head {
-        assert_eq!(parse_response(&answer[..cut], &key(), Some("chat")), Ok(None), "cut at {cut}");
+        assert_eq!(parse_response(&answer[..cut], &key(), Some("chat"), None), Ok(None), "cut at {cut}");
     }
-    let accepted = Accepted { head_bytes: head, build: None };
-    assert_eq!(parse_response(&answer, &key(), Some("chat")), Ok(Some(accepted)));
-    assert_eq!(parse_response(&answer, &key(), None), Err(Fault::BadSubprotocol));
-    assert_eq!(parse_response(&answer, &Key::from_random([0; 16]), Some("chat")), Err(Fault::BadAccept));
+    let accepted = Accepted { head_bytes: head, names: None };
+    assert_eq!(parse_response(&answer, &key(), Some("chat"), None), Ok(Some(accepted)));
+    assert_eq!(parse_response(&answer, &key(), None, None), Err(Fault::BadSubprotocol));
+    assert_eq!(
+        parse_response(&answer, &Key::from_random([0; 16]), Some("chat"), None),
+        Err(Fault::BadAccept)
+    );
 }
 
 #[test]
 fn other_answers_are_told_apart() {
-    let answer = |text: &str| parse_response(text.as_bytes(), &key(), None);
+    let answer = |text: &str| parse_response(text.as_bytes(), &key(), None, None);
     assert_eq!(
         answer("HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\n\r\nbody"),
         Err(Fault::HttpStatus { status: 429, retry_after_s: Some(7) })
@@ -58,14 +61,17 @@ fn other_answers_are_told_apart() {
 fn what_came_along_with_a_head_changes_nothing() {
     // Over the limit, whether it came at once or not.
     let long = format!("HTTP/1.1 101 X\r\nX: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
-    assert_eq!(parse_response(long.as_bytes(), &key(), None), Err(Fault::HttpTooLong));
-    assert_eq!(parse_response(&long.as_bytes()[..HEAD_BYTES_MAX], &key(), None), Err(Fault::HttpTooLong));
+    assert_eq!(parse_response(long.as_bytes(), &key(), None, None), Err(Fault::HttpTooLong));
+    assert_eq!(
+        parse_response(&long.as_bytes()[..HEAD_BYTES_MAX], &key(), None, None),
+        Err(Fault::HttpTooLong)
+    );
     // A head that is empty, and one that ends sooner for some readers than for others.
     let later = [b"\r\n\r\n", &ask(None)[..]].concat();
     assert_eq!(parse_request(&later[..4]), Err(Fault::HttpMalformed));
     assert_eq!(parse_request(&later), Err(Fault::HttpMalformed));
     let two_ends = b"HTTP/1.1 200 OK\n\nHTTP/1.1 101 X\r\n\r\n";
-    assert_eq!(parse_response(two_ends, &key(), None), Err(Fault::HttpMalformed));
+    assert_eq!(parse_response(two_ends, &key(), None, None), Err(Fault::HttpMalformed));
 }
 
 #[test]
@@ -74,14 +80,14 @@ fn a_repeated_header_is_no_fault() {
     let text = format!(
         "HTTP/1.1 101 X\r\nServer: a\r\nServer: b\r\nupgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
     );
-    let accepted = Accepted { head_bytes: text.len(), build: None };
-    assert_eq!(parse_response(text.as_bytes(), &key(), None), Ok(Some(accepted)));
+    let accepted = Accepted { head_bytes: text.len(), names: None };
+    assert_eq!(parse_response(text.as_bytes(), &key(), None, None), Ok(Some(accepted)));
 }
 
 #[test]
 fn a_101_says_which_build_it_comes_from_if_it_says_so_in_a_word() {
     let accept = parse_request(&ask(None)).unwrap().unwrap().accept;
-    let long = "v".repeat(BUILD_BYTES_MAX + 1);
+    let long = "v".repeat(NAME_BYTES_MAX + 1);
     for (said, build) in [
         ("x-coder-build-version:  v2.26.0+abc \r\n", Some("v2.26.0+abc")),
         (&format!("X-Coder-Build-Version: {}\r\n", &long[1..]), Some(&long[1..])),
@@ -94,8 +100,20 @@ fn a_101_says_which_build_it_comes_from_if_it_says_so_in_a_word() {
         let text = format!(
             "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{said}Sec-WebSocket-Accept: {accept}\r\n\r\n"
         );
-        let accepted = parse_response(text.as_bytes(), &key(), None).unwrap().unwrap();
-        assert_eq!(accepted.build.as_deref(), build, "{said}");
+        let accepted = parse_response(text.as_bytes(), &key(), None, None).unwrap().unwrap();
+        assert_eq!(accepted.names.and_then(|names| names.build).as_deref(), build, "{said}");
+    }
+}
+
+#[test]
+fn a_101_names_its_replica_by_the_header_that_was_asked_for() {
+    let accept = parse_request(&ask(None)).unwrap().unwrap().accept;
+    let text = format!(
+        "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nx-replica: coderd-1\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    for (header, replica) in [(Some("X-Replica"), Some("coderd-1")), (Some("X-Other"), None), (None, None)] {
+        let accepted = parse_response(text.as_bytes(), &key(), None, header).unwrap().unwrap();
+        assert_eq!(accepted.names.and_then(|names| names.replica).as_deref(), replica, "{header:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::is_echo;
 use super::window::Counts;
-use crate::load::Group;
+use crate::load::{Group, Traffic};
 use crate::run::parts;
 use crate::stream::meter::{Cell, Counters, Figure};
 use crate::worker::share::{GroupGauges, GroupPhase};
@@ -24,8 +24,8 @@ impl Cells {
             let cells = group.cells(first);
             first = cells.end;
             if index == scope || scope >= groups.len() {
-                // The first of each target are of before steady state.
-                ranges.push(cells.start + if steady { group.targets.len() } else { 0 }..cells.end);
+                // Those of before steady state, and those aside, count for the whole run alone.
+                ranges.push(if steady { group.steady_cells(cells.start) } else { cells });
             }
         }
         Self(ranges)
@@ -46,6 +46,8 @@ struct Scope {
     steady_ns: u64,
     /// The second ended in steady state.
     ended_steady: bool,
+    /// See [`due_aside`].
+    due_aside: u64,
     /// All of the second was steady.
     is_steady: bool,
 }
@@ -67,13 +69,11 @@ impl Scopes {
         for (index, group) in groups.iter().enumerate() {
             let cells = group.cells(first);
             first = cells.end;
-            let mut now = Counters::default();
-            for cell in workers.iter().filter_map(|(own, _)| own.get(cells.clone())).flatten() {
-                now.add(&cell.counters);
-            }
+            let now = counted(group, &cells, workers);
             let gauges: Vec<&GroupGauges> = workers.iter().filter_map(|(_, own)| own.get(index)).collect();
             let scope = &mut self.0[index];
             scope.take(group, now, &gauges, seconds);
+            scope.leave_out(due_aside(group, &cells, workers));
             all.add(&scope.second);
             is_steady |= scope.is_steady;
             steady_ns = steady_ns.max(scope.steady_ns);
@@ -99,6 +99,12 @@ impl Scopes {
 }
 
 impl Scope {
+    /// A second of which a part was expected to be disrupted is none of steady state.
+    fn leave_out(&mut self, due_aside: u64) {
+        self.is_steady &= due_aside == self.due_aside;
+        self.due_aside = due_aside;
+    }
+
     fn take(&mut self, group: &Group, now: Counters, gauges: &[&GroupGauges], seconds: u64) {
         let steady_ns = gauges.iter().map(|gauges| gauges.steady_ns).max().unwrap_or(0);
         self.is_steady =
@@ -140,6 +146,34 @@ impl Scope {
         };
         self.so_far = now;
     }
+}
+
+/// What shows that a window which is expected to be disrupted goes on: ticks due in it, or bytes where none are.
+fn due_aside(group: &Group, cells: &Range<usize>, workers: &[(&[Cell], &[GroupGauges])]) -> u64 {
+    let aside = group.steady_cells(cells.start).end..cells.end;
+    let cells = workers.iter().filter_map(|(own, _)| own.get(aside.clone())).flatten();
+    let counters = cells.map(|cell| &cell.counters);
+    match group.traffic {
+        Traffic::Receive => counters.map(|counters| counters.payload_received).sum(),
+        Traffic::Echo | Traffic::Discard => counters.map(|counters| counters.ticks_due).sum(),
+    }
+}
+
+/// A group's counters over all workers. What was due in a window that is expected to be disrupted is no load, but what
+/// counts for the whole run counts there, too.
+fn counted(group: &Group, cells: &Range<usize>, workers: &[(&[Cell], &[GroupGauges])]) -> Counters {
+    let steady_end = group.steady_cells(cells.start).end;
+    let of =
+        |range: Range<usize>| workers.iter().filter_map(move |(own, _)| own.get(range.clone())).flatten();
+    let mut now = Counters::default();
+    of(cells.start..steady_end).for_each(|cell| now.add(&cell.counters));
+    for Cell { counters, .. } in of(steady_end..cells.end) {
+        now.disconnects.add(&counters.disconnects);
+        now.failures.add(&counters.failures);
+        now.verify_failures += counters.verify_failures;
+        now.unexpected_bytes += counters.unexpected_bytes;
+    }
+    now
 }
 
 impl Counts {

@@ -21,6 +21,8 @@ mod wait;
 /// The cell of what was before steady state, and that of its stage, of group 0; group 1 has the next two.
 const BEFORE: usize = 0;
 const STEADY: usize = 1;
+const ASIDE: usize = 2;
+const CELLS: usize = 4;
 
 fn groups(names: &[&str]) -> Arc<[Group]> {
     let group = |name: &&str| GroupSpec {
@@ -62,7 +64,7 @@ impl Made {
         report.load.streams_requested = 10;
         Self {
             judge: Judge::new(expressions.iter().map(parse).collect(), groups.clone()),
-            cells: vec![Cell::default(); 2 * names.len()],
+            cells: vec![Cell::default(); CELLS * names.len()],
             gauges: vec![GroupGauges { requested: 10, ..GroupGauges::default() }; names.len()],
             at: 0,
             report,
@@ -185,6 +187,38 @@ proptest! {
 }
 
 #[test]
+fn what_was_expected_to_be_disrupted_is_in_no_window_but_its_losses_are() {
+    let expressions = [
+        "load.rate_sent >= 10B/s over 2s",
+        "load.delivered_ratio >= 100% over 2s",
+        "disconnects.count < 9 over 2s",
+        "response.p99 < 1ms over 2s",
+    ];
+    let mut made = Made::new(&["main"], &expressions);
+    let mut results = Vec::new();
+    for second in 0..12 {
+        let samples = if second == 6 { vec![(ASIDE, Figure::Response, 9000)] } else { Vec::new() };
+        results = made.second(
+            &[State::Steady],
+            |cells| {
+                let is_aside = (5..8).contains(&second);
+                let counters = &mut cells[if is_aside { ASIDE } else { STEADY }].counters;
+                counters.ticks_due += 10;
+                counters.ticks_sent += if is_aside { 1 } else { 10 };
+                counters.payload_sent += if is_aside { 1 } else { 100 };
+                counters.disconnects.0[Class::Reset as usize] += if is_aside { 5 } else { 0 };
+                // What was sent in the window is answered long after it.
+                cells[ASIDE].counters.payload_received += 1;
+            },
+            &samples,
+        );
+    }
+    let is_met: Vec<bool> = results.iter().map(|result| result.ok).collect();
+    assert_eq!(is_met, [true, true, false, false], "{results:?}");
+    assert_eq!((results[0].value, results[1].value, results[3].value), (Some(100.0), Some(1.0), None));
+}
+
+#[test]
 fn a_pause_begins_windows_anew_and_stages_do_not() {
     let mut made = Made::new(&["main"], &["load.rate_sent > 1B/s over 2s", "disconnects.count < 9 over 2s"]);
     let mut full = Vec::new();
@@ -213,15 +247,17 @@ fn a_groups_threshold_sees_its_own_cells_and_the_runs_all_of_them() {
     let mut made = Made::new(&["a", "b"], &expressions);
     made.steady(&[]);
     let samples = [
-        (1, Figure::Response, 500),
-        (3, Figure::Response, 700),
-        (2, Figure::Response, 9000), // due before b was steady
-        (0, Figure::Connect, 5),
-        (3, Figure::Connect, 5),
+        (STEADY, Figure::Response, 500),
+        (CELLS + STEADY, Figure::Response, 700),
+        (CELLS + BEFORE, Figure::Response, 9000), // due before b was steady
+        (BEFORE, Figure::Connect, 5),
+        (CELLS + STEADY, Figure::Connect, 5),
     ];
     made.second(
         &[State::Steady; 2],
-        |cells| (cells[1].counters.payload_sent, cells[3].counters.payload_sent) = (100, 30),
+        |cells| {
+            (cells[STEADY].counters.payload_sent, cells[CELLS + STEADY].counters.payload_sent) = (100, 30)
+        },
         &samples,
     );
     let now: Vec<_> = made.judge.watches.iter().map(|watch| watch.now).collect();
@@ -239,7 +275,8 @@ fn the_whole_runs_figures_stand_as_they_are_so_far() {
     assert!(made.judge.reads_reports());
     made.report.load =
         Load { messages_sent: 100, messages_echoed: 80, echoed_ratio: Some(0.8), ..made.report.load.clone() };
-    let samples = [(1, Figure::Response, 500), (1, Figure::Response, 550), (3, Figure::Response, 700)];
+    let of = |cell, us| (cell, Figure::Response, us);
+    let samples = [of(STEADY, 500), of(STEADY, 550), of(CELLS + STEADY, 700)];
     let results = made.steady(&samples);
     assert_eq!(
         values(&results),

@@ -64,6 +64,16 @@ impl Whom<'_> {
     }
 }
 
+/// The users of a group's streams, row by row, where a column says whose each is.
+fn users(group: &GroupSpec, rows: Option<&Rows>) -> Result<Vec<Box<str>>, Problem> {
+    match (&group.user_column, rows) {
+        (Some(column), Some(rows)) => rows.column(column).ok_or_else(|| {
+            invalid(format!("--user-column {column} is no column of --rows; there are {}", rows.names()))
+        }),
+        _ => Ok(Vec::new()),
+    }
+}
+
 impl Tables {
     /// Names of the group's targets, and rows in the order in which its streams take them.
     pub(super) fn endpoints(
@@ -78,14 +88,17 @@ impl Tables {
             Some(text) => Some(Rows::read(text)?),
             None => None,
         };
+        self.users.push(users(group, rows.as_ref())?);
         let parsed: Vec<Target> =
             group.target.iter().map(|t| Target::parse(t).map_err(invalid)).collect::<Result<_, _>>()?;
-        let (strict, loose) = texts(&parsed, &headers, sessions.as_deref());
+        let (strict, mut loose) = texts(&parsed, &headers, sessions.as_deref());
         let is_filled = rows.is_some() || strict.iter().chain(&loose).any(|text| text.contains("{n}"));
         let mut bases = self.bases(whom, &parsed, &headers, resolve)?;
         let names = parsed.iter().map(|target| target.to_string().into()).collect();
         let order = weighted(&parsed.iter().map(|target| target.weight).collect::<Vec<_>>());
         let from = self.endpoints.len();
+        // Rows that only say whose each stream is are of use, too.
+        loose.extend(group.user_column.as_ref().map(|column| format!("{{{column}}}")));
         let words = Words::new(rows.as_ref(), &strict, &loose)?;
         if !is_filled {
             for endpoint in &mut bases {

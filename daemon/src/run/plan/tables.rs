@@ -31,6 +31,7 @@ pub(super) struct Tables {
     pub places: Vec<Place>,
     pub families: Vec<(bool, bool)>,
     pub sources: Vec<Sources>,
+    pub users: Vec<Vec<Box<str>>>,
     pub warnings: Vec<String>,
     /// What is taken so far of the list's rules.
     pub tally: Tally,
@@ -129,6 +130,7 @@ impl Tables {
             },
             verify: group.verify,
             opcode: if text { Opcode::Text } else { Opcode::Binary },
+            replica_header: group.replica_header.as_deref().map(Into::into),
             subprotocol: group.subprotocol.as_deref().map(Into::into),
             first_message: match first_message {
                 Some([]) => return Err(invalid("--first-message is empty; a message has at least one byte")),

@@ -1,6 +1,7 @@
 //! A run while it goes: its workers' snapshots become one event a second, metrics, checkpoints,
 //! and at last the report.
 
+mod disruptions;
 mod report;
 mod second;
 
@@ -19,6 +20,7 @@ use crate::worker::share::GroupPhase;
 use crate::worker::{Command, Snapshot};
 
 use super::breaker::Breakers;
+use super::disruption::Disruptions;
 use super::failures::{Failed, Failures};
 use super::fleet::Fleet;
 use super::hlog::Logged;
@@ -58,6 +60,9 @@ pub struct Supervisor {
     series: Series,
     logged: Logged,
     marks: Marks,
+    disruptions: Disruptions,
+    /// By group: its streams close because its time is over.
+    groups_ended: Vec<bool>,
     observed: Option<Observed>,
     failures: Failures,
     /// Streams that failed in the last second.
@@ -104,6 +109,7 @@ impl Supervisor {
         let rss_before = host::rss_bytes();
         let started = host::monotonic_now().plus_ns(LEAD_NS);
         let (workers, receiver) = workers::start(&plan, engine, started)?;
+        let (disruptions, groups_ended) = (disruptions::none(&plan), vec![false; plan.groups.len()]);
         Ok(Self {
             event: Event {
                 run: id.clone(),
@@ -129,6 +135,8 @@ impl Supervisor {
             series: Series::default(),
             logged: Logged::default(),
             marks: Marks::default(),
+            disruptions,
+            groups_ended,
             failures: Failures::default(),
             failed: Vec::new(),
             aborted: None,
@@ -152,6 +160,7 @@ impl Supervisor {
     /// Says which workspaces its streams belong to.
     pub fn set_fleet(&mut self, fleet: Fleet) {
         self.fleet = Some(fleet);
+        self.set_owners();
     }
 
     /// Takes what workers handed over. `true`: a second is complete, and [`Self::event`] is new.
@@ -244,14 +253,6 @@ impl Supervisor {
     pub fn resume(&mut self) {
         self.paused = false;
         self.send(&Command::Resume(host::monotonic_now()));
-    }
-
-    /// Puts a named moment on the time line.
-    ///
-    /// # Errors
-    /// It is no line of text, or there are too many already.
-    pub fn mark(&mut self, text: &str) -> Result<(), Problem> {
-        self.marks.add(self.elapsed(), text)
     }
 
     /// The named moments so far.

@@ -133,6 +133,7 @@ impl Supervisor {
                 source_ports_skipped: self.ports_skipped(),
             },
             marks: self.marks.list().to_vec(),
+            disruptions: self.disruptions(),
             observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
             warnings: self.all_warnings(),
             server_versions,
@@ -165,6 +166,7 @@ impl Supervisor {
             load: parts.whole.load(parts.streams, parts.steady_seconds),
             groups: parts.groups,
             generator: report::Generator { workers: self.worker_reports(), ..Default::default() },
+            disruptions: self.disruptions(),
             observe: self.observed.as_ref().map(Observed::figures).unwrap_or_default(),
             ..Report::default()
         }
@@ -176,6 +178,7 @@ impl Supervisor {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.breakers.summary());
         warnings.extend(self.held_back());
+        warnings.extend(self.disruptions_left_out());
         warnings.extend(self.observed.as_ref().map(of_observe).unwrap_or_default());
         warnings
     }
@@ -200,7 +203,7 @@ impl Supervisor {
             let mut sum = Sum::default();
             for worker in &self.workers {
                 for (offset, cell) in worker.cells.iter().skip(cells.start).take(cells.len()).enumerate() {
-                    let stage = offset / group.targets.len();
+                    let stage = group.stage_of(offset);
                     sum.add(cell, stage, parts::cell_of(group, stage));
                 }
             }
@@ -224,7 +227,7 @@ impl Supervisor {
             let mut sum = Histograms::default();
             for worker in &self.workers {
                 for (offset, cell) in worker.cells.iter().skip(cells.start).take(cells.len()).enumerate() {
-                    let is_steady = offset / group.targets.len() > 0;
+                    let is_steady = group.stage_of(offset) > 0;
                     let counts = |figure: &Figure| is_steady || figure.is_of_the_whole_run();
                     sum.add_of(&cell.histograms, hlog::FIGURES.into_iter().filter(counts));
                 }

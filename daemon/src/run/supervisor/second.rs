@@ -27,6 +27,7 @@ impl Supervisor {
         let seconds_of: Vec<&[Histograms]> =
             self.workers.iter().map(|worker| &worker.histograms[..]).collect();
         let samples = self.judge.samples(&seconds_of);
+        self.take_changes(seconds, &sums);
         self.take_measured();
         self.judge_saturation();
         let phase = self.phase();
@@ -71,6 +72,7 @@ impl Supervisor {
             messages_echoed: sums.messages_echoed - before.messages_echoed,
             ticks_due: due,
             ticks_missed: missed(&sums) - missed(before),
+            connects_begun: sums.attempts - before.attempts,
             connects: sums.connects - before.connects,
             connect_failures: failures.sum(),
             disconnects: disconnects.sum(),
@@ -131,6 +133,7 @@ impl Supervisor {
         });
         let mut warnings = self.warnings.clone();
         warnings.extend(self.held_back());
+        warnings.extend(self.disruptions_left_out());
         if self.fleet.is_some() {
             warnings.extend(fleet::limiter_warning(sums.failures.0[Class::Http429 as usize]));
         }
@@ -163,8 +166,9 @@ impl Supervisor {
             warnings,
             thresholds: self.judge.standing(),
             marks: self.marks.fresh().to_vec(),
-            disruptions: Vec::new(),
+            disruptions: self.newest_disruptions(),
             coder: None,
+            steps: Vec::new(),
         }
     }
 
@@ -213,7 +217,7 @@ impl Supervisor {
             self.send(&Command::Connects { group, target, permits });
             if let Some(mark) = mark {
                 // Full of its operator's own, the time line takes no more.
-                let _ = self.mark(&mark);
+                let _ = self.marks.add(self.elapsed(), &mark);
             }
         }
         let may_end = self.aborted.is_none() && self.phase() < GroupPhase::Draining;
