@@ -18,6 +18,7 @@ mod flags;
 mod guard;
 mod hosts;
 mod kept;
+mod limits;
 mod logs;
 mod meaning;
 mod network;

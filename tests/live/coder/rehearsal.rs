@@ -293,6 +293,8 @@ fn shortened() -> String {
         ("at = \"10m\"", "at = \"5s\""),
         ("at = \"20m\"", "at = \"20s\""),
         ("expect_disruption = \"60s\"", "expect_disruption = \"10s\""),
+        // The machine of the tests may have others to serve, too.
+        ("response.p99 < 250ms", "response.p99 < 10s"),
     ] {
         assert!(text.contains(long), "the example has no {long} any more");
         text = text.replacen(long, short, 1);

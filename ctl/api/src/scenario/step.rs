@@ -33,7 +33,8 @@ pub struct Step {
     /// Named on the time line when the step begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
-    /// For so long from the mark on streams are expected to drop; absent: as the scenario's `expect_disruption` says.
+    /// For so long from the mark on streams are expected to drop; absent: as the scenario's `expect_disruption` says;
+    /// zero: the mark is a note, and begins no disruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_disruption: Option<Span>,
     /// A command, as `sh -c` takes it (sh(1)).
@@ -105,9 +106,11 @@ impl Step {
         let mut text = format!("step {number} ({phase}, {time}):");
         let mut parts = Vec::new();
         if let Some(mark) = &self.mark {
-            let expected = self
-                .expect_disruption
-                .map_or_else(String::new, |for_so_long| format!(", {for_so_long} of disruption expected"));
+            let expected = match self.expect_disruption {
+                None => String::new(),
+                Some(time) if time.ns() == 0 => ", a note".to_owned(),
+                Some(time) => format!(", {time} of disruption expected"),
+            };
             parts.push(format!(" mark \"{mark}\"{expected}"));
         }
         if let Some(run) = &self.run {
@@ -164,11 +167,11 @@ impl Step {
                 name.escape_debug()
             ));
         }
-        let spans = [("timeout", self.timeout), ("expect_disruption", self.expect_disruption)];
-        for (word, span) in spans {
-            if span.is_some_and(|span| span.ns() == 0 || span > STEP_TIMEOUT_MAX) {
-                wrong(format!("{word} is more than 0s, and at most {STEP_TIMEOUT_MAX}"));
-            }
+        if self.timeout.is_some_and(|time| time.ns() == 0 || time > STEP_TIMEOUT_MAX) {
+            wrong(format!("timeout is more than 0s, and at most {STEP_TIMEOUT_MAX}"));
+        }
+        if self.expect_disruption.is_some_and(|time| time > STEP_TIMEOUT_MAX) {
+            wrong(format!("expect_disruption is at most {STEP_TIMEOUT_MAX}"));
         }
         if self.expect_disruption.is_some() && self.phase != Phase::Traffic {
             wrong(format!(
@@ -286,7 +289,7 @@ mod tests {
         let text = "[[step]]\nphase = \"before\"\nrun = \"true\"\n\
             [[step]]\nat = \"2m\"\nmark = \"kill coderd-1\"\nexpect_disruption = \"60s\"\nrun = \"kubectl delete pod coderd-1\"\ntimeout = \"30s\"\npass_env = [\"AWS_SESSION_TOKEN\"]\n\
             [[step]]\nwait_for = \"response.p99 < 250ms over 5s\"\ntimeout = \"2m\"\n\
-            [[step]]\nat = \"10m\"\nmark = \"quiet\"\n[[step]]\nphase = \"after\"\nat = \"5s\"\nrun = \"true\"\n";
+            [[step]]\nat = \"10m\"\nmark = \"quiet\"\nexpect_disruption = \"0s\"\n[[step]]\nphase = \"after\"\nat = \"5s\"\nrun = \"true\"\n";
         let scenario = scenario(text);
         assert_eq!(scenario.check(), Ok(()));
         let travelled = serde_json::to_string(&scenario).unwrap();
@@ -300,6 +303,7 @@ mod tests {
             "step 2 (traffic, 2m in): mark \"kill coderd-1\", 1m of disruption expected; scalectl runs `kubectl delete pod coderd-1`, 30s at most"
         );
         assert_eq!(said[2], "step 3 (traffic, then): wait for `response.p99 < 250ms over 5s`, 2m at most");
+        assert_eq!(said[3], "step 4 (traffic, 10m in): mark \"quiet\", a note");
         assert!(scenario.step[2].awaited(&scenario.planned(None)).is_some());
         assert_eq!(scenario.step[3].time_max(), Span::default());
     }
