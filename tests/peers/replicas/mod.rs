@@ -74,7 +74,7 @@ fn ended(result: &Result, connection: &Connection, at: u64) -> u64 {
 
 /// The victim is told to go; what it owes it keeps.
 fn drained(kind: Kind) {
-    let Some(mut trial) = Trial::begin(&Setting { sinks: OWING, ..setting(kind, Care::Asks) }) else {
+    let Some(mut trial) = Trial::begin(&Setting { sinks: OWING, ..setting(kind, Care::Waits) }) else {
         return;
     };
     trial.mark("drain r2");
@@ -211,7 +211,7 @@ fn replaced(kind: Kind) {
 /// Each in its turn is drained and comes back as another version, under load that never rests.
 fn rolled(kind: Kind) {
     let run = &["--tick-interval", "200ms"];
-    let Some(mut trial) = Trial::begin(&Setting { run, ..setting(kind, Care::Asks) }) else { return };
+    let Some(mut trial) = Trial::begin(&Setting { run, ..setting(kind, Care::Waits) }) else { return };
     let mut turns = Vec::new();
     for n in 0..REPLICAS {
         let mark = format!("roll r{}", n + 1);
