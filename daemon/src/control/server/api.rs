@@ -229,7 +229,10 @@ fn going(
 fn shell(query: &str) -> Answer {
     let kind = query.split('&').find_map(|pair| pair.strip_prefix("kind=")).unwrap_or_default();
     page::shell(kind).map(html).ok_or_else(|| {
-        Problem::new(ProblemCode::Invalid, "say which page: ?kind=report, ?kind=compare, ?kind=find-max or ?kind=live")
+        Problem::new(
+            ProblemCode::Invalid,
+            "say which page: ?kind=report, ?kind=compare, ?kind=find-max or ?kind=live",
+        )
     })
 }
 
