@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use scaled::load::Traffic;
-use scaled::run::disruption::{Back, Disruptions, Happened, Loss, What as Of};
+use scaled::run::disruption::{self, Disruptions, Happened, What as Of};
 use scaled::stream::meter::Counters;
-use scaled::worker::changes::{Change, What};
+use scaled::worker::changes::{Back, Change, Loss, What};
 
 use crate::drive::Ran;
 use crate::scenario::{Dice, MS, Scenario, Weather, Word};
@@ -102,22 +102,8 @@ fn one_disruption_has_all_of_it(group: usize, changes: &[&Change], streams: &BTr
     all.mark(0, "all of it", Some(u64::MAX / 2));
     let mut last = 0;
     for change in changes {
-        let what = match change.what {
-            What::Opened => Of::Opened,
-            What::Closed => Of::Closed,
-            What::Lost(loss) => Of::Lost(Loss {
-                class: loss.class,
-                address: None,
-                replica: None,
-                version: None,
-                bytes_lost: loss.bytes_lost,
-            }),
-            What::Back(back) => {
-                Of::Back(Back { version: None, session: back.session, bytes_repeated: back.bytes_repeated })
-            }
-        };
         last = last.max(change.at.ns());
-        all.push(Happened { at: change.at.ns(), stream: (change.group, change.number), what });
+        all.push(happened(change, change.at.ns()));
     }
     for second in 1..=last / 1_000_000_000 {
         all.advance(second * 1_000_000_000);
@@ -135,4 +121,19 @@ fn one_disruption_has_all_of_it(group: usize, changes: &[&Change], streams: &BTr
     };
     assert_eq!(one.bytes_repeated, changes.iter().map(repeated).sum::<u64>());
     assert!(one.bytes_lost >= streams.values().map(|fate| fate.bytes_lost).sum());
+}
+
+/// A change as disruptions take it, at a time of theirs. Addresses, replicas and versions are not looked at here.
+pub fn happened(change: &Change, at: u64) -> Happened {
+    let what = match change.what {
+        What::Opened => Of::Opened,
+        What::Closed => Of::Closed,
+        What::Lost(Loss { class, bytes_lost, .. }) => {
+            Of::Lost(disruption::Loss { class, address: None, replica: None, version: None, bytes_lost })
+        }
+        What::Back(Back { session, bytes_repeated, .. }) => {
+            Of::Back(disruption::Back { version: None, session, bytes_repeated })
+        }
+    };
+    Happened { at, stream: (change.group, change.number), what }
 }
