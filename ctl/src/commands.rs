@@ -79,8 +79,11 @@ pub enum Command {
     },
     /// The result of a run.
     Report {
-        /// Its id; default: the last. `current`: the one that is going, so far.
-        run: Option<String>,
+        /// Its id; default: the last. `current`: the one that is going, so far. Several are a table: --row.
+        runs: Vec<String>,
+        /// Print a row of a table of scale tests instead, a run each; runs may be report.json files or folders of runs.
+        #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "markdown", conflicts_with_all = ["html", "junit", "summary"])]
+        row: Option<crate::row::Form>,
         /// Also write it as one HTML file that opens offline; - is stdout, and then nothing else is printed.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
@@ -97,6 +100,8 @@ pub enum Command {
     },
     /// What this host can offer: streams at a rate, found by steps in under two minutes.
     Calibrate(Box<crate::calibrate::Calibrate>),
+    /// The most that a target carries: load grows by steps until what --until says breaks.
+    FindMax(Box<crate::find_max::FindMax>),
     /// What may be hit from this host.
     Targets,
     /// Read the daemon's settings and targets.toml again.
@@ -204,9 +209,9 @@ pub fn spec_of(file: &Path) -> Result<Spec, Failure> {
     complete(spec, &folder)
 }
 
-/// A run on the command line. It makes one group, "main".
+/// Load on the command line. It makes one group, "main".
 #[derive(Debug, Args)]
-pub struct Start {
+pub struct Load {
     /// Run file (TOML) instead of the flags below.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -327,6 +332,19 @@ pub struct Start {
     /// Receive buffer of each socket.
     #[arg(long)]
     pub rcvbuf: Option<Bytes>,
+    /// What the run is called.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Kept in the report, k=v.
+    #[arg(long, value_name = "K=V")]
+    pub label: Vec<String>,
+}
+
+/// A run on the command line.
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub load: Load,
     /// What the run is judged by, such as 'response.p99 < 250ms'.
     #[arg(long, value_name = "EXPR")]
     pub threshold: Vec<String>,
@@ -335,12 +353,6 @@ pub struct Start {
     pub preset: Vec<Preset>,
     #[command(flatten)]
     pub exports: Exports,
-    /// What the run is called.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Kept in the report, k=v.
-    #[arg(long, value_name = "K=V")]
-    pub label: Vec<String>,
     /// Print the plan and start nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -373,28 +385,39 @@ impl Start {
     /// # Errors
     /// The user's mistakes.
     pub fn spec(&self) -> Result<Spec, Failure> {
+        let (mut spec, folder) = self.load.spec(&self.ssh)?;
+        spec.preset.extend(&self.preset);
+        spec.threshold
+            .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
+        complete(spec, &folder)
+    }
+}
+
+impl Load {
+    /// The run as it was written, and the folder from which it names files.
+    ///
+    /// # Errors
+    /// The user's mistakes.
+    pub fn spec(&self, ssh: &SshFlags) -> Result<(Spec, PathBuf), Failure> {
         let (mut spec, folder) = match &self.file {
             Some(path) => {
-                if self.group() != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
+                if self.group(ssh) != (GroupSpec { name: spec::MAIN_GROUP.into(), ..GroupSpec::default() }) {
                     return Err(Failure::usage(
                         "--file says what the run does; beside it there are --name, --label, --seed, --threshold, --preset, --expect-disruption, --junit, --summary, --dry-run and --detach: write the rest into the file",
                     ));
                 }
                 run_file(path)?
             }
-            None => (Spec { group: vec![self.group()], ..Spec::default() }, PathBuf::new()),
+            None => (Spec { group: vec![self.group(ssh)], ..Spec::default() }, PathBuf::new()),
         };
         spec.name = self.name.clone().or(spec.name);
         spec.seed = self.seed.or(spec.seed);
         spec.expect_disruption = self.expect_disruption.or(spec.expect_disruption);
         spec.labels.extend(labels(&self.label)?);
-        spec.preset.extend(&self.preset);
-        spec.threshold
-            .extend(self.threshold.iter().map(|expression| ThresholdSpec { expression: expression.clone() }));
-        complete(spec, &folder)
+        Ok((spec, folder))
     }
 
-    fn group(&self) -> GroupSpec {
+    fn group(&self, ssh: &SshFlags) -> GroupSpec {
         let file = |path: &Option<PathBuf>| path.as_ref().map(File::new);
         let mut group = GroupSpec {
             typed: None,
@@ -440,7 +463,7 @@ impl Start {
             stage: Vec::new(),
             ..GroupSpec::default()
         };
-        self.ssh.write_into(&mut group);
+        ssh.write_into(&mut group);
         group
     }
 }

@@ -453,6 +453,7 @@ pub fn report(report: &Report) -> String {
     lines.extend(crate::doctor::in_report(&report.host));
     lines.extend(observed(report));
     lines.extend(marks(&report.marks));
+    lines.extend(crate::disruption::report(report));
     let thresholds = report.verdict.thresholds.iter();
     lines.extend(thresholds.map(|result| format!("threshold:    {}", threshold(result, "NOT MET"))));
     lines.push(

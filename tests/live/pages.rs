@@ -288,7 +288,7 @@ fn a_shell_is_there_for_each_kind_of_page() {
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
         (head.to_lowercase(), body.to_owned())
     };
-    for kind in ["report", "compare"] {
+    for kind in ["report", "compare", "find-max"] {
         let (head, shell) = get(&format!("?kind={kind}"));
         assert!(head.contains("content-type: text/html"), "{head}");
         let page = scale_api::page::fill(&shell, "{\"schema\":1}").expect("it has a place for data");

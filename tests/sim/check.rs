@@ -218,6 +218,11 @@ pub struct Coverage {
     simulated_seconds: u64,
     /// Ticks that were due in windows that were expected to be disrupted.
     aside: u64,
+    /// Connections that disruptions reset, streams that came back in runs that had any, and seeds in which a session
+    /// went on.
+    harmed: u64,
+    came_back: u64,
+    seeds_with_sessions: u64,
     /// SSH connections' keys were changed at least so often by the bytes they had served for.
     keys_changed: u64,
     /// The most turns of a run, and its seed.
@@ -226,7 +231,8 @@ pub struct Coverage {
 
 impl Coverage {
     pub fn add(&mut self, scenario: &Scenario, ran: &Ran) {
-        self.counters.add(&ran.sum());
+        let sum = ran.sum();
+        self.counters.add(&sum);
         for (index, group) in scenario.groups.iter().enumerate() {
             let limit = |ssh: &Ssh| ssh.config.rekey.bytes;
             let Some(limit) = group.ssh.as_ref().map(limit) else { continue };
@@ -244,6 +250,9 @@ impl Coverage {
             let cells = ran.group(&scenario.groups, index);
             self.aside += cells[group.steady_cells(0).end..].iter().map(|cell| cell.ticks_due).sum::<u64>();
         }
+        self.harmed += ran.harmed;
+        self.came_back += if scenario.cuts.is_empty() { 0 } else { sum.reconnects };
+        self.seeds_with_sessions += u64::from(sum.sessions_same > 0);
         self.longest = self.longest.max((ran.turns, ran.seed));
         self.simulated_seconds += ran.end.ns_since(ran.start) / 1_000_000_000;
     }
@@ -278,6 +287,8 @@ impl Coverage {
             ("sends were short", self.short_sends),
             ("buffers ran out", self.buffers_exhausted),
             ("source ports were taken", self.ports_in_use),
+            ("disruptions harmed connections", self.harmed),
+            ("streams came back after a disruption", self.came_back),
         ] {
             assert!(count > 0, "in no seed: {what}");
         }

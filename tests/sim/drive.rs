@@ -47,7 +47,7 @@ pub struct WorkerRan {
     pub leaks: Leaks,
     pub ring: scale_ring::RingCounters,
     pub ports_in_use: u64,
-    /// All of the run, in order.
+    /// Streams that opened, closed and were lost, in the order in which it was told.
     pub changes: Vec<Change>,
 }
 
@@ -252,13 +252,13 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
                 let mut cells: Vec<(Counters, Histograms)> = Vec::new();
                 let (mut last, mut changes) = (None, Vec::new());
                 for mut snapshot in snapshots {
+                    changes.append(&mut snapshot.changes);
+                    assert_eq!(snapshot.changes_left_out, 0, "there is room for all that happens");
                     cells.resize_with(snapshot.cells.len(), Default::default);
                     for (to, cell) in cells.iter_mut().zip(&snapshot.cells) {
                         to.0 = cell.counters.clone();
                         to.1.add(&cell.histograms);
                     }
-                    changes.append(&mut snapshot.changes);
-                    assert_eq!(snapshot.changes_left_out, 0, "all changes are told");
                     last = Some(snapshot);
                 }
                 let last = last.expect("a worker hands over at its end");

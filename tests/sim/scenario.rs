@@ -413,6 +413,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
         subprotocol: (upgrades && dice.chance(20)).then(|| "scale".into()),
+        replica_header: None,
         first_message: (!typed && dice.chance(15))
             .then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
         payload,

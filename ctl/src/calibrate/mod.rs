@@ -1,12 +1,11 @@
 //! `calibrate`: what this host can offer, found by steps.
 //!
-//! One run goes all the time; its streams are set, its seconds read ([`session`]), a step's seconds judged ([`watch`]), and
-//! the next step chosen ([`search`]). The counterpart is a sink of ours ([`sink`]) or a target that is given. The result is
-//! the daemon's to keep; [`text`] is what people read. `watch` and `search` are pure, and [`trial`] holds them to their word.
+//! One run goes all the time, as [`crate::seek`] has it; its streams are set and its seconds read ([`step`]), a step's seconds
+//! judged ([`watch`]). The counterpart is a sink of ours ([`sink`]) or a target that is given. The result is the daemon's to
+//! keep; [`text`] is what people read. `watch` is pure as the search is, and [`trial`] holds both to their word.
 
-mod search;
-mod session;
 mod sink;
+mod step;
 mod text;
 #[cfg(test)]
 mod trial;
@@ -16,7 +15,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use scale_api::calibration::{Calibration, Calibrations, Limit, PATH, Step};
+use scale_api::calibration::{BUSY_MAX, Calibration, Calibrations, Limit, PATH, Step};
 use scale_api::http::{RUNS, StartRequest, Started};
 use scale_api::report::Exit;
 use scale_api::spec::{self, File, GroupSpec, Spec, StageSpec};
@@ -25,11 +24,13 @@ use scale_api::units::{Bytes, PerSecond, Rate, Span, thousands};
 
 use crate::client::{Client, Failure};
 use crate::commands::{Cli, complete};
+use crate::seek::bound::bound;
+use crate::seek::search::{Next, Outcome, Pace, Search};
+use crate::seek::session::{End, Ending, Session, Signals};
 use crate::ssh::SshFlags;
 use crate::{say, show};
-use search::{Next, Outcome, Pace, Search};
-use session::{End, Session, Signals};
 use sink::Sink;
+use step::Steps;
 use watch::{TRY_SECONDS_MAX, Watch};
 
 /// Seconds of a step before its measuring: the streams open within the first, and the second is not theirs alone.
@@ -54,8 +55,9 @@ const COST_SECONDS: usize = 3;
 const COST_NEEDS: f64 = (SETTLE_SECONDS + COST_SECONDS + 1) as f64;
 /// Less time than this is little.
 const SHORT: f64 = 45.0;
-/// Where the bound of what may be planned is known this well, it is known.
-const BOUND_PRECISION: f64 = 1.02;
+/// Between what held and what broke; and what the answer is lowered to where it was not held.
+const PRECISION: f64 = 0.06;
+const LOWER: f64 = 0.95;
 
 /// What is spoken to the built-in sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -250,36 +252,6 @@ impl<'a> Work<'a> {
         complete(spec, Path::new(""))
     }
 
-    /// How many streams a plan may have, up to those wanted, and what it is bound by.
-    fn bound(&self, client: &Client, sink: Option<&Sink>, first: u64) -> Result<(u64, Limit), Failure> {
-        let plan = |most: u64| -> Result<Result<(), Limit>, Failure> {
-            let request = StartRequest { spec: self.spec(sink, first.min(most), most)?, dry_run: true };
-            match client.send::<Started>("POST", RUNS, &request) {
-                Ok(started) => Ok(started.plan.cannot.first().map_or(Ok(()), |why| Err(cannot(why)))),
-                // The first step's plan has shown that the target is allowed.
-                Err(failure) if failure.exit == Exit::TargetRefused && most > first => Ok(Err(Limit::Cap)),
-                Err(failure) => Err(failure),
-            }
-        };
-        let request = StartRequest { spec: self.spec(sink, first, first)?, dry_run: true };
-        let started: Started = client.send("POST", RUNS, &request)?;
-        if !started.plan.cannot.is_empty() {
-            return Err(Failure { message: started.plan.cannot.join("\n"), exit: Exit::HostCannotCarry });
-        }
-        let of_the_plan = |warning: &&String| !warning.starts_with("plan: ");
-        started.plan.warnings.iter().filter(of_the_plan).for_each(|it| eprintln!("scalectl: warning: {it}"));
-        let Err(mut why) = plan(self.most)? else { return Ok((self.most, Limit::Streams)) };
-        let (mut can, mut not) = (first, self.most);
-        while not as f64 > can as f64 * BOUND_PRECISION && not > can + 1 {
-            let middle = ((can as f64 * not as f64).sqrt() as u64).clamp(can + 1, not - 1);
-            match plan(middle)? {
-                Ok(()) => can = middle,
-                Err(limit) => (not, why) = (middle, limit),
-            }
-        }
-        Ok((can, why))
-    }
-
     fn find(
         &self,
         cli: &Cli,
@@ -289,7 +261,7 @@ impl<'a> Work<'a> {
     ) -> Result<Calibration, Failure> {
         sink.as_ref().map(Sink::write_files).transpose()?;
         let first = (FIRST * self.workers).min(self.most);
-        let most = self.bound(client, sink.as_ref(), first)?;
+        let most = bound(client, first, self.most, |first, most| self.spec(sink.as_ref(), first, most))?;
         if signals.has_come() {
             return Err(interrupted());
         }
@@ -298,12 +270,12 @@ impl<'a> Work<'a> {
         let started: Started = client.send("POST", RUNS, &request)?;
         let id = started.id.unwrap_or_default();
         let begun = (first, self.connects.milli as f64 / 1000.0, self.tick.ns() as f64 / 1e9);
-        let mut session = Session::follow(client, &id, signals, begun)?;
+        let mut steps = Steps::new(Session::follow(client, &id, signals)?, begun);
         if !cli.json {
             say(&text::head(self.protocol.name(), self.bytes, self.tick));
         }
-        let found = self.steps(cli, &mut session, (first, most));
-        session.end();
+        let found = self.steps(cli, &mut steps, (first, most));
+        steps.session.end(Ending::Now);
         let found = found?;
         Ok(Calibration {
             run: id,
@@ -320,7 +292,7 @@ impl<'a> Work<'a> {
     fn steps(
         &self,
         cli: &Cli,
-        session: &mut Session<'_>,
+        steps: &mut Steps<'_>,
         (first, most): (u64, (u64, Limit)),
     ) -> Result<Calibration, Failure> {
         let (hold, for_cost) =
@@ -329,22 +301,25 @@ impl<'a> Work<'a> {
             connects: self.connects.milli as f64 / 1000.0,
             step: (SETTLE_SECONDS + TRY_SECONDS_MAX) as f64,
             hold: (SETTLE_SECONDS + hold) as f64,
+            precision: PRECISION,
+            lower: LOWER,
+            least: 1,
         };
         let mut search = Search::new(first, most, pace);
         let mut taken: Vec<Taken> = Vec::new();
         loop {
-            let next = search.next(self.time - for_cost - session.elapsed());
+            let next = search.next(self.time - for_cost - steps.session.elapsed());
             let (streams, hold) = match next {
                 Next::Try(streams) => (streams, None),
                 Next::Hold(streams) => (streams, Some(hold)),
                 Next::Done => break,
             };
-            let (watch, step) = match session.step(streams, hold) {
+            let (watch, step) = match steps.step(streams, hold) {
                 Ok(it) => it,
                 Err(End::RunOver) => {
                     let broke = Some(Limit::Target);
                     search.took(next, Outcome::Broke(Limit::Target));
-                    let step = Step { streams, at: session.elapsed(), broke, ..Step::default() };
+                    let step = Step { streams, at: steps.session.elapsed(), broke, ..Step::default() };
                     taken.push(Taken { step, cost_us: 0.0, bytes_per_second: 0.0 });
                     break;
                 }
@@ -354,16 +329,16 @@ impl<'a> Work<'a> {
             if !cli.json {
                 say(&text::step(&step, hold.is_some()));
             }
-            let busy = step.busy_max;
-            search.took(next, step.broke.map_or(Outcome::Held { busy }, Outcome::Broke));
+            let used = step.busy_max / BUSY_MAX;
+            search.took(next, step.broke.map_or(Outcome::Held { used }, Outcome::Broke));
             taken.push(Taken::of(&watch, step));
         }
-        self.result(session, &search, taken)
+        self.result(steps, &search, taken)
     }
 
     fn result(
         &self,
-        session: &mut Session<'_>,
+        steps: &mut Steps<'_>,
         search: &Search,
         taken: Vec<Taken>,
     ) -> Result<Calibration, Failure> {
@@ -372,7 +347,7 @@ impl<'a> Work<'a> {
             return Err(nothing_held(&taken, limit, self.flags.time));
         };
         let is_last = taken.last().is_some_and(|last| last.step.at.total_cmp(&answer.step.at).is_eq());
-        let (message_us, byte_us) = match self.shorter(session, is_last)? {
+        let (message_us, byte_us) = match self.shorter(steps, is_last)? {
             Some((bytes, cost_us)) => {
                 let byte_us = (answer.cost_us - cost_us).max(0.0) / (self.bytes - bytes) as f64;
                 (answer.cost_us - byte_us * self.bytes as f64, Some(byte_us))
@@ -399,12 +374,12 @@ impl<'a> Work<'a> {
     }
 
     /// The cost of a shorter message, where the answer's streams still go and there is time: its bytes, and us.
-    fn shorter(&self, session: &mut Session<'_>, is_last: bool) -> Result<Option<(u64, f64)>, Failure> {
+    fn shorter(&self, steps: &mut Steps<'_>, is_last: bool) -> Result<Option<(u64, f64)>, Failure> {
         let bytes = self.bytes / SHORTER;
-        if !is_last || bytes < SHORTER_MIN || self.time - session.elapsed() < COST_NEEDS {
+        if !is_last || bytes < SHORTER_MIN || self.time - steps.session.elapsed() < COST_NEEDS {
             return Ok(None);
         }
-        match session.cost_of(bytes, COST_SECONDS) {
+        match steps.cost_of(bytes, COST_SECONDS) {
             Ok(cost) => Ok(cost.map(|cost_us| (bytes, cost_us))),
             Err(End::RunOver) => Ok(None),
             Err(End::Interrupted) => Err(interrupted()),
@@ -441,18 +416,8 @@ fn scheme(flags: &Calibrate) -> Result<Scheme, Failure> {
     }
 }
 
-/// The limit that a sentence of a plan's `cannot` names, which begins with the line's name.
-fn cannot(why: &str) -> Limit {
-    match why.strip_prefix("plan: ").and_then(|rest| rest.split(':').next()) {
-        Some("source ports" | "source addresses") => Limit::Ports,
-        Some("memory") => Limit::Memory,
-        Some("open files") => Limit::Files,
-        _ => Limit::Cores,
-    }
-}
-
 /// A target's query may hold a secret.
-fn without_query(target: &str) -> &str {
+pub fn without_query(target: &str) -> &str {
     target.split('?').next().unwrap_or(target)
 }
 

@@ -2,10 +2,10 @@
 
 use scale_api::calibration::{BUSY_MAX, Limit};
 
-use super::search::{Next, Outcome, Pace, Search};
 use super::watch::{Second, TRY_SECONDS_MAX, Watch};
-use super::{HOLD_SECONDS, SETTLE_SECONDS};
+use super::{HOLD_SECONDS, LOWER, PRECISION, SETTLE_SECONDS};
 use crate::compare::random::Random;
+use crate::seek::search::{Next, Outcome, Pace, Search};
 
 /// A host that holds `truth` streams.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +58,9 @@ impl Simulated {
             connects: 1000.0 * self.workers as f64,
             step: (SETTLE_SECONDS + TRY_SECONDS_MAX) as f64,
             hold: (SETTLE_SECONDS + HOLD_SECONDS) as f64,
+            precision: PRECISION,
+            lower: LOWER,
+            least: 1,
         };
         let mut search = Search::new(100 * self.workers, most, pace);
         let (mut spent, mut now, mut steps) = (0.0, 0u64, Vec::new());
@@ -78,7 +81,7 @@ impl Simulated {
                 }
             };
             let busy = watch.median(|second| Some(second.busy)).unwrap();
-            search.took(next, broke.map_or(Outcome::Held { busy }, Outcome::Broke));
+            search.took(next, broke.map_or(Outcome::Held { used: busy / BUSY_MAX }, Outcome::Broke));
             steps.push((next, broke.is_none()));
             assert!(spent <= time + 1e-9, "seed {seed}: {spent} s of {time} after {steps:?}");
             assert!(steps.len() <= 40, "seed {seed}: it comes to no end: {steps:?}");

@@ -7,6 +7,8 @@
 use scale_api::calibration::{BUSY_MAX, LATENESS_P99_MAX, Limit, MISSED_MAX, Step};
 use scale_api::report::{Event, Missed};
 
+use crate::seek::median;
+
 /// Good seconds that hold a try.
 const GOOD: usize = 3;
 /// Bad ones that break it.
@@ -87,13 +89,6 @@ impl Second {
             None
         }
     }
-}
-
-/// The median of what there is; an even number's is the higher of the two: a bound is not met by half of the seconds.
-pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// A step that is going.

@@ -1,4 +1,4 @@
-// One page, three feeds: a report within the page, a going run as it happens, a comparison.
+// One page, several feeds: a report within the page, a going run as it happens, a comparison, a search.
 
 /** The page tries again after so long where the daemon closed the feed, in ms. */
 const AGAIN_MS = 3000;
@@ -9,6 +9,7 @@ const view = { kind: document.documentElement.dataset.kind, report: null, event:
 const PARTS = [
   ["warnings", renderBanners, true],
   ["summary", renderTiles, true],
+  ["disruptions", renderDisruptions, true],
   ["thresholds", renderThresholds, true],
   ["delivered", renderDelivered, false],
   ["time", showTime, true],
@@ -19,6 +20,7 @@ const PARTS = [
   ["observed", renderObserved, false],
   ["coder", renderCoder, false],
   ["servers", renderServers, false],
+  ["steps", renderSteps, true],
   ["marks", renderMarks, false],
   ["generator", renderGenerator, true],
   ["host", renderHost, false],
@@ -44,7 +46,7 @@ function show(all) {
   const head = renderHead(view);
   const old = document.getElementById("head");
   if (!old.isEqualNode(head)) old.replaceWith(head);
-  setTimeline(view.series, view.report);
+  setTimeline(view.series, view.report, disruptionsOf(view));
   for (const [name, render, often] of PARTS) if (all || often) fill(slots.get(name), render(view));
   showSections();
 }
@@ -90,7 +92,8 @@ function showTime({ series, report, going }) {
   const merged = Math.max(...series.seconds);
   const note = merged > 1 ? `One point is up to ${span(merged)}: counts are summed, percentiles and maxima are the highest of that time.` : "One point is one second.";
   built.forEach(([, drawn]) => (drawn.now = going));
-  return chartSection("time", "Over time", built, h("p", { class: "note" }, `${note} Stages are shaded, marks are dashed lines. Drag over a chart to look closer, double-click or press Escape for all of it.`));
+  const said = timeline.disruptions.length > 0 ? " Red is from a disruption's first drop to its last; a window that was expected is hatched." : "";
+  return chartSection("time", "Over time", built, h("p", { class: "note" }, `${note} Stages are shaded, marks are dashed lines.${said} Drag over a chart to look closer, double-click or press Escape for all of it.`));
 }
 
 function showLatency({ report }) {
@@ -153,6 +156,7 @@ function start() {
   document.getElementById("main").append(...slots.values());
   const data = parse(document.getElementById("data").textContent);
   if (view.kind === "compare") showComparison(data);
+  else if (view.kind === "find-max") showSought(data);
   else if (view.kind === "live") {
     show(true);
     document.addEventListener("visibilitychange", () => show(true));

@@ -9,6 +9,7 @@
 //! - `live`: its data is `null`; it opens `EventSource("live")` beside itself. There, event `report` brings
 //!   `{"going": bool, "report": …}`, as above or `null`, and event `second` the JSON of an [`Event`].
 //! - `compare`: its data is what `scalectl compare --json` prints.
+//! - `find-max`: its data is what `scalectl find-max --json` prints.
 //!
 //! A [`shell`] has `null` where the data belongs; [`scale_api::page::fill`] puts it there.
 //!
@@ -34,7 +35,7 @@ mod compact;
 const ROWS_MAX: usize = 1400;
 
 /// What a page can show.
-const KINDS: [&str; 3] = ["report", "live", "compare"];
+const KINDS: [&str; 4] = ["report", "live", "compare", "find-max"];
 
 const HTML: &str = include_str!("../../page/page.html");
 
@@ -42,7 +43,7 @@ const STYLE: &str =
     concat!(include_str!("../../page/uplot/uPlot.min.css"), include_str!("../../page/page.css"));
 
 /// The scripts, in the order in which they build on one another.
-const SCRIPTS: [&str; 14] = [
+const SCRIPTS: [&str; 17] = [
     include_str!("../../page/uplot/uPlot.iife.min.js"),
     include_str!("../../page/js/format.js"),
     include_str!("../../page/js/dom.js"),
@@ -53,9 +54,12 @@ const SCRIPTS: [&str; 14] = [
     include_str!("../../page/js/distribution.js"),
     include_str!("../../page/js/head.js"),
     include_str!("../../page/js/tables.js"),
+    include_str!("../../page/js/disruptions.js"),
     include_str!("../../page/js/coder.js"),
+    include_str!("../../page/js/steps.js"),
     include_str!("../../page/js/runfile.js"),
     include_str!("../../page/js/compare.js"),
+    include_str!("../../page/js/find-max.js"),
     include_str!("../../page/js/main.js"),
 ];
 

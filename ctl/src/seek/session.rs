@@ -1,4 +1,4 @@
-//! A calibration's run: streams are set, seconds come in, and a step is what they say.
+//! The run in which a limit is sought: its load is set, its seconds come in.
 //!
 //! The clock is the run's own: an event says how far it is. Whatever happens, the run is ended by [`Session::end`].
 
@@ -6,27 +6,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use scale_api::calibration::{Limit, Step};
+use scale_api::calibration::Limit;
 use scale_api::http::{MarkRequest, SetRequest, StopRequest};
 use scale_api::report::{Event, Exit, Missed};
-use scale_api::units::{Bytes, thousands};
-use serde_json::Value;
+use scale_api::units::Span;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::watch::{Second, Watch};
 use crate::client::{Client, Failure};
 use crate::follow::{Lines, Said};
 
 /// Without an event for so long the daemon stands still.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// A run that was told to stop has ended within this.
+/// A run that was told to stop at once has ended within this; seconds of it come meanwhile, so that one in order may take
+/// as long as its drain.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
 /// Seconds beyond those that opening takes by its rate.
 const OPENING_MORE: f64 = 4.0;
 /// Share of the streams that have to open.
 const OPEN_MIN: f64 = 0.99;
-/// A target's answers may take so many ticks longer than they did at first.
-const SERVICE_TICKS: f64 = 1.0;
+/// Seconds for which streams fail before they are given up.
+const FAILING_SECONDS: usize = 2;
 
 enum Message {
     Second(Box<Event>),
@@ -77,34 +77,34 @@ impl Signals {
     }
 }
 
+/// How a run is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Zero traffic within a second.
+    Now,
+    /// Drained, with its verdict.
+    InOrder,
+    /// Drained, with the verdict that it was aborted.
+    Aborted,
+}
+
 /// A run that is going.
 pub struct Session<'a> {
     client: &'a Client,
     /// Its id.
     pub id: String,
     messages: Receiver<Message>,
-    /// Streams that were last asked for.
-    streams: u64,
-    connects: f64,
-    tick: f64,
     last: Box<Event>,
     missed_before: Missed,
-    /// The median service time of the first step, in seconds.
-    service: Option<f64>,
     is_over: bool,
 }
 
 impl<'a> Session<'a> {
-    /// Follows run `id`, which has begun with `streams` and opens `connects` a second.
+    /// Follows run `id`.
     ///
     /// # Errors
     /// The daemon is lost.
-    pub fn follow(
-        client: &'a Client,
-        id: &str,
-        signals: Signals,
-        (streams, connects, tick): (u64, f64, f64),
-    ) -> Result<Self, Failure> {
+    pub fn follow(client: &'a Client, id: &str, signals: Signals) -> Result<Self, Failure> {
         let mut lines = Lines::open(client, id)?;
         let Signals { sender, messages } = signals;
         thread::spawn(move || {
@@ -125,12 +125,8 @@ impl<'a> Session<'a> {
             client,
             id: id.to_owned(),
             messages,
-            streams,
-            connects,
-            tick,
             last: Box::default(),
             missed_before: Missed::default(),
-            service: None,
             is_over: false,
         })
     }
@@ -140,8 +136,16 @@ impl<'a> Session<'a> {
         self.last.elapsed
     }
 
+    /// The last second, and what was missed until the one before it.
+    pub fn last(&self) -> (&Event, &Missed) {
+        (&self.last, &self.missed_before)
+    }
+
     /// Waits for the next second.
-    fn second(&mut self) -> Result<&Event, End> {
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn second(&mut self) -> Result<&Event, End> {
         match self.messages.recv_timeout(SILENCE_MAX) {
             Ok(Message::Second(event)) => {
                 let before = std::mem::replace(&mut self.last, event);
@@ -158,64 +162,44 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn set(&self, set: &SetRequest) -> Result<(), Failure> {
+    /// Changes the run.
+    ///
+    /// # Errors
+    /// The daemon's problem.
+    pub fn set(&self, set: &SetRequest) -> Result<(), Failure> {
         self.client.send::<Value>("PATCH", &format!("/v1/runs/{}", self.id), set).map(drop)
     }
 
-    /// Puts it on the run's time line; that it could not be is no reason to stop.
-    fn mark(&self, text: String) {
+    /// Puts a note on the run's time line, which begins no disruption; that it could not be is no reason to stop.
+    pub fn mark(&self, text: String) {
         let _: Result<Value, Failure> = self.client.send(
             "POST",
             &format!("/v1/runs/{}/marks", self.id),
-            &MarkRequest { text, ..MarkRequest::default() },
+            &MarkRequest { text, expect_disruption: Some(Span::default()) },
         );
     }
 
-    /// One step: so many streams, tried, or held for `hold` seconds. Its seconds, and what stands in the result.
+    /// Waits until `streams` are open, and one second more, which was not theirs alone; `opening`: the seconds that this
+    /// takes by the rate of connects. `Some`: they do not open, and whose that is.
     ///
     /// # Errors
-    /// Why there is no next step.
-    pub fn step(&mut self, streams: u64, hold: Option<usize>) -> Result<(Watch, Step), End> {
-        let grown = streams.saturating_sub(self.streams);
-        if streams != self.streams {
-            self.set(&SetRequest { conns: Some(streams), ..SetRequest::default() })?;
-            self.streams = streams;
-        }
-        self.mark(format!("{} {} streams", if hold.is_some() { "hold" } else { "try" }, thousands(streams)));
-        let service_max = self.service.map_or(f64::INFINITY, |service| service + SERVICE_TICKS * self.tick);
-        let mut watch = Watch::new(hold, service_max);
-        if let Some(limit) = self.settle(streams, grown)? {
-            let second = Second::of(&self.last, &self.missed_before);
-            watch.take(second);
-            return Ok(watch_step(watch, streams, self.elapsed(), Some(limit)));
-        }
-        let at = self.elapsed();
-        let broke = loop {
-            self.second()?;
-            if let Some(decision) = watch.take(Second::of(&self.last, &self.missed_before)) {
-                break decision;
-            }
-        };
-        if self.service.is_none() {
-            self.service = watch.median(|second| second.service.0);
-        }
-        Ok(watch_step(watch, streams, at, broke))
-    }
-
-    /// Waits until the streams are open, and one second more, which was not theirs alone. `Some`: they do not open.
-    fn settle(&mut self, streams: u64, grown: u64) -> Result<Option<Limit>, End> {
-        let until = self.elapsed() + 2.0 * grown as f64 / self.connects + OPENING_MORE;
+    /// Why there is no next second.
+    pub fn settle(&mut self, streams: u64, opening: f64) -> Result<Option<Limit>, End> {
+        let until = self.elapsed() + 2.0 * opening + OPENING_MORE;
         let failed_before = self.last.connect_failures.clone();
         let lost_before = self.last.disconnects.clone();
+        let enough = (streams as f64 * OPEN_MIN) as u64;
+        let mut failing = 0;
         loop {
             let event = self.second()?;
             let count = |state: &str| event.streams.get(state).copied().unwrap_or(0);
-            let enough = (streams as f64 * OPEN_MIN) as u64;
             if (enough..=streams).contains(&count("open")) && count("connecting") == 0 {
                 break;
             }
-            let is_failing = count("failed") > streams - enough;
-            if is_failing || event.elapsed > until {
+            let failed: u64 = event.connect_failures.values().sum();
+            let is_failing = failed - failed_before.values().sum::<u64>() > streams - enough;
+            failing = if is_failing { failing + 1 } else { 0 };
+            if count("failed") > streams - enough || failing > FAILING_SECONDS || event.elapsed > until {
                 let busy = event.now.busy_max;
                 let fresh = |now: &Classes, before: &Classes| -> Vec<String> {
                     let grown = now.iter().filter(|(class, count)| before.get(*class) < Some(*count));
@@ -230,33 +214,21 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    /// The cost of a message of `bytes` in us, with the streams that there are: the median of `seconds` seconds.
-    ///
-    /// # Errors
-    /// As for [`Self::step`].
-    pub fn cost_of(&mut self, bytes: u64, seconds: usize) -> Result<Option<f64>, End> {
-        self.set(&SetRequest { bytes_per_tick: Some(Bytes(bytes)), ..SetRequest::default() })?;
-        self.mark(format!("{} B a message", thousands(bytes)));
-        for _ in 0..2 {
-            self.second()?;
-        }
-        let mut costs = Vec::new();
-        for _ in 0..seconds {
-            self.second()?;
-            costs.push(Second::of(&self.last, &self.missed_before).cost_us());
-        }
-        Ok(super::watch::median(costs.into_iter()))
-    }
-
-    /// Ends the run at once, and waits until it has ended.
-    pub fn end(mut self) {
-        if self.is_over {
+    /// Ends the run, and waits until it has ended. A signal meanwhile ends it at once.
+    pub fn end(mut self, how: Ending) {
+        let tell = |how: Ending| -> Result<Value, Failure> {
+            let path = |verb: &str| format!("/v1/runs/{}/{verb}", self.id);
+            match how {
+                Ending::Aborted => self.client.send("POST", &path("abort"), &json!({})),
+                _ => self.client.send("POST", &path("stop"), &StopRequest { now: how == Ending::Now }),
+            }
+        };
+        if self.is_over || tell(how).is_err() {
             return;
         }
-        let stop: Result<Value, Failure> =
-            self.client.send("POST", &format!("/v1/runs/{}/stop", self.id), &StopRequest { now: true });
-        while stop.is_ok() && !self.is_over {
+        while !self.is_over {
             match self.messages.recv_timeout(END_TIME_MAX) {
+                Ok(Message::Signal) if how != Ending::Now => drop(tell(Ending::Now)),
                 Ok(Message::Second(_) | Message::Signal) => {}
                 Ok(Message::Ended | Message::Lost(_)) | Err(_) => self.is_over = true,
             }
@@ -265,11 +237,6 @@ impl<'a> Session<'a> {
 }
 
 type Classes = std::collections::BTreeMap<String, u64>;
-
-fn watch_step(watch: Watch, streams: u64, at: f64, broke: Option<Limit>) -> (Watch, Step) {
-    let step = watch.step(streams, at, broke);
-    (watch, step)
-}
 
 /// Whose it is that streams do not open: classes of this host's are named in docs/measuring.md.
 fn why_not_open(classes: &[String], busy: f64) -> Limit {

@@ -1,17 +1,15 @@
-//! Which number of streams is tried next: what came of the last step goes in, the next step comes out. No clock, no daemon.
+//! Which load is tried next: what came of the last step goes in, the next step comes out. No clock, no daemon.
 //!
 //! It grows by doubling until a step breaks or a bound is met, then narrows, tries what broke once more (it may have been a
 //! neighbour's doing), and holds the answer for longer. What it claims is never more than a step that was held; a step
 //! that broke is never claimed, nor anything above it, unless it was held when it was tried again.
 
-use scale_api::calibration::{BUSY_MAX, Limit};
+use scale_api::calibration::Limit;
 
-/// Between what held and what broke, as a share of the latter: closer is not looked at.
-const PRECISION: f64 = 0.06;
-/// What the answer is lowered by where it was not held.
-const LOWER: f64 = 0.95;
-/// While the busiest worker is below this share of [`BUSY_MAX`], growing goes faster.
+/// While no more than this share of a bound is used, growing goes faster.
 const EASY: f64 = 0.125;
+/// A guess from that share stays so far below the bound.
+const GUESS: f64 = 0.97;
 
 /// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +25,13 @@ pub enum Next {
 /// What came of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outcome {
-    /// It was held; the busiest worker took this share of its core.
-    Held { busy: f64 },
+    /// It was held, with so much of what is bounded used: 0.5 is half of the bound; 1 says nothing of how far it is.
+    Held { used: f64 },
     /// A bound was broken.
     Broke(Limit),
 }
 
-/// How long steps take, in seconds.
+/// How steps are taken; times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     /// Streams opened a second.
@@ -42,6 +40,12 @@ pub struct Pace {
     pub step: f64,
     /// The same of a hold.
     pub hold: f64,
+    /// Between what held and what broke, as a share of the latter: closer is not looked at.
+    pub precision: f64,
+    /// What the answer is lowered to where it was not held, as a share.
+    pub lower: f64,
+    /// Nothing below this is tried.
+    pub least: u64,
 }
 
 impl Pace {
@@ -69,7 +73,7 @@ pub struct Search {
     most: (u64, Limit),
     /// Streams that there are now.
     now: u64,
-    /// What was held, ascending, with the busiest worker's share: all below what broke.
+    /// What was held, ascending, with the share of the bound that was used: all below what broke.
     held: Vec<(u64, f64)>,
     /// What broke, descending: all above what was held.
     broke: Vec<Broke>,
@@ -94,12 +98,15 @@ impl Search {
         let next = match (best, broke) {
             (0, None) if self.first == self.most.0 => return self.hold(self.first, left),
             (0, None) => self.first,
-            (0, Some(Broke { streams: 1, .. })) => return Next::Done,
-            (0, Some(broke)) => (broke.streams / 4).max(1),
+            (0, Some(broke)) if broke.streams <= self.pace.least => match broke.surely {
+                true => return Next::Done,
+                false => broke.streams,
+            },
+            (0, Some(broke)) => (broke.streams / 4).max(self.pace.least),
             (best, Some(broke)) if self.fell => {
-                return self.hold(best.max((broke.streams as f64 * LOWER) as u64), left);
+                return self.hold(best.max((broke.streams as f64 * self.pace.lower) as u64), left);
             }
-            (best, Some(broke)) if is_close(best, broke.streams) => match broke.surely {
+            (best, Some(broke)) if self.is_close(best, broke.streams) => match broke.surely {
                 true => return self.hold(best, left),
                 false => broke.streams,
             },
@@ -127,16 +134,16 @@ impl Search {
     }
 
     fn grown(&self, best: u64) -> u64 {
-        let busy = self.held.last().map_or(1.0, |&(_, busy)| busy);
-        let factor = if busy < EASY * BUSY_MAX { 4 } else { 2 };
+        let used = self.held.last().map_or(1.0, |&(_, used)| used);
+        let factor = if used < EASY { 4 } else { 2 };
         (best * factor).min(self.most.0)
     }
 
     /// Where the limit should be if cost grows as streams do, else the middle.
     fn between(&self, best: u64, broke: u64) -> u64 {
         let middle = best + (broke - best) / 2;
-        let busy = self.held.last().map_or(0.0, |&(_, busy)| busy);
-        let guess = (best as f64 * BUSY_MAX * 0.97 / busy.max(0.01)) as u64;
+        let used = self.held.last().map_or(0.0, |&(_, used)| used);
+        let guess = (best as f64 * GUESS / used.max(0.01)) as u64;
         let gap = (broke - best) / 8;
         // Once only: a guess that held or broke has moved an end, and then halves are safer.
         let is_new = broke >= best + best / 2;
@@ -152,10 +159,10 @@ impl Search {
         };
         self.now = streams;
         match outcome {
-            Outcome::Held { busy } => {
+            Outcome::Held { used } => {
                 self.broke.retain(|broke| broke.streams > streams);
                 self.held.retain(|&(held, _)| held < streams);
-                self.held.push((streams, busy));
+                self.held.push((streams, used));
                 self.confirmed = is_hold;
             }
             Outcome::Broke(limit) => {
@@ -172,19 +179,29 @@ impl Search {
         self.held.last().map_or(0, |&(streams, _)| streams)
     }
 
+    /// There is so much now, whatever the last step was.
+    pub const fn stands_at(&mut self, streams: u64) {
+        self.now = streams;
+    }
+
+    /// Whether the answer stood when it was held.
+    pub const fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
     /// What ended it.
     pub fn limit(&self) -> Limit {
         match self.broke.last() {
-            Some(broke) if is_close(self.best(), broke.streams) || self.best() == 0 => broke.limit,
+            Some(broke) if self.is_close(self.best(), broke.streams) || self.best() == 0 => broke.limit,
             // It was not found out where between the two it is.
             Some(_) => Limit::Time,
             None if self.best() == self.most.0 => self.most.1,
             None => Limit::Time,
         }
     }
-}
 
-/// Whether nothing between is worth a step.
-fn is_close(best: u64, broke: u64) -> bool {
-    (broke - best) as f64 <= (broke as f64 * PRECISION).max(1.0)
+    /// Whether nothing between is worth a step.
+    fn is_close(&self, best: u64, broke: u64) -> bool {
+        (broke - best) as f64 <= (broke as f64 * self.pace.precision).max(1.0)
+    }
 }

@@ -1,0 +1,284 @@
+//! What a step comes to, second by second: held, broken by the target, or ended by this host. No clock, no daemon.
+//!
+//! What is judged is the step so far, not its last second, so that its percentiles are those of all its messages. It breaks
+//! where it does not meet what is asked at its end, or for some seconds on end before. Where the generator was not well, it
+//! says nothing of the target, whatever the figures are.
+
+use scale_api::calibration::{Limit, MISSED_MAX};
+use scale_api::report::{Report, ThresholdResult};
+use scale_api::spec::Spec;
+use scale_api::threshold::{Threshold, built_in};
+
+use super::reading::{p99, split};
+use crate::seek::median;
+
+/// Share of its core that the busiest worker may use in most seconds (docs/measuring.md, "saturated").
+const BUSY_MAX: f64 = 0.9;
+/// Lateness may be this share of a tick, and so many seconds at least.
+const LATE_OF_TICK: f64 = 0.1;
+const LATE_MIN: f64 = 0.010;
+/// And of a bound on response that is not met this share, where service alone would meet it.
+const LATE_OF_BOUND: f64 = 0.05;
+/// A try breaks before its end after so many seconds on end; a hold after this share of it.
+const BAD_SECONDS: usize = 3;
+const BAD_OF_HOLD: usize = 4;
+
+/// Failures of connects that are this host's own, and their limits.
+const OWN_FAILURES: [(&str, Limit); 3] =
+    [("address_unavailable", Limit::Ports), ("files", Limit::Files), ("memory", Limit::Memory)];
+
+/// What is asked of a step.
+#[derive(Debug)]
+pub struct Rules {
+    /// Thresholds as `--until` has them, and the names that they use.
+    spec: Spec,
+    /// The same, parsed.
+    pub until: Vec<Threshold>,
+    /// Time between two messages, in seconds.
+    pub tick: f64,
+}
+
+impl Rules {
+    /// `spec`: a run with thresholds and no more than names. They have been checked.
+    pub fn new(spec: Spec, tick: f64) -> Self {
+        let until = spec.parsed_thresholds();
+        Self { spec, until, tick }
+    }
+
+    /// What is not met, as it was asked for; behind it the rules that hold where nothing was said of their figure, what
+    /// causes others first: streams that are not open send nothing.
+    pub fn unmet(&self, report: &mut Report) -> Vec<ThresholdResult> {
+        report.spec = self.spec.clone();
+        let asked = self.until.iter().map(|threshold| threshold.evaluate(report));
+        let rules = built_in(report).into_iter().rev();
+        asked.chain(rules).filter(|result| !result.ok).collect()
+    }
+
+    /// What this host could not do; `busy`: of the busiest worker, second by second.
+    fn host(&self, report: &Report, unmet: &[ThresholdResult], busy: &[f64]) -> Option<Limit> {
+        let own = |(class, _): &&(&str, Limit)| report.load.connect_failures.contains_key(*class);
+        if let Some((_, limit)) = OWN_FAILURES.iter().find(own) {
+            return Some(*limit);
+        }
+        let missed = report.load.ticks_missed.generator as f64;
+        let late = p99(report.latency.lateness.as_ref()).unwrap_or(0.0);
+        let fails = |threshold: &&Threshold| unmet.iter().any(|it| it.expression == threshold.expression());
+        let mut failing = self.until.iter().filter(fails);
+        let is_ours = |threshold: &Threshold| {
+            let parts = split(threshold.metric(), report);
+            let figure = threshold.metric().figure();
+            figure == "lateness"
+                || parts.is_some_and(|(service, lateness)| {
+                    threshold.is_met(service) && lateness > LATE_OF_BOUND * service
+                })
+        };
+        if median(busy.iter().copied()).is_some_and(|busy| busy > BUSY_MAX)
+            || failing.clone().any(|it| it.metric().is_of_the_generator())
+        {
+            Some(Limit::Busy)
+        } else if missed > MISSED_MAX * report.load.ticks_due as f64 {
+            Some(Limit::Missed)
+        } else if late > (LATE_OF_TICK * self.tick).max(LATE_MIN) || failing.any(is_ours) {
+            Some(Limit::Lateness)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a step comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// `None`: it was held.
+    pub limit: Option<Limit>,
+    /// What was not met, in the order in which it broke.
+    pub broke: Vec<ThresholdResult>,
+}
+
+/// A step that is going.
+#[derive(Debug)]
+pub struct Judge {
+    length: usize,
+    bad_max: usize,
+    busy: Vec<f64>,
+    /// Expressions that are not met, since which second.
+    since: Vec<(String, usize)>,
+    /// Seconds on end in which something was wrong.
+    bad: usize,
+}
+
+impl Judge {
+    /// A step of `length` seconds.
+    pub fn new(length: usize, is_hold: bool) -> Self {
+        let share = if is_hold { length / BAD_OF_HOLD } else { 0 };
+        Self { length, bad_max: share.max(BAD_SECONDS), busy: Vec::new(), since: Vec::new(), bad: 0 }
+    }
+
+    /// Takes the step so far after one more second, in which the busiest worker was so busy. `Some`: it is decided.
+    pub fn take(&mut self, rules: &Rules, busy: f64, report: &mut Report) -> Option<Verdict> {
+        self.busy.push(busy);
+        let mut broke = rules.unmet(report);
+        let limit = rules.host(report, &broke, &self.busy);
+        self.since.retain(|(known, _)| broke.iter().any(|it| it.expression == *known));
+        for result in &broke {
+            if self.since.iter().all(|(known, _)| *known != result.expression) {
+                self.since.push((result.expression.clone(), self.busy.len()));
+            }
+        }
+        let is_bad = limit.is_some() || !broke.is_empty();
+        self.bad = if is_bad { self.bad + 1 } else { 0 };
+        if self.busy.len() < self.length && self.bad < self.bad_max {
+            return None;
+        }
+        let second = |result: &ThresholdResult| {
+            self.since.iter().find(|(known, _)| *known == result.expression).map(|(_, second)| *second)
+        };
+        broke.sort_by_key(second);
+        Some(Verdict { limit: limit.or((!broke.is_empty()).then_some(Limit::Target)), broke })
+    }
+
+    /// The median of the busiest worker's seconds.
+    pub fn busy(&self) -> f64 {
+        median(self.busy.iter().copied()).unwrap_or(0.0)
+    }
+
+    /// Seconds that were taken.
+    pub fn seconds(&self) -> u64 {
+        self.busy.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scale_api::report::{Figure, Load, Missed};
+    use scale_api::spec::{GroupSpec, ThresholdSpec};
+
+    use super::*;
+
+    fn rules(until: &[&str]) -> Rules {
+        let expression = |text: &&str| ThresholdSpec { expression: (*text).into() };
+        let group = vec![GroupSpec { name: "main".into(), ..GroupSpec::default() }];
+        Rules::new(Spec { group, threshold: until.iter().map(expression).collect(), ..Spec::default() }, 0.1)
+    }
+
+    fn good() -> Report {
+        let mut report = Report::default();
+        report.load = Load {
+            streams_requested: 100,
+            streams_opened: 100,
+            ticks_due: 10_000,
+            delivered_ratio: Some(1.0),
+            echoed_ratio: Some(1.0),
+            ..Load::default()
+        };
+        report.latency.response = Some(Figure { p99: 0.1, ..Figure::default() });
+        report.latency.service = Some(Figure { p99: 0.099, ..Figure::default() });
+        report.latency.lateness = Some(Figure { p99: 0.001, ..Figure::default() });
+        report
+    }
+
+    /// What comes of seconds that are each as `change` makes them, and after how many.
+    fn decided(until: &[&str], busy: f64, change: impl Fn(usize, &mut Report)) -> (usize, Verdict) {
+        let (rules, mut judge) = (rules(until), Judge::new(6, false));
+        for second in 1..=6 {
+            let mut report = good();
+            change(second, &mut report);
+            if let Some(verdict) = judge.take(&rules, busy, &mut report) {
+                return (second, verdict);
+            }
+        }
+        panic!("a step has an end");
+    }
+
+    fn names(verdict: &Verdict) -> Vec<&str> {
+        verdict.broke.iter().map(|it| it.expression.as_str()).collect()
+    }
+
+    #[test]
+    fn a_step_is_held_to_its_end_and_broken_once_it_is_clear() {
+        let until = ["response.p99 < 250ms"];
+        let (seconds, verdict) = decided(&until, 0.5, |_, _| {});
+        assert_eq!((seconds, verdict.limit), (6, None));
+        let slow = |report: &mut Report| {
+            report.latency.response.as_mut().unwrap().p99 = 0.4;
+            report.latency.service.as_mut().unwrap().p99 = 0.4;
+        };
+        let (seconds, verdict) = decided(&until, 0.5, |_, report| slow(report));
+        assert_eq!((seconds, verdict.limit, names(&verdict)), (3, Some(Limit::Target), until.to_vec()));
+        let (seconds, verdict) = decided(&until, 0.5, |second, report| {
+            if second < 3 {
+                slow(report)
+            }
+        });
+        assert_eq!((seconds, verdict.limit), (6, None), "two seconds of a start are made up for");
+        let (seconds, verdict) = decided(&until, 0.5, |second, report| {
+            if second > 5 {
+                slow(report)
+            }
+        });
+        assert_eq!((seconds, verdict.limit), (6, Some(Limit::Target)), "the end decides");
+    }
+
+    #[test]
+    fn what_broke_first_comes_first_and_streams_come_before_what_they_send() {
+        let until = ["response.p99 < 50ms", "disconnects.rate < 1%"];
+        let (_, verdict) = decided(&until, 0.5, |second, report| {
+            report.load.disconnects.insert("reset".into(), 9);
+            report.load.streams_opened = 91;
+            report.load.delivered_ratio = Some(0.95);
+            if second < 2 {
+                report.latency.response = Some(Figure::default());
+            }
+        });
+        assert_eq!(
+            names(&verdict),
+            ["disconnects.rate < 1%", "load.open_ratio >= 99%", "load.delivered_ratio >= 99%", until[0]]
+        );
+    }
+
+    #[test]
+    fn what_the_generator_could_not_do_is_never_the_targets() {
+        let until = ["response.p99 < 250ms"];
+        let limit =
+            |busy, change: &dyn Fn(&mut Report)| decided(&until, busy, |_, report| change(report)).1.limit;
+        let broken = |report: &mut Report| report.load.echoed_ratio = Some(0.5);
+        assert_eq!(limit(0.5, &broken), Some(Limit::Target));
+        assert_eq!((limit(0.95, &broken), limit(0.95, &|_| {})), (Some(Limit::Busy), Some(Limit::Busy)));
+        let missed = |report: &mut Report| {
+            report.load.ticks_missed = Missed { generator: 11, ..Missed::default() };
+            broken(report);
+        };
+        assert_eq!(limit(0.5, &missed), Some(Limit::Missed));
+        let late =
+            |report: &mut Report| report.latency.lateness = Some(Figure { p99: 0.011, ..Figure::default() });
+        assert_eq!(limit(0.5, &late), Some(Limit::Lateness));
+        let ports = |report: &mut Report| {
+            report.load.connect_failures.insert("address_unavailable".into(), 1);
+            report.load.streams_opened = 10;
+        };
+        assert_eq!(limit(0.5, &ports), Some(Limit::Ports));
+        // Service alone would have met the bound.
+        let ours = |lateness: f64| {
+            move |report: &mut Report| {
+                report.latency.response = Some(Figure { p99: 0.255, ..Figure::default() });
+                report.latency.service = Some(Figure { p99: 0.249, ..Figure::default() });
+                report.latency.lateness = Some(Figure { p99: lateness, ..Figure::default() });
+            }
+        };
+        assert_eq!(
+            (limit(0.5, &ours(0.0001)), limit(0.5, &ours(0.0095))),
+            (Some(Limit::Target), Some(Limit::Target))
+        );
+        let strict = decided(&["response.p99 < 20ms"], 0.5, |_, report| {
+            report.latency.response = Some(Figure { p99: 0.021, ..Figure::default() });
+            report.latency.service = Some(Figure { p99: 0.015, ..Figure::default() });
+            report.latency.lateness = Some(Figure { p99: 0.008, ..Figure::default() });
+        });
+        assert_eq!(strict.1.limit, Some(Limit::Lateness));
+        assert_eq!(
+            decided(&["generator.busy_max < 50%"], 0.5, |_, _| {}).1.limit,
+            Some(Limit::Busy),
+            "no value"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! A target that is loaded for real: steps of a run that goes.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use scale_api::http::SetRequest;
+use scale_api::units::Rate;
+
+use super::judge::{Judge, Rules, Verdict};
+use super::reading::{Beside, Reading, between, p99};
+use super::result::{Found, Recovery, Step, Vary};
+use super::walk::Driver;
+use super::{RECOVER_SECONDS, text};
+use crate::client::Client;
+use crate::say;
+use crate::seek::search::Search;
+use crate::seek::session::{End, Session};
+
+/// All is well where it was for so many seconds on end.
+const WELL_SECONDS: usize = 3;
+
+/// How steps are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// What grows.
+    pub vary: Vary,
+    /// Streams of the group, where it is the rate that grows.
+    pub streams: u64,
+    /// Streams of the other groups.
+    pub others: u64,
+    /// Streams opened a second.
+    pub connects: f64,
+    /// Seconds of a try, and of a hold.
+    pub seconds: (usize, usize),
+    /// For the run, in seconds.
+    pub time: f64,
+    /// The least load.
+    pub from: u64,
+}
+
+/// A run whose load is set.
+pub struct Live<'a> {
+    pub client: &'a Client,
+    pub session: Session<'a>,
+    pub rules: &'a Rules,
+    pub way: Way,
+    /// What its readings are to have.
+    pub beside: Beside,
+    /// The load that was last set; 0: none yet.
+    pub level: u64,
+    /// Steps are not printed.
+    pub quiet: bool,
+    /// Written after each step.
+    pub found: Found,
+    pub file: Option<&'a Path>,
+}
+
+impl Live<'_> {
+    fn reading(&self) -> Result<Reading, End> {
+        Ok(Reading::take(self.client, &self.session.id, self.session.elapsed())?)
+    }
+
+    /// Streams of the group at a level.
+    const fn streams_at(&self, level: u64) -> u64 {
+        match self.way.vary {
+            Vary::Conns => level,
+            Vary::Rate => self.way.streams,
+        }
+    }
+
+    /// Sets the load; the seconds that its connects take.
+    fn set(&mut self, level: u64, word: &str) -> Result<f64, End> {
+        let before = match self.level {
+            0 => 0,
+            level => self.streams_at(level) + self.way.others,
+        };
+        let grown = (self.streams_at(level) + self.way.others).saturating_sub(before);
+        // A run begins with the least.
+        let is_new = level != self.level && (self.level, level) != (0, self.way.from);
+        self.level = level;
+        if is_new {
+            let mut set = SetRequest { group: Some(self.beside.group.clone()), ..SetRequest::default() };
+            match self.way.vary {
+                Vary::Conns => set.conns = Some(level),
+                Vary::Rate => set.rate = Some(Rate(level)),
+            }
+            self.session.set(&set)?;
+        }
+        self.beside.streams = self.streams_at(level);
+        self.session.mark(format!("{word} {}", text::level(self.way.vary, level)));
+        Ok(grown as f64 / self.way.connects)
+    }
+
+    /// Measures from here on until it is decided.
+    fn measure(&mut self, opening: &Reading, hold: bool) -> Result<Step, End> {
+        let settled = self.reading()?;
+        let seconds = if hold { self.way.seconds.1 } else { self.way.seconds.0 };
+        let mut judge = Judge::new(seconds, hold);
+        (self.beside.busy_max, self.beside.observed) = (0.0, Default::default());
+        loop {
+            let now = &self.session.second()?.now;
+            let busy = now.busy_max;
+            self.beside.busy_max = self.beside.busy_max.max(busy);
+            for (name, value) in &now.observe {
+                self.beside.observed.entry(name.clone()).or_default().push(*value);
+            }
+            let mut report = between(opening, &settled, &self.reading()?, &self.beside)?;
+            let Some(Verdict { limit, broke }) = judge.take(self.rules, busy, &mut report) else { continue };
+            let (load, latency) = (report.load, report.latency);
+            let length = (self.session.elapsed() - settled.at).max(1e-3);
+            return Ok(Step {
+                run: self.session.id.clone(),
+                level: self.level,
+                at: settled.at,
+                seconds: judge.seconds(),
+                hold,
+                limit,
+                broke,
+                open: load.streams_open_at_end,
+                messages_per_second: load.messages_sent as f64 / length,
+                bytes_per_second: load.rate_sent.unwrap_or(0.0),
+                echoed_ratio: load.echoed_ratio,
+                service_p99: p99(latency.service.as_ref()),
+                lateness_p99: p99(latency.lateness.as_ref()),
+                response: latency.response,
+                busy: judge.busy(),
+                disconnects: load.disconnects,
+                connect_failures: load.connect_failures,
+                recovery: None,
+            });
+        }
+    }
+
+    /// Watches until all is well for some seconds on end, for `most` seconds at most: how long it took to become so.
+    fn watch(&mut self, most: f64) -> Result<Option<f64>, End> {
+        let begun = self.session.elapsed();
+        let mut readings = VecDeque::from([self.reading()?]);
+        while self.session.elapsed() - begun < most {
+            let event = self.session.second()?;
+            let waits = ["waiting", "connecting"]
+                .iter()
+                .any(|state| event.streams.get(*state).is_some_and(|&n| n > 0));
+            readings.push_back(self.reading()?);
+            if readings.len() <= WELL_SECONDS {
+                continue;
+            }
+            let first = readings.pop_front().expect("there are several");
+            let last = readings.back().expect("there are several");
+            let mut report = between(&first, &first, last, &self.beside)?;
+            if !waits && self.rules.unmet(&mut report).is_empty() {
+                return Ok(Some((first.at - begun).max(0.0)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Driver for Live<'_> {
+    fn left(&self) -> f64 {
+        self.way.time - self.session.elapsed()
+    }
+
+    fn step(&mut self, level: u64, hold: bool) -> Result<Step, End> {
+        let opening = self.reading()?;
+        let connecting = self.set(level, if hold { "hold" } else { "try" })?;
+        let streams = self.streams_at(level) + self.way.others;
+        // Streams that do not open for the target's sake are judged by what that comes to.
+        match self.session.settle(streams, connecting)?.filter(|limit| limit.is_of_this_host()) {
+            None => self.measure(&opening, hold),
+            limit => Ok(Step {
+                run: self.session.id.clone(),
+                level,
+                at: self.session.elapsed(),
+                hold,
+                limit,
+                ..Step::default()
+            }),
+        }
+    }
+
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End> {
+        self.set(to, "back to")?;
+        let most = RECOVER_SECONDS.min(self.left());
+        let begun = self.session.elapsed();
+        let seconds = self.watch(most)?;
+        let watched = self.session.elapsed() - begun;
+        let recovery = Recovery { from, to, seconds, watched };
+        if !self.quiet {
+            say(&format!("{:>20} {}", "", text::recovery(self.way.vary, &recovery)));
+        }
+        if seconds.is_none() && to > self.way.from {
+            // What comes next is not to be measured on what this has left.
+            self.set(self.way.from, "rest at")?;
+            self.watch(RECOVER_SECONDS.min(self.left()))?;
+        }
+        Ok(recovery)
+    }
+
+    fn tell(&mut self, step: &Step) {
+        if !self.quiet {
+            say(&text::step(self.way.vary, step));
+        }
+    }
+
+    fn keep(&mut self, search: &Search, steps: &[Step]) {
+        self.found.steps = steps.to_vec();
+        self.found.conclude(search.best(), search.is_confirmed(), search.limit(), false);
+        if let Some(Err(failure)) = self.file.map(|file| super::keep(file, &self.found)) {
+            eprintln!("scalectl: {}", failure.message);
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! `find-max`: the most that a target carries, found by steps.
+//!
+//! One run goes all the time, as [`crate::seek`] has it; its load is set, and from step to step ([`walk`]) it grows, narrows,
+//! comes down and is held. A step is a small report ([`reading`], [`histogram`]) that is judged by thresholds and by how the
+//! generator was ([`judge`]). [`live`] loads a target for real; all else is pure, and [`trial`] holds it to its word on
+//! targets whose limit is known. [`result`] is the JSON, [`text`] what people read.
+
+mod histogram;
+mod judge;
+mod live;
+mod reading;
+mod result;
+mod text;
+#[cfg(test)]
+mod trial;
+mod walk;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use scale_api::calibration::{Calibrations, PATH};
+use scale_api::http::{RUNS, StartRequest, Started};
+use scale_api::report::Exit;
+use scale_api::spec::{self, Breaker, Duration, GroupSpec, Reconnect, Spec, StageSpec, ThresholdSpec};
+use scale_api::threshold::{Names, Threshold};
+use scale_api::units::{PerSecond, Rate, Span, thousands};
+
+use crate::calibrate::without_query;
+use crate::client::{Client, Failure};
+use crate::commands::{Cli, Load, complete};
+use crate::files;
+use crate::seek::bound::bound;
+use crate::seek::search::{Pace, Search};
+use crate::seek::session::{End, Ending, Session, Signals};
+use crate::ssh::SshFlags;
+use crate::{say, show};
+use judge::Rules;
+use live::{Live, Way};
+use result::{Asked, Found, SCHEMA, Vary};
+
+/// Seconds that opening and settling take beside connects.
+const SETTLE_SECONDS: f64 = 3.0;
+/// A target is watched for so long once its load has come down, twice where it was not well.
+const RECOVER_SECONDS: f64 = 20.0;
+/// What that usually takes.
+const RECOVER_USUAL: f64 = 5.0;
+/// Of the time, for what is before and behind the run, in seconds.
+const AROUND: f64 = 15.0;
+/// Between what held and what broke; and what the answer is lowered to where it was not held.
+const PRECISION: f64 = 0.03;
+const LOWER: f64 = 0.975;
+const TIME_MIN: Span = Span::from_secs(30);
+const TIME_MAX: Span = Span::from_secs(24 * 3600);
+const STEP_MIN: Span = Span::from_secs(3);
+/// Where `--from` is not given.
+const FROM_CONNS: u64 = 100;
+const FROM_RATE: u64 = 10_000;
+/// A search that is resumed is no longer than this.
+const KEPT_BYTES_MAX: u64 = 16 << 20;
+
+/// How the most is sought.
+#[derive(Debug, Args)]
+pub struct FindMax {
+    /// What grows: streams, or the payload a second of each.
+    #[arg(long, default_value = "conns")]
+    vary: Vary,
+    /// What is to hold, such as 'response.p99 < 250ms' (repeatable); without it, that what is due is sent, echoed, open.
+    #[arg(long, value_name = "EXPR")]
+    until: Vec<String>,
+    /// The least load: streams (default --conns, or 100), or a rate (default --rate, or 10KB/s).
+    #[arg(long, value_name = "N|RATE")]
+    from: Option<String>,
+    /// No more than this.
+    #[arg(long, value_name = "N|RATE")]
+    to: Option<String>,
+    /// The answer is held for so long to confirm it.
+    #[arg(long, default_value = "60s")]
+    hold: Span,
+    /// What a step is measured for (3s or more).
+    #[arg(long, default_value = "6s")]
+    step: Span,
+    /// All of it takes no longer (30s to 24h).
+    #[arg(long, default_value = "10m")]
+    time: Span,
+    /// With --file: the group whose load grows, where there are several.
+    #[arg(long)]
+    group: Option<String>,
+    /// Also write it as a page that opens offline; `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write what is known after each step, to --resume from.
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Go on from what --keep has written, with the same flags; it is kept there, too.
+    #[arg(long, value_name = "FILE", conflicts_with = "keep")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    load: Load,
+    /// The last: its heading in the help is of all that follows.
+    #[command(flatten)]
+    ssh: SshFlags,
+}
+
+/// `find-max`.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn find_max(cli: &Cli, client: &Client, flags: &FindMax) -> Result<u8, Failure> {
+    let is_page_printed = flags.html.as_deref().is_some_and(|file| file.as_os_str() == files::STDOUT);
+    if is_page_printed && cli.json {
+        return Err(Failure::usage("--json and --html - would both go to stdout; give --html a file"));
+    }
+    let work = Work::new(flags)?;
+    let known = work.known()?;
+    let signals = Signals::take()?;
+    let found = work.find(client, signals, known, cli.json || is_page_printed)?;
+    if let Some(file) = &flags.html {
+        let shell = client.text("/v1/page?kind=find-max")?;
+        let json = serde_json::to_string(&found).expect("plain values");
+        let page = scale_api::page::fill(&shell, &json).ok_or_else(|| {
+            Failure::usage("the daemon's page is of another version; use a scalectl of the same")
+        })?;
+        files::write(file, "--html", page.as_bytes())?;
+    }
+    if !is_page_printed {
+        show(cli.json, &found, || text::result(&found));
+    }
+    Ok(found.exit_code)
+}
+
+/// A search, understood.
+struct Work<'a> {
+    flags: &'a FindMax,
+    asked: Asked,
+    rules: Rules,
+    /// The run, its files read; the group that is varied among its groups.
+    spec: Spec,
+    group: usize,
+    seconds: (usize, usize),
+    time: f64,
+}
+
+/// Whole seconds.
+fn whole(word: &str, span: Span, least: Span) -> Result<usize, Failure> {
+    match span.ns() % 1_000_000_000 {
+        0 if span >= least => Ok((span.ns() / 1_000_000_000) as usize),
+        _ => Err(Failure::usage(format!("{word} {span}: give whole seconds, {least} at least"))),
+    }
+}
+
+/// A load on the command line.
+fn level(vary: Vary, word: &str, text: &str) -> Result<u64, Failure> {
+    let wrong = |why: String| Failure::usage(format!("{word} {text}: {why}"));
+    let level = match vary {
+        Vary::Conns => text.parse().map_err(|_| wrong("write a number of streams".into()))?,
+        Vary::Rate => text.parse::<Rate>().map_err(|error| wrong(error.to_string()))?.0,
+    };
+    if level == 0 { Err(wrong("give more than nothing".into())) } else { Ok(level) }
+}
+
+/// Checks what is to hold.
+fn rules(flags: &FindMax, written: &Spec, tick: f64) -> Result<Rules, Failure> {
+    let threshold: Vec<_> =
+        flags.until.iter().map(|expression| ThresholdSpec { expression: expression.trim().into() }).collect();
+    let spec = Spec { threshold, preset: Vec::new(), ..written.clone() };
+    let (groups, observe) = (spec.group_names(), spec.observe_names());
+    for text in &flags.until {
+        let threshold = Threshold::parse(text, &Names { groups: &groups, observe: &observe })
+            .map_err(|why| Failure::usage(format!("--until: {why}")))?;
+        if threshold.over().is_some() || threshold.abort().is_some() {
+            return Err(Failure::usage(format!(
+                "--until '{text}': leave out `over` and `abort`: each step is one window, --step long, and what breaks it is ended"
+            )));
+        }
+    }
+    Ok(Rules::new(spec, tick))
+}
+
+impl<'a> Work<'a> {
+    fn new(flags: &'a FindMax) -> Result<Self, Failure> {
+        let (mut written, folder) = flags.load.spec(&flags.ssh)?;
+        written.name_groups();
+        let named = |name: &String| written.group.iter().position(|group| group.name == *name);
+        let group = match &flags.group {
+            None if written.group.len() > 1 => {
+                let names = written.group_names().join(", ");
+                return Err(Failure::usage(format!("--group: say whose load grows, one of {names}")));
+            }
+            None => 0,
+            Some(name) => {
+                named(name).ok_or_else(|| Failure::usage(format!("--group: no group is called `{name}`")))?
+            }
+        };
+        let varied = written.group.get(group).ok_or_else(|| Failure::usage("a run has a group at least"))?;
+        let from = flags.from.as_deref().map(|text| level(flags.vary, "--from", text)).transpose()?;
+        let to = flags.to.as_deref().map(|text| level(flags.vary, "--to", text)).transpose()?;
+        let (written_from, usual) = match flags.vary {
+            Vary::Conns => (varied.conns, FROM_CONNS),
+            Vary::Rate => (varied.rate.map(|rate| rate.0), FROM_RATE),
+        };
+        let from = from.or(written_from).unwrap_or(usual);
+        if to.is_some_and(|to| to < from) {
+            return Err(Failure::usage(format!(
+                "--to is less than --from, which is {}",
+                text::level(flags.vary, from)
+            )));
+        }
+        if !(TIME_MIN..=TIME_MAX).contains(&flags.time) {
+            return Err(Failure::usage(format!("--time {}: give {TIME_MIN} to {TIME_MAX}", flags.time)));
+        }
+        let hold = whole("--hold", flags.hold, STEP_MIN)?;
+        let tick = varied.tick_interval.unwrap_or(spec::DEFAULT_TICK);
+        let asked = Asked {
+            vary: flags.vary,
+            group: varied.name.clone(),
+            targets: varied.target.iter().map(|it| without_query(it).to_owned()).collect(),
+            load: fixed(flags.vary, varied, tick)?,
+            until: flags.until.clone(),
+            from,
+            to,
+            hold: hold as u64,
+        };
+        let rules = rules(flags, &written, tick.seconds())?;
+        let spec = going(written, group, &asked, flags.time);
+        Ok(Self {
+            flags,
+            asked,
+            rules,
+            spec: complete(spec, &folder)?,
+            group,
+            seconds: (whole("--step", flags.step, STEP_MIN)?, hold),
+            time: flags.time.seconds() - AROUND,
+        })
+    }
+
+    /// What is known already.
+    fn known(&self) -> Result<Found, Failure> {
+        let Some(file) = &self.flags.resume else {
+            return Ok(Found { schema: SCHEMA, asked: self.asked.clone(), ..Found::default() });
+        };
+        let wrong = |why: String| Failure::usage(format!("--resume {}: {why}", file.display()));
+        let found: Found = serde_json::from_slice(&files::read(file, "--resume", KEPT_BYTES_MAX)?)
+            .map_err(|error| wrong(format!("no search was kept there: {error}")))?;
+        if found.schema != SCHEMA || found.asked != self.asked {
+            return Err(wrong(
+                "it was asked for something else; give the same flags, or begin anew with --keep".into(),
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The run that begins with `first`, and may have `most`.
+    fn run(&self, first: u64, most: u64) -> Spec {
+        let mut spec = self.spec.clone();
+        let group = &mut spec.group[self.group];
+        // The stage behind it is what rings and memory are made for; it does not come.
+        let mut stage = StageSpec { hold: Some(Span::from_secs(1)), ..StageSpec::default() };
+        match self.asked.vary {
+            Vary::Conns => (group.conns, stage.conns) = (Some(first), Some(most)),
+            Vary::Rate => (group.rate, stage.rate) = (Some(Rate(first)), Some(Rate(most))),
+        }
+        group.stage = vec![stage];
+        spec
+    }
+
+    /// As far as there is anything to try.
+    fn most(&self) -> u64 {
+        let tick = self.spec.group[self.group].tick_interval.unwrap_or(spec::DEFAULT_TICK);
+        let most = match self.asked.vary {
+            Vary::Conns => spec::STREAMS_MAX,
+            Vary::Rate => (spec::MESSAGE_BYTES_MAX as f64 / tick.seconds()) as u64,
+        };
+        self.asked.to.unwrap_or(most).clamp(self.asked.from, most.max(self.asked.from))
+    }
+
+    /// How steps are taken where so many streams are opened a second.
+    fn pace(&self, connects: f64) -> Pace {
+        Pace {
+            connects: if self.asked.vary == Vary::Conns { connects } else { f64::INFINITY },
+            step: SETTLE_SECONDS + self.seconds.0 as f64 + RECOVER_USUAL,
+            hold: SETTLE_SECONDS + self.seconds.1 as f64,
+            precision: PRECISION,
+            lower: LOWER,
+            least: self.asked.from,
+        }
+    }
+
+    fn file(&self) -> Option<&Path> {
+        self.flags.keep.as_deref().or(self.flags.resume.as_deref())
+    }
+
+    fn find(&self, client: &Client, signals: Signals, known: Found, quiet: bool) -> Result<Found, Failure> {
+        if known.confirmed {
+            return Ok(known);
+        }
+        let from = self.asked.from;
+        let most = bound(client, from, self.most(), |first, most| Ok(self.run(first, most)))?;
+        if signals.has_come() {
+            return Err(Failure { message: "interrupted before anything began".into(), exit: Exit::Aborted });
+        }
+        let host: Calibrations = client.get(PATH)?;
+        let workers = host.host.cores.len().max(1) as u64;
+        let group = &self.spec.group[self.group];
+        let connects = group.connect_rate.unwrap_or(PerSecond { milli: 1_000_000 * workers });
+        let connects = connects.milli as f64 / 1000.0;
+        let mut search = Search::new(from, most, self.pace(connects));
+        let mut steps = known.steps.clone();
+        walk::resume(&mut search, &steps, 0);
+        let request = StartRequest { spec: self.run(from, most.0), dry_run: false };
+        let started: Started = client.send("POST", RUNS, &request)?;
+        drop(request);
+        let run = started.id.unwrap_or_default();
+        if !quiet {
+            say(&text::head(&self.asked));
+        }
+        let others = self.spec.group.iter().enumerate().filter(|(at, _)| *at != self.group);
+        let way = Way {
+            vary: self.asked.vary,
+            streams: group.conns.unwrap_or(0),
+            others: others.map(|(_, group)| group.streams()).sum(),
+            connects,
+            seconds: self.seconds,
+            time: self.time,
+            from,
+        };
+        let beside = reading::Beside {
+            group: self.asked.group.clone(),
+            figures: reading::figures(self.rules.until.iter().map(Threshold::metric)),
+            ..reading::Beside::default()
+        };
+        let mut live = Live {
+            client,
+            session: Session::follow(client, &run, signals)?,
+            rules: &self.rules,
+            way,
+            beside,
+            level: 0,
+            quiet,
+            found: Found { run, ..known },
+            file: self.file(),
+        };
+        let end = walk::walk(&mut search, &mut steps, &mut live);
+        let Live { session, mut found, .. } = live;
+        found.steps = steps;
+        let how = match &end {
+            Err(End::Interrupted) => Ending::Aborted,
+            Err(End::Failed(_)) => Ending::Now,
+            Ok(()) | Err(End::RunOver) => Ending::InOrder,
+        };
+        if how == Ending::Aborted {
+            eprintln!("scalectl: {}", crate::view::INTERRUPTED);
+        }
+        session.end(how);
+        match end {
+            Err(End::Failed(failure)) => Err(failure),
+            _ => self.finish(client, found, &search, how == Ending::Aborted),
+        }
+    }
+
+    /// What it comes to, kept where that is asked for.
+    fn finish(
+        &self,
+        client: &Client,
+        mut found: Found,
+        search: &Search,
+        aborted: bool,
+    ) -> Result<Found, Failure> {
+        if found.steps.is_empty() && !aborted {
+            let time = self.flags.time;
+            return Err(Failure::usage(format!(
+                "not even one step was possible within --time {time}; give more"
+            )));
+        }
+        found.conclude(search.best(), search.is_confirmed(), search.limit(), aborted);
+        // A run of which the report cannot be had has told its steps all the same.
+        if let Ok(report) = client.report(&found.run) {
+            found.at = report.run.started_at;
+            let host = report.host.iter().filter(|entry| entry.status != "ok");
+            found.warnings = report.warnings;
+            found.warnings.extend(host.map(|entry| format!("this host: {} {}", entry.name, entry.value)));
+        }
+        found.sentences = text::sentences(&found);
+        self.file().map_or(Ok(()), |file| keep(file, &found))?;
+        Ok(found)
+    }
+}
+
+/// Writes what is known.
+///
+/// # Errors
+/// The disk's.
+fn keep(file: &Path, found: &Found) -> Result<(), Failure> {
+    files::write(file, "--keep", &serde_json::to_vec(found).expect("plain values"))
+}
+
+/// What does not grow, in words.
+fn fixed(vary: Vary, group: &GroupSpec, tick: Span) -> Result<String, Failure> {
+    match (vary, group.rate, group.conns) {
+        (Vary::Conns, Some(rate), _) => Ok(format!("{rate} a stream, each {tick}")),
+        (Vary::Conns, None, _) => {
+            Ok(format!("{} each {tick}", group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK)))
+        }
+        (Vary::Rate, _, Some(conns)) => Ok(format!("{} streams, each {tick}", thousands(conns))),
+        (Vary::Rate, _, None) => {
+            Err(Failure::usage("--conns: say how many streams have the rate that grows"))
+        }
+    }
+}
+
+/// A run that goes until the search is over, and that nothing else ends: no threshold, no breaker, no streams that are
+/// lost for good. Stages, ramp and warm-up are the steps'.
+fn going(mut spec: Spec, varied: usize, asked: &Asked, time: Span) -> Spec {
+    (spec.threshold, spec.preset) = (Vec::new(), Vec::new());
+    // Marks of steps are no reason to leave out what is due.
+    spec.expect_disruption = None;
+    spec.name.get_or_insert_with(|| "find-max".into());
+    for (at, group) in spec.group.iter_mut().enumerate() {
+        group.warm_up = Some(Span::default());
+        group.duration = Some(Duration::For(Span::from_ns(time.ns() + Span::from_secs(600).ns())));
+        group.stage = Vec::new();
+        if group.reconnect == Reconnect::Never {
+            group.reconnect = Reconnect::Backoff;
+        }
+        group.breaker = group.breaker.or(Some(Breaker::Off));
+        if at == varied {
+            group.ramp = None;
+            match asked.vary {
+                Vary::Conns => group.conns = Some(asked.from),
+                Vary::Rate => (group.rate, group.bytes_per_tick) = (Some(Rate(asked.from)), None),
+            }
+        }
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::commands::Command;
+
+    fn work(words: &[&str]) -> Result<(Asked, Spec), String> {
+        let words = [&["scalectl", "find-max", "--target", "ws://127.0.0.1:9/?token=s"], words].concat();
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::FindMax(flags) = &cli.command else { panic!("another command") };
+        let work = Work::new(flags).map_err(|failure| failure.message)?;
+        Ok((work.asked.clone(), work.run(work.asked.from, 5000)))
+    }
+
+    #[test]
+    fn nothing_but_the_search_ends_its_run_and_there_is_room_to_grow() {
+        let (asked, spec) =
+            work(&["--until", "response.p99 < 250ms", "--warm-up", "5s", "--ramp", "3s"]).unwrap();
+        assert_eq!(
+            (asked.from, asked.load.as_str(), asked.targets.as_slice()),
+            (100, "4096B each 100ms", &["ws://127.0.0.1:9/".to_owned()][..])
+        );
+        let group = &spec.group[0];
+        assert!(spec.thresholds().is_empty() && group.breaker == Some(Breaker::Off));
+        assert_eq!(
+            (group.conns, group.stage[0].conns, group.reconnect),
+            (Some(100), Some(5000), Reconnect::Backoff)
+        );
+        assert_eq!((group.warm_up, group.ramp), (Some(Span::default()), None));
+        let (asked, spec) = work(&["--vary", "rate", "--conns", "20", "--from", "5KB/s"]).unwrap();
+        assert_eq!((asked.from, spec.group[0].rate, spec.group[0].conns), (5000, Some(Rate(5000)), Some(20)));
+        assert_eq!(spec.group[0].stage[0].rate, Some(Rate(5000)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said_before_anything_begins() {
+        for (words, why) in [
+            (&["--until", "response.p98 < 1s"][..], "--until: threshold"),
+            (&["--until", "response.p99 < 1s over 5s"], "leave out `over`"),
+            (&["--vary", "rate"], "--conns: say how many"),
+            (&["--vary", "rate", "--conns", "5", "--from", "100"], "--from 100"),
+            (&["--from", "0"], "more than nothing"),
+            (&["--from", "200", "--to", "100"], "--to is less than --from"),
+            (&["--time", "5s"], "give 30s to"),
+            (&["--hold", "1500ms"], "whole seconds"),
+            (&["--group", "other"], "no group is called `other`"),
+        ] {
+            let error = work(words).map(|_| ()).expect_err(why);
+            assert!(error.contains(why), "{words:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! From step to step: what is asked of whoever loads the target, and when it is to come down again. No clock, no daemon.
+
+use scale_api::calibration::Limit;
+
+use super::result::{Recovery, Step};
+use crate::seek::search::{Next, Outcome, Search};
+use crate::seek::session::End;
+
+/// A step in which this host was not well is taken so many times before that is believed.
+const HOST_TRIES: usize = 3;
+
+/// Who loads the target.
+pub trait Driver {
+    /// Seconds that are left.
+    fn left(&self) -> f64;
+
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// Why there is no next one.
+    fn step(&mut self, level: u64, hold: bool) -> Result<Step, End>;
+
+    /// Comes down from a load that broke to one that was held, and watches until all is well there.
+    ///
+    /// # Errors
+    /// As above.
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End>;
+
+    /// A step was taken.
+    fn tell(&mut self, step: &Step);
+
+    /// What is known by now.
+    fn keep(&mut self, search: &Search, steps: &[Step]);
+}
+
+/// What a step tells the search.
+fn outcome(step: &Step) -> Outcome {
+    step.limit.map_or(Outcome::Held { used: 1.0 }, Outcome::Broke)
+}
+
+/// Takes up a search where its steps have left it, with a run that stands at `level` now.
+pub fn resume(search: &mut Search, steps: &[Step], level: u64) {
+    for step in steps {
+        search.took(if step.hold { Next::Hold(step.level) } else { Next::Try(step.level) }, outcome(step));
+    }
+    search.stands_at(level);
+}
+
+/// Takes steps to the end of the search.
+///
+/// # Errors
+/// Why it came to none.
+pub fn walk(search: &mut Search, steps: &mut Vec<Step>, driver: &mut impl Driver) -> Result<(), End> {
+    loop {
+        let next = search.next(driver.left());
+        let (level, hold) = match next {
+            Next::Try(level) => (level, false),
+            Next::Hold(level) => (level, true),
+            Next::Done => return Ok(()),
+        };
+        let mut tries = 1;
+        let mut step = loop {
+            let step = match driver.step(level, hold) {
+                // Every stream is down, or nothing comes back any more.
+                Err(End::RunOver) => {
+                    let step = Step { level, hold, limit: Some(Limit::Target), ..Step::default() };
+                    driver.tell(&step);
+                    search.took(next, outcome(&step));
+                    steps.push(step);
+                    driver.keep(search, steps);
+                    return Ok(());
+                }
+                step => step?,
+            };
+            driver.tell(&step);
+            let is_ours = step.limit.is_some_and(|limit| limit != Limit::Target);
+            if !is_ours || tries == HOST_TRIES || search.next(driver.left()) != next {
+                break step;
+            }
+            tries += 1;
+        };
+        search.took(next, outcome(&step));
+        let broke = step.limit.is_some();
+        if broke && search.best() > 0 {
+            match driver.come_down(level, search.best()) {
+                Ok(recovery) => step.recovery = Some(recovery),
+                Err(end) => {
+                    steps.push(step);
+                    driver.keep(search, steps);
+                    return if matches!(end, End::RunOver) { Ok(()) } else { Err(end) };
+                }
+            }
+            search.stands_at(search.best());
+        }
+        steps.push(step);
+        driver.keep(search, steps);
+    }
+}
