@@ -156,7 +156,7 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use scale_api::report::{Figure, Load, Missed};
+    use scale_api::report::{Figure, Latency, Load, Missed};
     use scale_api::spec::{GroupSpec, ThresholdSpec};
 
     use super::*;
@@ -168,8 +168,7 @@ mod tests {
     }
 
     fn good() -> Report {
-        let mut report = Report::default();
-        report.load = Load {
+        let load = Load {
             streams_requested: 100,
             streams_opened: 100,
             ticks_due: 10_000,
@@ -177,10 +176,14 @@ mod tests {
             echoed_ratio: Some(1.0),
             ..Load::default()
         };
-        report.latency.response = Some(Figure { p99: 0.1, ..Figure::default() });
-        report.latency.service = Some(Figure { p99: 0.099, ..Figure::default() });
-        report.latency.lateness = Some(Figure { p99: 0.001, ..Figure::default() });
-        report
+        let figure = |p99| Some(Figure { p99, ..Figure::default() });
+        let latency = Latency {
+            response: figure(0.1),
+            service: figure(0.099),
+            lateness: figure(0.001),
+            ..Latency::default()
+        };
+        Report { load, latency, ..Report::default() }
     }
 
     /// What comes of seconds that are each as `change` makes them, and after how many.
@@ -213,13 +216,13 @@ mod tests {
         assert_eq!((seconds, verdict.limit, names(&verdict)), (3, Some(Limit::Target), until.to_vec()));
         let (seconds, verdict) = decided(&until, 0.5, |second, report| {
             if second < 3 {
-                slow(report)
+                slow(report);
             }
         });
         assert_eq!((seconds, verdict.limit), (6, None), "two seconds of a start are made up for");
         let (seconds, verdict) = decided(&until, 0.5, |second, report| {
             if second > 5 {
-                slow(report)
+                slow(report);
             }
         });
         assert_eq!((seconds, verdict.limit), (6, Some(Limit::Target)), "the end decides");
