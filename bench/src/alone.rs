@@ -121,6 +121,7 @@ impl Alone {
             verify: false,
             opcode: Opcode::Binary,
             subprotocol: None,
+            replica_header: None,
             first_message: None,
             payload: if self.kind == Kind::Terminal {
                 Payload::typed(1, Form::Line, Route::Terminal, Echo::Cooked)

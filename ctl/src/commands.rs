@@ -79,8 +79,11 @@ pub enum Command {
     },
     /// The result of a run.
     Report {
-        /// Its id; default: the last. `current`: the one that is going, so far.
-        run: Option<String>,
+        /// Its id; default: the last. `current`: the one that is going, so far. Several are a table: --row.
+        runs: Vec<String>,
+        /// Print a row of a table of scale tests instead, a run each; runs may be report.json files or folders of runs.
+        #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "markdown", conflicts_with_all = ["html", "junit", "summary"])]
+        row: Option<crate::row::Form>,
         /// Also write it as one HTML file that opens offline; - is stdout, and then nothing else is printed.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,

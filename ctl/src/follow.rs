@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Body, Client, Failure};
 use crate::commands::Cli;
+use crate::disruption::Told;
 use crate::export::Exports;
 use crate::{print, render, say, show, view};
 
@@ -95,12 +96,18 @@ impl Lines {
 #[derive(Default)]
 pub struct Printer {
     is_redrawn: bool,
+    steps: crate::coder::steps::render::Told,
+    told: Told,
 }
 
 impl Printer {
     /// Prints a second.
     pub fn second(&mut self, event: &Event) {
         let line = render::event(event);
+        for news in self.steps.news(event) {
+            self.end();
+            say(&news);
+        }
         if event.coder.is_some() && std::io::stdout().is_terminal() {
             self.is_redrawn = true;
             // Cut off at the terminal's edge instead of wrapped, so that it is one line to be redrawn.
@@ -109,6 +116,7 @@ impl Printer {
             self.end();
             say(&line);
         }
+        self.told.new_of(event).iter().for_each(|line| say(line));
     }
 
     /// What comes next begins a line.
@@ -139,7 +147,8 @@ fn end_on_interrupts(client: &Client, id: &str) -> Result<(), Failure> {
 
 /// What is said to who leaves.
 pub fn left(id: &str) -> String {
-    format!("scalectl: left run {id} going; `scalectl watch` follows it again")
+    let steps = crate::coder::steps::left(id);
+    format!("scalectl: left run {id} going; `scalectl watch` follows it again{steps}")
 }
 
 /// On a terminal, `q` and Enter leave the run and end this program.

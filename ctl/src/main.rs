@@ -5,12 +5,14 @@ mod client;
 mod coder;
 mod commands;
 mod compare;
+mod disruption;
 mod doctor;
 mod export;
 mod files;
 mod find_max;
 mod follow;
 mod render;
+mod row;
 mod seek;
 mod ssh;
 mod standing;
@@ -130,8 +132,13 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             let runs: Vec<RunSummary> = client.get("/v1/runs")?;
             show(cli.json, &runs, || render::runs(&runs));
         }
-        Command::Report { run, html, exports } => {
-            let run = run.as_deref().unwrap_or("last");
+        Command::Report { runs, row: Some(form), .. } => return rows(cli, &client, runs, *form),
+        Command::Report { runs, html, exports, .. } => {
+            let run = match &runs[..] {
+                [] => "last",
+                [run] => run,
+                _ => return Err(Failure::usage("several runs are a table; add --row, or name one")),
+            };
             return exports.ending(report(cli, &client, run, html.as_deref(), exports));
         }
         Command::Calibrate(flags) => return calibrate::calibrate(cli, &client, flags),
@@ -173,6 +180,20 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             print(&page);
         }
     }
+    Ok(0)
+}
+
+/// Prints a table of runs. Its exit code says whether there is one, and nothing of the runs.
+fn rows(cli: &Cli, client: &Client, runs: &[String], form: row::Form) -> Result<u8, Failure> {
+    let last = ["last".to_owned()];
+    let form = match form {
+        row::Form::Csv if cli.json => {
+            return Err(Failure::usage("--json and --row=csv are two forms; give one of them"));
+        }
+        _ if cli.json => row::Form::Json,
+        form => form,
+    };
+    say(&row::table(client, if runs.is_empty() { &last } else { runs }, form)?);
     Ok(0)
 }
 

@@ -191,6 +191,7 @@ pub fn status(event: &Event) -> String {
         let mark = if result.value.is_none() { "waits" } else { "NOT MET" };
         lines.push(format!("threshold   {}", threshold(result, mark)));
     }
+    lines.extend(crate::disruption::status(event));
     lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
     lines.join("\n")
 }
@@ -453,6 +454,7 @@ pub fn report(report: &Report) -> String {
     lines.extend(crate::doctor::in_report(&report.host));
     lines.extend(observed(report));
     lines.extend(marks(&report.marks));
+    lines.extend(crate::disruption::report(report));
     let thresholds = report.verdict.thresholds.iter();
     lines.extend(thresholds.map(|result| format!("threshold:    {}", threshold(result, "NOT MET"))));
     lines.push(

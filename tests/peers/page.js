@@ -2,6 +2,9 @@
 //
 //   node page.js report FILE PDF    a report: its figures, its run file
 //   node page.js opens FILE…        pages that open without a complaint: how long it took, and what they say
+//   node page.js unfolds FILE ID    what a folded part says once it is opened by keyboard
+//   node page.js reds FILE CHART AT…  how red a chart is at parts of its time, 0 to 1
+//   node page.js disrupted ADDRESS  a run that goes, disrupted: what is said while streams are away, and at its end
 //   node page.js live ADDRESS       a run that goes, from before it begins until it has ended
 
 const assert = require("node:assert");
@@ -57,6 +60,11 @@ function charts(page) {
       return { ...look, rows: Number(plot.getAttribute("aria-valuemax")) + 1, colours: colours.size, drawn: drawn / (data.length / 4) };
     }),
   );
+}
+
+/** Every figure that says its place in report.json. */
+function figuresOf(page) {
+  return page.$$eval("data[data-path]", (all) => all.map(({ value, dataset, textContent }) => ({ path: dataset.path, value, text: textContent })));
 }
 
 function none(what, found) {
@@ -146,7 +154,7 @@ async function report(browser, file, pdf) {
   const wrong = await complaints(page);
   await keyboard(page);
   await zoomed(page);
-  const figures = await page.$$eval("data[data-path]", (all) => all.map(({ value, dataset, textContent }) => ({ path: dataset.path, value, text: textContent })));
+  const figures = await figuresOf(page);
   const text = await page.innerText("body");
   const runfile = await page.textContent("#runfile-text");
   const printed = await page.pdf({ path: pdf, format: "A4" });
@@ -181,10 +189,50 @@ async function opens(browser, files) {
     assert.deepEqual(seen.asked, [`file://${file}`], "nothing but the file is asked for");
     none("said by the browser", seen.wrong);
     none("axe", await complaints(page));
-    pages.push({ text: await page.innerText("body"), charts: found.map(({ id, rows }) => ({ id, rows })), took });
+    pages.push({ text: await page.innerText("body"), figures: await figuresOf(page), charts: found.map(({ id, rows }) => ({ id, rows })), took });
     await context.close();
   }
   return pages;
+}
+
+async function unfolds(browser, file, id) {
+  const { page } = await open(browser, `file://${file}`);
+  await page.focus(`#${id} summary`);
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(`#${id} tbody`);
+  none("axe", await complaints(page));
+  return { text: await page.innerText(`#${id}`) };
+}
+
+/** Mean red over green of the upper half of a drawing, below its names: colours on white are compared, lines are few. */
+async function reds(browser, file, chart, ...at) {
+  const { page } = await open(browser, `file://${file}`, { colorScheme: "light" });
+  return page.evaluate(({ chart, at }) => {
+    const figure = document.getElementById(chart);
+    const [canvas, over] = [figure.querySelector("canvas"), figure.querySelector(".u-over")];
+    const ratio = canvas.width / canvas.clientWidth;
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const [left, top] = [over.offsetLeft * ratio, over.offsetTop * ratio];
+    const [width, height] = [over.clientWidth * ratio, over.clientHeight * ratio];
+    return at.map((part) => {
+      const { data } = copy.getImageData(Math.round(left + width * Number(part)) - 8, Math.round(top + height * 0.5), 16, Math.round(height * 0.4));
+      let red = 0;
+      for (let pixel = 0; pixel < data.length; pixel += 4) red += ((data[pixel] - data[pixel + 1]) * data[pixel + 3]) / 255;
+      return red / (data.length / 4);
+    });
+  }, { chart, at });
+}
+
+async function disrupted(browser, address) {
+  const { page, seen } = await open(browser, `http://${address}/`);
+  const said = () => page.innerText("#disruptions");
+  await page.waitForFunction(() => /200 away/.test(document.getElementById("disruptions")?.textContent), null, { timeout: WAIT_MS });
+  const away = await said();
+  const wrong = await complaints(page);
+  await page.waitForFunction(() => / 0 never/.test(document.getElementById("disruptions")?.textContent), null, { timeout: WAIT_MS });
+  none("said by the browser, and axe", [...seen.wrong, ...wrong, ...(await complaints(page))]);
+  return { away, back: await said() };
 }
 
 async function live(browser, address) {
@@ -202,7 +250,7 @@ async function live(browser, address) {
   const ended = new RegExp(ENDED.source);
   await page.waitForFunction((source) => new RegExp(source).test(document.querySelector(".word").lastElementChild.textContent), ended.source, { timeout: WAIT_MS });
   assertDrawn(await charts(page));
-  const figures = await page.$$eval("data[data-path]", (all) => all.map(({ value, dataset, textContent }) => ({ path: dataset.path, value, text: textContent })));
+  const figures = await figuresOf(page);
   assert.deepEqual([...new Set(seen.asked)].sort(), [`http://${address}/`, `http://${address}/live`]);
   none("said by the browser, and axe", [...seen.wrong, ...wrong]);
   return { going, ended: await word(), figures };
@@ -211,7 +259,7 @@ async function live(browser, address) {
 async function main([mode, ...rest]) {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, chromiumSandbox: false });
   try {
-    const modes = { report: () => report(browser, ...rest), opens: () => opens(browser, rest), live: () => live(browser, ...rest) };
+    const modes = { report: () => report(browser, ...rest), opens: () => opens(browser, rest), unfolds: () => unfolds(browser, ...rest), reds: () => reds(browser, ...rest), disrupted: () => disrupted(browser, ...rest), live: () => live(browser, ...rest) };
     const answer = await modes[mode]();
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   } finally {

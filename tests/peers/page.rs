@@ -14,6 +14,8 @@ use scaled::page;
 use scaled::run::series::Series;
 use serde_json::Value;
 
+mod disruptions;
+
 /// What breaks out of a page that is put together carelessly.
 const NAME: &str = "</script><script>alert(1)</script><b>&amp;";
 /// Bytes of a page with as many rows as a report can have.
@@ -71,10 +73,12 @@ fn shown(path: &str, value: f64) -> Option<String> {
         "worker" | "rss_peak" | "jain" | "throughput_min_over_mean" => return None,
         "bytes" => format!("{} B", thousands(value as u64)),
         _ if name.contains("bytes") => format!("{} B", thousands(value as u64)),
-        _ if name.ends_with("_ratio") => format!("{:.3} %", value * 100.0),
+        _ if name.ends_with("_ratio") || name == "share" => format!("{:.3} %", value * 100.0),
         _ if name.starts_with("rate_") && value >= 1e6 => format!("{:.1} MB/s", value / 1e6),
         _ if name.starts_with("rate_") => format!("{:.1} KB/s", value / 1e3),
-        _ if path.contains("latency.") || name == "response_p99" => seconds(value),
+        _ if path.contains("latency.") || path.contains(".recover.") || name == "response_p99" => {
+            seconds(value)
+        }
         _ if path.starts_with("observe.") => return None,
         _ => thousands(value as u64),
     })
@@ -225,6 +229,7 @@ fn day() -> Vec<SeriesRow> {
             ticks_due: 100_000,
             ticks_missed: second % 11,
             connects: second % 5,
+            connects_begun: second % 5 + second % 3,
             connect_failures: second % 3,
             disconnects: second % 2,
             connect_failures_by_class: class(31, "timeout"),

@@ -64,6 +64,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         }
     }
     crate::cuts::check(scenario, ran);
+    crate::changes::check(scenario, ran);
 }
 
 fn ticks_are_accounted_for(counters: &Counters) {
@@ -215,6 +216,13 @@ pub struct Coverage {
     buffers_exhausted: u64,
     ports_in_use: u64,
     simulated_seconds: u64,
+    /// Connections that disruptions reset, streams that came back in runs that had any, and seeds in which a session
+    /// went on.
+    harmed: u64,
+    came_back: u64,
+    seeds_with_sessions: u64,
+    /// Ticks that were due in windows that were expected to be disrupted.
+    aside: u64,
     /// SSH connections' keys were changed at least so often by the bytes they had served for.
     keys_changed: u64,
     /// The most turns of a run, and its seed.
@@ -223,7 +231,8 @@ pub struct Coverage {
 
 impl Coverage {
     pub fn add(&mut self, scenario: &Scenario, ran: &Ran) {
-        self.counters.add(&ran.sum());
+        let sum = ran.sum();
+        self.counters.add(&sum);
         for (index, group) in scenario.groups.iter().enumerate() {
             let limit = |ssh: &Ssh| ssh.config.rekey.bytes;
             let Some(limit) = group.ssh.as_ref().map(limit) else { continue };
@@ -236,6 +245,13 @@ impl Coverage {
             self.short_sends += worker.ring.short_sends;
             self.buffers_exhausted += worker.ring.buffers_exhausted;
             self.ports_in_use += worker.ports_in_use;
+        }
+        self.harmed += ran.harmed.0;
+        self.came_back += if scenario.cuts.is_empty() { 0 } else { sum.reconnects };
+        self.seeds_with_sessions += u64::from(sum.sessions_same > 0);
+        for (index, group) in scenario.groups.iter().enumerate() {
+            let cells = ran.group(&scenario.groups, index);
+            self.aside += cells[group.steady_cells(0).end..].iter().map(|cell| cell.ticks_due).sum::<u64>();
         }
         self.longest = self.longest.max((ran.turns, ran.seed));
         self.simulated_seconds += ran.end.ns_since(ran.start) / 1_000_000_000;
@@ -260,6 +276,8 @@ impl Coverage {
             ("typed bytes were lost", counters.typed_lost),
             ("sessions were said again", counters.replayed),
             ("streams were replaced", counters.churned),
+            ("ticks were due while disruptions were expected", self.aside),
+            ("attempts of lost streams failed", counters.retries_failed),
             ("SSH keys were changed", self.keys_changed),
             ("SSH logins failed", of(Class::AuthFailed)),
             ("SSH host keys were refused", of(Class::HostKeyRefused)),
@@ -269,6 +287,8 @@ impl Coverage {
             ("sends were short", self.short_sends),
             ("buffers ran out", self.buffers_exhausted),
             ("source ports were taken", self.ports_in_use),
+            ("disruptions harmed connections", self.harmed),
+            ("streams came back after a disruption", self.came_back),
         ] {
             assert!(count > 0, "in no seed: {what}");
         }

@@ -110,7 +110,7 @@ pub(super) fn terminal(deployment: &mut Deployment, call: &Call<'_>) -> Answer {
         lost: agent.lost,
     };
     super::users::touch(deployment, agent.workspace, call.now);
-    let response = deployment.upgrade(call.now, call.request, Kind::Terminal(attach), Some(&name));
+    let response = deployment.upgrade(call.now, call.request, Kind::Terminal(attach), Some(agent.workspace));
     if response.status != 101 {
         return Ok(response);
     }

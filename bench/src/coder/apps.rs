@@ -122,7 +122,6 @@ fn serve(
     if !request.is_upgrade() {
         return Response::text(400, "this listener speaks websocket only\n");
     }
-    let name = deployment.workspaces[&workspace].name.clone();
     super::users::touch(deployment, workspace, now);
-    deployment.upgrade(now, request, Kind::App(app), Some(&name))
+    deployment.upgrade(now, request, Kind::App(app), Some(workspace))
 }

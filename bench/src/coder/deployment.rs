@@ -10,12 +10,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use scale_ring::Time;
 use scaled::load::random::Random;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::faults::{Faults, Kind};
 use super::limits::{Limiter, Verdict};
 use super::message::{Answer, Refusal, Request, Response};
 use super::provisioner::Provisioner;
+use super::replicas::ledger::Ledger;
+use super::replicas::{Fate, Replicas};
 use super::routes::{self, Needs};
 use super::seen::{Seen, Wrong};
 use super::settings::{RateLimits, Settings};
@@ -42,6 +45,7 @@ pub struct Deployment {
     pub(super) builds: HashMap<Uuid, Build>,
     pub(super) agents: HashMap<Uuid, Agent>,
     pub(super) provisioner: Provisioner,
+    pub(super) replicas: Replicas,
     limiter: Limiter,
     pub(super) terminals_closed: u64,
     secrets: Random,
@@ -51,6 +55,8 @@ pub struct Deployment {
 /// A request on its way, with what is known of it by then.
 pub(super) struct Call<'a> {
     pub now: Time,
+    /// Who answers.
+    pub replica: u16,
     pub request: &'a Request,
     /// What the route's `{…}` stand for.
     pub args: Vec<String>,
@@ -75,6 +81,8 @@ impl Deployment {
     pub const OWNER: &'static str = "admin";
     /// The owner's password, for `POST /users/login`.
     pub const OWNER_PASSWORD: &'static str = "Stand-In-Deployment-2026";
+    /// Whom chance gives a connection changes no id.
+    const BALANCE_SEED: u64 = 0xBA1A_4CE5;
     const OWNER_TOKEN_NS: u64 = 365 * 24 * 3_600 * 1_000_000_000;
 
     /// A deployment of which `settings` passed its check, as it stands at `now`. The lower half of the
@@ -93,6 +101,12 @@ impl Deployment {
         };
         let mut deployment = Self {
             provisioner: Provisioner::new(settings.provisioners as usize),
+            replicas: Replicas::new(
+                settings.replicas,
+                settings.balance,
+                &settings.version.build(),
+                seed as u64 ^ Self::BALANCE_SEED,
+            ),
             faults,
             seen,
             random,
@@ -183,6 +197,7 @@ impl Deployment {
         seen.users.left = seen.users.made - seen.users.deleted;
         seen.workspaces.left = seen.workspaces.made - seen.workspaces.deleted;
         seen.faults = self.faults.struck().collect();
+        seen.breaks = self.replicas.breaks(self.settings.wall_at_zero_ns);
         seen
     }
 
@@ -191,14 +206,26 @@ impl Deployment {
         &mut self.seen
     }
 
-    /// A connection has come to `replica`.
-    pub fn connected(&mut self, replica: u16) {
-        self.seen.replicas[usize::from(replica)].connections += 1;
+    /// A connection has come: which replica serves it, and what becomes of that; `None`: none is up.
+    pub fn connected(&mut self) -> Option<(u16, watch::Receiver<Fate>)> {
+        let placed = self.replicas.place()?;
+        self.seen.replicas[usize::from(placed.0)].connections += 1;
+        Some(placed)
     }
 
     /// Brings builds up to `now`.
     pub fn poll(&mut self, now: Time) {
         self.advance(now);
+    }
+
+    /// Does to replicas what was ordered for by now.
+    pub fn poll_replicas(&mut self, now: Time) {
+        self.replicas.poll(now);
+    }
+
+    /// What websockets there are, for whoever serves them to add to.
+    pub const fn ledger(&mut self) -> &mut Ledger {
+        self.replicas.ledger()
     }
 
     /// When `poll` would next change something.
@@ -211,6 +238,11 @@ impl Deployment {
         self.advance(now);
         let method = request.method.as_str();
         let path = request.path.as_str();
+        if path.starts_with("/stand-in/") {
+            let response = self.stand_in(now, request);
+            self.seen.request(replica, format!("{method} /stand-in/"), response.status);
+            return response;
+        }
         let random = &mut self.random;
         let slow = self.faults.strike(&[Kind::Slow], now, Some((method, path)), None, random);
         let delay_ns = slow.map_or(0, |(_, rule)| rule.delay_ns());
@@ -222,7 +254,7 @@ impl Deployment {
         let random = &mut self.random;
         let other = self.faults.strike(&[Kind::Version], now, Some((method, path)), None, random);
         let other = other.and_then(|(_, rule)| rule.message().map(str::to_owned));
-        let build = other.unwrap_or_else(|| self.settings.version.build());
+        let build = other.unwrap_or_else(|| self.replicas.version(replica).to_owned());
         self.seen.request(replica, endpoint, response.status);
         response
             .with_header("X-Coder-Build-Version", build)
@@ -297,7 +329,7 @@ impl Deployment {
                 Needs::Nothing | Needs::Login => Uuid::nil(),
                 Needs::Token => access::actor(self, now, request)?,
             };
-            (route.run)(self, &Call { now, request, args, actor })
+            (route.run)(self, &Call { now, replica, request, args, actor })
         })();
         Ok(with_headers(answer.unwrap_or_else(Response::from), headers))
     }

@@ -10,7 +10,7 @@ use super::state::Role;
 pub(super) fn build_info(deployment: &mut Deployment, call: &Call<'_>) -> Answer {
     let url = format!("http://{}", call.request.header("Host").unwrap_or("localhost"));
     let mut body = json!({
-        "version": deployment.settings.version.build(),
+        "version": deployment.replicas.version(call.replica),
         "external_url": "",
         "workspace_proxy": false,
     });

@@ -8,7 +8,7 @@
 //!
 //! In the order of a request: [`message`], `routes`, `access`, `limits`; then by subject `users`,
 //! `tokens`, `organizations`, `templates`, `workspaces`, `builds` with their `provisioner` and `logs`,
-//! `agents`, `apps`; then what a 101 leads to: [`socket`], [`terminal`].
+//! `agents`, `apps`; then what a 101 leads to: [`socket`], [`terminal`]; and who serves it, until that breaks: [`replicas`].
 
 mod access;
 mod agents;
@@ -24,6 +24,7 @@ pub mod message;
 mod misc;
 mod organizations;
 mod provisioner;
+pub mod replicas;
 mod routes;
 mod search;
 pub mod seen;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::replicas::ledger::Break;
+
 /// Something that a right client does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,6 +142,8 @@ pub struct Seen {
     pub version: String,
     /// By number.
     pub replicas: Vec<Replica>,
+    /// What was done to replicas, and whom it struck.
+    pub breaks: Vec<Break>,
     /// By endpoint and status.
     pub requests: BTreeMap<String, BTreeMap<u16, u64>>,
     /// Where tokens were found.

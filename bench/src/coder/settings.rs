@@ -3,6 +3,7 @@
 use scale_api::units::Span;
 use serde::Deserialize;
 
+use super::replicas::Balance;
 use super::version::Version;
 
 /// A deployment as the user wants it; the file of `--coder-settings` has the same names.
@@ -11,8 +12,10 @@ use super::version::Version;
 pub struct Settings {
     /// Whose behaviour is imitated.
     pub version: Version,
-    /// Servers behind the one address; connections go to them in turn.
+    /// Servers behind the one address.
     pub replicas: u16,
+    /// Which of them gets the next connection.
+    pub balance: Balance,
     /// There is no user yet: the first is made by a request.
     pub first_boot: bool,
     /// Users besides the owner: `member-1`, ….
@@ -96,6 +99,7 @@ impl Default for Settings {
         Self {
             version: Version::V2_26,
             replicas: 1,
+            balance: Balance::Turn,
             first_boot: false,
             users: 0,
             templates: 0,

@@ -7,6 +7,7 @@ use scale_proto::ws::{self, Opcode};
 use scale_ring::Time;
 use uuid::Uuid;
 
+use super::replicas::ledger::Whose;
 use super::seen::Wrong;
 use super::terminal::Attach;
 
@@ -21,6 +22,8 @@ pub struct Upgrade {
     pub message_bytes_max: Option<u64>,
     /// What goes wrong with it on purpose.
     pub faults: SocketFaults,
+    /// Whose it is.
+    pub whose: Whose,
 }
 
 /// What goes over a websocket.
@@ -242,6 +245,16 @@ impl Channel {
         None
     }
 
+    /// Nothing was looked at for a while: no ping has been unanswered that long.
+    pub fn resume(&mut self, now: Time) {
+        if self.ping_at != Time::NEVER {
+            (self.ping_at, self.pong_missing) = (now.plus_ns(PING_NS), false);
+        }
+        if self.close_by != Time::NEVER {
+            self.close_by = now.plus_ns(CLOSE_NS);
+        }
+    }
+
     /// When `handle_time` is wanted next.
     pub fn next_event(&self) -> Time {
         self.ping_at.min(self.close_by)
@@ -266,6 +279,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coder::replicas::ledger::Sort;
 
     const S: u64 = 1_000_000_000;
 
@@ -274,7 +288,8 @@ mod tests {
     }
 
     fn channel(pings: Pings, message_bytes_max: Option<u64>, faults: SocketFaults) -> Channel {
-        let upgrade = Upgrade { kind: Kind::Text, pings, message_bytes_max, faults };
+        let whose = Whose { sort: Sort::Other, user: String::new(), id: String::new() };
+        let upgrade = Upgrade { kind: Kind::Text, pings, message_bytes_max, faults, whose };
         Channel::new(&upgrade, at(0))
     }
 

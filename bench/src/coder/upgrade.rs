@@ -1,23 +1,29 @@
 //! From a request to a websocket: the handshake, and what goes wrong with the socket on purpose.
 
 use scale_ring::Time;
+use uuid::Uuid;
 
 use super::deployment::Deployment;
 use super::faults::Kind as Fault;
 use super::message::{Request, Response};
+use super::replicas::ledger::{Sort, Whose};
 use super::seen::Wrong;
 use super::socket::{Kind, Pings, SocketFaults, Upgrade};
 
 impl Deployment {
     /// The 101, or what the websocket library answers to a handshake that it does not take.
-    /// `workspace` names the one it leads to, for the faults.
+    /// `workspace` is the one it leads to, for the faults and for whose it is.
     pub(super) fn upgrade(
         &mut self,
         now: Time,
         request: &Request,
         kind: Kind,
-        workspace: Option<&str>,
+        workspace: Option<Uuid>,
     ) -> Response {
+        let workspace = workspace.map(|id| &self.workspaces[&id]);
+        let user =
+            workspace.map_or_else(String::new, |workspace| self.users[&workspace.owner].username.clone());
+        let workspace = workspace.map(|workspace| workspace.name.clone());
         let place = format!("{} {}", request.method, request.path);
         let refusal = if !request.header_has("Connection", "Upgrade") {
             Some((426, "WebSocket protocol violation: Connection header does not contain Upgrade"))
@@ -50,7 +56,8 @@ impl Deployment {
         }
         let mut strike = |kind| {
             let asked = Some((request.method.as_str(), request.path.as_str()));
-            let struck = self.faults.strike(&[kind], now, asked, workspace, &mut self.random);
+            let named = workspace.as_deref();
+            let struck = self.faults.strike(&[kind], now, asked, named, &mut self.random);
             struck.map(|(_, rule)| rule.after_ns())
         };
         let faults = SocketFaults {
@@ -67,6 +74,13 @@ impl Deployment {
             Kind::Logs(_) => (Pings::Lenient, Some(32_768)),
             Kind::App(_) | Kind::Text => (Pings::None, None),
         };
+        let (sort, id) = match &kind {
+            Kind::Terminal(attach) => (Sort::Terminal, attach.reconnect.to_string()),
+            Kind::App(_) => (Sort::App, request.path.clone()),
+            Kind::Logs(_) => (Sort::Log, request.path.clone()),
+            Kind::Text => (Sort::Other, request.path.clone()),
+        };
+        let whose = Whose { sort, user, id };
         let sockets = &mut self.seen.sockets;
         *match &kind {
             Kind::Terminal(_) => &mut sockets.terminals,
@@ -77,9 +91,12 @@ impl Deployment {
         self.seen.connections += 1;
         let accept =
             scale_proto::http::accept_key(request.header("Sec-WebSocket-Key").expect("just checked").trim());
-        Response { upgrade: Some(Upgrade { kind, pings, message_bytes_max, faults }), ..Response::empty(101) }
-            .with_header("Upgrade", "websocket")
-            .with_header("Connection", "Upgrade")
-            .with_header("Sec-WebSocket-Accept", accept)
+        Response {
+            upgrade: Some(Upgrade { kind, pings, message_bytes_max, faults, whose }),
+            ..Response::empty(101)
+        }
+        .with_header("Upgrade", "websocket")
+        .with_header("Connection", "Upgrade")
+        .with_header("Sec-WebSocket-Accept", accept)
     }
 }

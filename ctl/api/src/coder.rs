@@ -312,6 +312,10 @@ parts! {
         failed: u64,
         /// How many may fail.
         max_failures: u64,
+        /// Users that were made, or whose workspaces were made or driven; 0: nobody counted them.
+        users: u64,
+        /// Of workspaces that were made: their builds.
+        builds: Option<Builds>,
         /// `done`, `stopped`, `timed_out`; `going` until then.
         ended: String,
         /// Failures by class.
@@ -434,6 +438,17 @@ parts! {
         connect: Option<Figure>,
         /// From there until the command had ended.
         command: Option<Figure>,
+    }
+    /// Builds of workspaces, by the server's clock; `None`: it does not tell.
+    Builds {
+        /// Builds that were begun, those after one that failed included.
+        count: u64,
+        /// Workspaces that were to be made at once.
+        asked: u64,
+        /// The most that were under way at once: waiting for a provisioner, or built.
+        under_way: Option<u64>,
+        /// The most that provisioners built at once.
+        reached: Option<u64>,
     }
     /// What a clean-up did.
     Cleaned {

@@ -98,14 +98,16 @@ parts! {
         host: Vec<crate::http::DoctorEntry>,
         ssh: Option<Ssh>,
         coder: Option<crate::coder::Outcome>,
+        steps: Vec<crate::scenario::taken::StepReport>,
     }
-    /// Which run.
+    /// Which run. `zero_at`: Unix time of second 0 of its series, marks and disruptions; of a scenario the traffic's start.
     Run {
         id: String,
         name: Option<String>,
         labels: BTreeMap<String, String>,
         started_at: f64,
         ended_at: f64,
+        zero_at: Option<f64>,
         seed: u64,
         version: String,
         kernel: Option<String>,
@@ -127,11 +129,13 @@ parts! {
         #[serde(skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     }
-    /// What was asked and what was delivered, of steady state.
+    /// What was asked and what was delivered, of steady state. `streams_open_max`: the most open at a second's end, of the
+    /// whole run; of the run and its groups alone.
     Load {
         streams_requested: u64,
         streams_opened: u64,
         streams_open_at_end: u64,
+        streams_open_max: Option<u64>,
         connect_failures: BTreeMap<String, u64>,
         disconnects: BTreeMap<String, u64>,
         reconnects: u64,
@@ -285,11 +289,12 @@ parts! {
     /// What a query of `[observe]` answered in steady state; `last`: its last value there.
     Observed { min: f64, mean: f64, max: f64, last: f64, samples: u64, }
     /// One second, as it happens. `marks`: those since the last event; `disruptions`: the newest, as they stand;
-    /// `thresholds`: as they stand.
+    /// `thresholds`: as they stand; `steps`: of a scenario, as they stand; `zero_at`: as the run's.
     Event {
         run: String,
         name: Option<String>,
         state: String,
+        zero_at: Option<f64>,
         elapsed: f64,
         remaining: Option<f64>,
         stages: BTreeMap<String, String>,
@@ -305,6 +310,7 @@ parts! {
         marks: Vec<Mark>,
         disruptions: Vec<crate::disruption::Disruption>,
         coder: Option<crate::coder::Progress>,
+        steps: Vec<crate::scenario::taken::StepReport>,
     }
 }
 
@@ -346,6 +352,13 @@ macro_rules! latencies {
 }
 
 latencies! { connect tls upgrade banner key_exchange authentication channel first_byte lateness service response reconnect }
+
+impl Report {
+    /// Unix time of second 0 of its series, marks and disruptions.
+    pub fn zero_at(&self) -> f64 {
+        self.run.zero_at.unwrap_or(self.run.started_at)
+    }
+}
 
 impl Load {
     /// Streams opened / streams requested.

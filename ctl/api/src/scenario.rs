@@ -1,6 +1,8 @@
-//! A scenario: workspaces made, a quiet time measured, groups of traffic, and clean-up, in one run.
+//! A scenario: workspaces made, a quiet time measured, groups of traffic, steps, and clean-up, in one run.
 //!
 //! The file is TOML; what its groups share with a run file has the same words and the same meaning.
+//!
+//! - [`step`]: what is done to the deployment meanwhile. [`taken`]: how that goes on the wire.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +14,9 @@ use crate::spec::{self, GroupSpec, Observe, Spec, ThresholdSpec};
 use crate::threshold::Preset;
 use crate::typed::{self, Form, Profile, Typed};
 use crate::units::Span;
+
+pub mod step;
+pub mod taken;
 
 /// `POST` [`ScenarioRequest`]: [`crate::coder::Begun`].
 pub const CODER_SCENARIO: &str = "/v1/coder/scenario";
@@ -49,6 +54,12 @@ pub struct Scenario {
     pub baseline: Option<Baseline>,
     /// Traffic.
     pub group: Vec<Group>,
+    /// What is done meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub step: Vec<step::Step>,
+    /// After each mark streams are expected to drop for so long, as in a run file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_disruption: Option<Span>,
     /// Thresholds of the traffic by another name.
     pub preset: Vec<Preset>,
     /// What the traffic is judged by.
@@ -59,6 +70,7 @@ pub struct Scenario {
     /// What becomes of what was made.
     pub cleanup: Option<CleanUp>,
     /// What the operator states of the deployment.
+    #[serde(deserialize_with = "spec::environment::stated")]
     pub environment: BTreeMap<String, String>,
 }
 
@@ -374,8 +386,14 @@ impl Scenario {
         if self.group.is_empty() && self.observe.is_some() {
             wrong("[observe] goes with traffic, and there is no [[group]]".into());
         }
+        if self.group.is_empty() {
+            spec::environment::check(&self.environment, &mut wrong);
+        }
         if errors.is_empty() && !self.group.is_empty() {
             errors.extend(self.planned(made).check().err().into_iter().flatten());
+        }
+        if errors.is_empty() {
+            self.check_steps(&self.planned(made), &mut |why| errors.push(why));
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -410,6 +428,7 @@ impl Scenario {
             preset: self.preset.clone(),
             threshold: self.threshold.clone(),
             observe: self.observe.clone(),
+            expect_disruption: self.expect_disruption,
             environment: self.environment.clone(),
             ..Spec::default()
         }

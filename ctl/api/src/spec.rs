@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use breaker::{Breaker, Silence};
+pub use environment::{ENVIRONMENT_KEYS, ENVIRONMENT_MAX};
 pub use file::{File, fill, places};
 pub use group::{GroupSpec, StageSpec};
 pub use observe::Observe;
@@ -18,6 +19,7 @@ use crate::threshold::Preset;
 use crate::units::{Bytes, Span};
 
 pub mod breaker;
+pub(crate) mod environment;
 mod file;
 mod group;
 pub mod observe;
@@ -87,7 +89,7 @@ pub struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observe: Option<Observe>,
     /// What the operator states of the target.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "environment::stated")]
     pub environment: BTreeMap<String, String>,
 }
 
@@ -204,6 +206,7 @@ impl Spec {
             errors.push(format!("{} groups; a run has at most {GROUPS_MAX}", self.group.len()));
         }
         self.check_words(&mut |message| errors.push(message));
+        environment::check(&self.environment, &mut |message| errors.push(message));
         self.check_observe(&mut |message| errors.push(message));
         if self.expect_disruption.is_some_and(|span| span.ns() == 0) {
             errors.push("--expect-disruption 0s expects nothing; give a time, or leave it out".into());

@@ -5,6 +5,7 @@ mod original;
 mod parameters;
 pub mod render;
 mod scenario;
+pub mod steps;
 mod traffic;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use scale_api::coder::{Begun, CODER, FlowRequest, PREFLIGHT_TIME_MAX, Preflight};
 use scale_api::report::{Exit, Report};
+use scale_api::scenario::step::Step;
 use serde_json::json;
 
 use crate::client::{Client, Failure};
@@ -68,7 +70,7 @@ fn run(
     mut request: FlowRequest,
     word: &Word,
 ) -> Result<u8, Failure> {
-    let how = How { handling: &common.handling, yes: common.yes, word };
+    let how = How { handling: &common.handling, yes: common.yes, word, steps: &[] };
     begin_and_follow(cli, client, &how, move |dry_run| {
         request.dry_run = dry_run;
         client.send_within("POST", CODER, &request, look_time_max())
@@ -80,6 +82,8 @@ struct How<'a> {
     handling: &'a Handling,
     yes: bool,
     word: &'a Word,
+    /// Of a scenario: their commands are run here.
+    steps: &'a [Step],
 }
 
 /// Looks, asks, begins and follows. `begin`: a dry run first.
@@ -100,7 +104,8 @@ fn begin_and_end(
     mut begin: impl FnMut(bool) -> Result<Begun, Failure>,
 ) -> Result<u8, Failure> {
     let looked = begin(true)?.preflight;
-    for warning in &looked.warnings {
+    let notices = steps::notice(how.steps, how.handling.detach);
+    for warning in looked.warnings.iter().chain(&notices) {
         eprintln!("scalectl: warning: {warning}");
     }
     let is_quiet = cli.json || is_json_on_stdout(&how.handling.output);
@@ -126,7 +131,19 @@ fn begin_and_end(
         crate::show(cli.json, &json!({ "id": id }), || id.clone());
         return Ok(0);
     }
-    let report = crate::follow::to_report(cli, client, &id, is_quiet && !cli.json)?;
+    follow(cli, client, &id, how)
+}
+
+/// Follows a flow to its end, and runs the commands of its steps.
+fn follow(cli: &Cli, client: &Client, id: &str, how: &How<'_>) -> Result<u8, Failure> {
+    let is_quiet = !cli.json && is_json_on_stdout(&how.handling.output);
+    // One that has ended by now still has its report.
+    let attached = steps::attach(client, id, how.steps).unwrap_or_else(|why| {
+        eprintln!("scalectl: no commands of its steps are run here: {}", why.message);
+        None
+    });
+    let report = crate::follow::to_report(cli, client, id, is_quiet)?;
+    attached.map_or(Ok(()), steps::Attached::end)?;
     let code = how.handling.exports.report(&report);
     write_outputs(cli, &how.handling.output, &report)?;
     Ok(code)

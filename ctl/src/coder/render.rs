@@ -1,6 +1,6 @@
 //! What people read of a Coder flow: what it would do, a line a second, and the result.
 
-use scale_api::coder::{ClassFailures, Cleaned, Outcome, Preflight, Progress, STATES, Step};
+use scale_api::coder::{Builds, ClassFailures, Cleaned, Outcome, Preflight, Progress, STATES, Step};
 use scale_api::report::{Event, Figure, Report};
 use scale_api::units::thousands;
 
@@ -141,6 +141,18 @@ fn phase(name: &str, figure: Option<&Figure>) -> Option<String> {
     ))
 }
 
+/// How many builds went at once.
+fn builds(builds: &Builds) -> String {
+    let most = |most: Option<u64>| most.map_or("-".into(), thousands);
+    format!(
+        "builds:       {}; at once: {} asked for, {} under way, {} at provisioners",
+        thousands(builds.count),
+        thousands(builds.asked),
+        most(builds.under_way),
+        most(builds.reached)
+    )
+}
+
 fn cleaned(cleaned: &Cleaned) -> Vec<String> {
     let mut line = format!(
         "deleted {} workspaces and {} users in {}",
@@ -229,6 +241,7 @@ fn made_and_deleted(report: &Report, outcome: &Outcome) -> Vec<String> {
         lines
             .push(format!("steps:        {}", outcome.steps.iter().map(step).collect::<Vec<_>>().join(", ")));
     }
+    lines.extend(super::steps::render::report(&report.steps));
     let phases = [
         ("create", &outcome.phases.create),
         ("queue", &outcome.phases.queue),
@@ -247,6 +260,7 @@ fn made_and_deleted(report: &Report, outcome: &Outcome) -> Vec<String> {
         ));
         lines.extend(rows);
     }
+    lines.extend(outcome.builds.as_ref().map(builds));
     if let Some(command) = &outcome.command {
         lines.push(format!("  connected = {}", command.connected));
         lines.extend(command.outputs.as_ref().map(|folder| format!("outputs:      {folder}")));
@@ -312,6 +326,17 @@ mod tests {
         );
         assert!(text.contains("2 agent_timeout: the agent never") && text.contains("    scaletest-r1-0-3\n"));
         assert!(text.contains("    scaletest-r1-0-4: start build (no room)\n"), "{text}");
+    }
+
+    #[test]
+    fn builds_at_once_are_those_asked_for_and_those_that_went() {
+        let made = Builds { count: 1003, asked: 50, under_way: Some(50), reached: Some(12) };
+        let outcome = Outcome { builds: Some(made), ..Outcome::default() };
+        let text = report(&Report::default(), &outcome);
+        let line = "builds:       1,003; at once: 50 asked for, 50 under way, 12 at provisioners";
+        assert!(text.lines().any(|it| it == line), "{text}");
+        let old = Builds { count: 1, asked: 50, ..Builds::default() };
+        assert!(builds(&old).ends_with("50 asked for, - under way, - at provisioners"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - [`result`]: what it comes to, the JSON.
 //! - [`sources`]: reports by id or by file.
 //! - [`plan`]: whether the runs asked for the same.
+//! - [`disruptions`]: those that both sides have.
 //! - [`figures`]: what is compared, and how much of a change matters.
 //! - [`run`]: a run's figures, and how far each may be off.
 //! - [`statistics`]: what can be said of a difference; knows nothing of reports.
@@ -18,11 +19,12 @@ use clap::Args;
 use crate::client::{Client, Failure};
 use crate::commands::Cli;
 
+mod disruptions;
 mod figures;
 mod plan;
 mod result;
 mod run;
-mod sources;
+pub mod sources;
 mod statistics;
 #[cfg(test)]
 pub use statistics::random;
@@ -76,7 +78,7 @@ pub fn compare(cli: &Cli, client: &Client, flags: &Compare) -> Result<u8, Failur
         sources.iter().map(|source| sources::load(client, source)).collect()
     };
     let (base, new) = (load(base)?, load(new)?);
-    sources::are_different(base.iter().chain(&new))?;
+    sources::are_different(base.iter().chain(&new).map(|run| (run.source.as_str(), &run.report)))?;
     let asked = Asked { regressions: flags.max_regression.clone(), allowed: flags.allow_difference.clone() };
     let comparison = verdict::compare(&base, &new, &asked).map_err(Failure::usage)?;
     let is_page_printed = flags.html.as_ref().is_some_and(|file| file.as_os_str() == "-");

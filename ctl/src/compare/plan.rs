@@ -12,7 +12,7 @@ use super::run::Run;
 
 /// Words of a group that may differ: how it connects, whom it is, how long it waits at the end. All
 /// others matter, also those that come to be.
-const NAMED_ONLY: [&str; 24] = [
+const NAMED_ONLY: [&str; 26] = [
     "breaker",
     "ca",
     "cert",
@@ -28,6 +28,7 @@ const NAMED_ONLY: [&str; 24] = [
     "key",
     "known_hosts",
     "ramp",
+    "replica_header",
     "silence",
     "source",
     "interface",
@@ -36,6 +37,7 @@ const NAMED_ONLY: [&str; 24] = [
     "ssh_passphrase_file",
     "ssh_password_file",
     "start",
+    "user_column",
     "warm_up",
 ];
 /// Durations of which one is so many times the other are of one class.
@@ -139,7 +141,9 @@ fn surroundings(one: &Report, other: &Report) -> Vec<Difference> {
         report.generator.workers.iter().map(|worker| worker.cpu.to_string()).collect::<Vec<_>>().join(",")
     };
     let versions = |report: &Report| {
-        let names: BTreeSet<&str> = report.server_versions.iter().map(|seen| seen.version.as_str()).collect();
+        let named = report.server_versions.iter().map(|seen| seen.version.as_str());
+        let deployments = report.coder.iter().flat_map(|coder| coder.versions.iter().map(String::as_str));
+        let names: BTreeSet<&str> = named.chain(deployments).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     };
     let kernel = |report: &Report| report.run.kernel.clone().unwrap_or_default();

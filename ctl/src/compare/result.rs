@@ -26,6 +26,8 @@ pub struct Comparison {
     pub new: Side,
     /// Figures side by side: those of the run, then those of its groups.
     pub figures: Vec<Row>,
+    /// Disruptions under a mark that both sides have.
+    pub disruptions: Vec<super::disruptions::Shared>,
     /// What `--max-regression` asked for.
     pub regressions: Vec<Limit>,
     /// How many runs a side see a change of so much in 9 of 10 tries.

@@ -12,11 +12,19 @@ use crate::client::{Client, Failure};
 /// The longest report: 3,600 rows of a run with every figure have some 5 MB.
 const REPORT_BYTES_MAX: u64 = 64 << 20;
 
+/// The run that `source` names.
+///
+/// # Errors
+/// As for [`report`].
+pub fn load(client: &Client, source: &str) -> Result<Run, Failure> {
+    Ok(Run::new(source.to_owned(), report(client, source)?))
+}
+
 /// The report that `source` names: a file, a folder with a `report.json`, or the id of a run.
 ///
 /// # Errors
 /// There is none, or it is none.
-pub fn load(client: &Client, source: &str) -> Result<Run, Failure> {
+pub fn report(client: &Client, source: &str) -> Result<Report, Failure> {
     let path = Path::new(source);
     // No id looks like a path; one that is a file here, too, is taken for the file only by its path.
     let is_path = source.contains('/') || source.contains('.');
@@ -31,9 +39,7 @@ pub fn load(client: &Client, source: &str) -> Result<Run, Failure> {
         }
         serde_json::from_slice(&content).map_err(|error| wrong(&error.to_string()))?
     } else if path.is_dir() {
-        return Err(Failure::usage(format!(
-            "{source} is a folder; write ./{source} to compare what is in it"
-        )));
+        return Err(Failure::usage(format!("{source} is a folder; write ./{source} for what is in it")));
     } else {
         client.report(source)?
     };
@@ -43,20 +49,20 @@ pub fn load(client: &Client, source: &str) -> Result<Run, Failure> {
             report.schema
         )));
     }
-    Ok(Run::new(source.to_owned(), report))
+    Ok(report)
 }
 
-/// A run compared with itself is a mistake.
+/// A run that is there twice is a mistake. Each has the name that it was given.
 ///
 /// # Errors
 /// One is there twice.
-pub fn are_different<'a>(runs: impl Iterator<Item = &'a Run>) -> Result<(), Failure> {
+pub fn are_different<'a>(runs: impl Iterator<Item = (&'a str, &'a Report)>) -> Result<(), Failure> {
     let mut seen: BTreeMap<(String, u64), &str> = BTreeMap::new();
-    for run in runs {
+    for (source, report) in runs {
         // Ids repeat from host to host; the start, to the millisecond, does not.
-        let key = (run.report.run.id.clone(), (run.report.run.started_at * 1000.0) as u64);
-        if let Some(other) = seen.insert(key, &run.source) {
-            return Err(Failure::usage(format!("{other} and {} are the same run", run.source)));
+        let key = (report.run.id.clone(), (report.run.started_at * 1000.0) as u64);
+        if let Some(other) = seen.insert(key, source) {
+            return Err(Failure::usage(format!("{other} and {source} are the same run")));
         }
     }
     Ok(())
@@ -92,9 +98,11 @@ mod tests {
         let run = |id: &str, started_at: f64| {
             let mut report = Report::default();
             (report.run.id, report.run.started_at) = (id.into(), started_at);
-            Run::new(id.into(), report)
+            report
         };
-        assert!(are_different([run("r1-0", 1.0), run("r1-0", 2.0), run("r2-0", 1.0)].iter()).is_ok());
-        assert!(are_different([run("r1-0", 1.0), run("r1-0", 1.0)].iter()).is_err());
+        let are_different =
+            |runs: &[Report]| are_different(runs.iter().map(|run| (run.run.id.as_str(), run)));
+        assert!(are_different(&[run("r1-0", 1.0), run("r1-0", 2.0), run("r2-0", 1.0)]).is_ok());
+        assert!(are_different(&[run("r1-0", 1.0), run("r1-0", 1.0)]).is_err());
     }
 }

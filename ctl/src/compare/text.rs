@@ -2,6 +2,7 @@
 
 use scale_api::units::thousands;
 
+use super::disruptions;
 use super::result::{Answer, Comparison, Evidence, Needed, Outcome, Row, Scale, Side, Word};
 use super::verdict::percent;
 use crate::render::{rate, seconds};
@@ -21,6 +22,7 @@ pub fn comparison(it: &Comparison) -> String {
         lines.push(line(row));
     }
     lines.push("  * decides; intervals hold with 95 %, those that decide all together".into());
+    lines.extend(disruptions::text(&it.disruptions));
     if !it.differences.is_empty() {
         lines.extend([String::new(), "what the runs do not share:".into()]);
         lines.extend(it.differences.iter().map(|found| {

@@ -9,13 +9,13 @@ use scale_api::report::Exit;
 use scale_api::threshold::Names;
 
 use super::figures::Figure;
-use super::plan;
 use super::result::{
     Answer, Comparison, Difference as Apart, Evidence, Limit, Needed, Outcome, Row, RunHead, SCHEMA, Scale,
     Side, Sides, Verdict, Word,
 };
 use super::run::Run;
 use super::statistics::{Difference, Sample};
+use super::{disruptions, plan};
 
 /// Probability with which the intervals of all figures that decide hold together, and each other alone.
 const CONFIDENCE: f64 = 0.95;
@@ -96,6 +96,7 @@ pub fn compare(base: &[Run], new: &[Run], asked: &Asked) -> Result<Comparison, S
         base: heads(base),
         new: heads(new),
         figures: rows,
+        disruptions: disruptions::shared(base, new),
         regressions,
         runs_needed,
         percentiles: Sides { base: curves(base), new: curves(new) },

@@ -11,6 +11,9 @@ use scale_api::threshold;
 
 use crate::client::Failure;
 
+/// Disruptions that are properties; the report, which is the suite's output, has them with their figures.
+const DISRUPTIONS_MAX: usize = 20;
+
 /// How a case ended.
 enum Ended {
     Passed,
@@ -97,6 +100,8 @@ fn properties(report: &Report) -> Vec<(String, String)> {
     for result in &report.verdict.thresholds {
         all.push((format!("measured: {}", result.expression), threshold::show(result)));
     }
+    let disruptions = report.disruptions.iter().take(DISRUPTIONS_MAX);
+    all.extend(disruptions.map(|it| ("disruption".to_owned(), it.sentence(report.zero_at(), true))));
     all
 }
 
@@ -168,6 +173,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use scale_api::disruption::Disruption;
+
     use super::*;
     use crate::export::tests::report as sample;
 
@@ -209,6 +216,19 @@ mod tests {
             assert!(cases(&text)[0].contains(&format!("<error type=\"{kind}\"")));
             assert!(cases(&text)[1].contains(&format!("not judged: the run is {kind}")));
         }
+    }
+
+    #[test]
+    fn disruptions_are_properties_and_stand_in_the_output() {
+        let one =
+            Disruption { mark: Some("a<b".into()), streams: 9, streams_dropped: 3, ..Disruption::default() };
+        let mut run = sample();
+        run.disruptions = vec![one; DISRUPTIONS_MAX + 1];
+        let text = report(&run);
+        let said = "08:00:00 &quot;a&lt;b&quot;: 3 of 9 dropped; 0 back; 0 never; 0 B lost";
+        let property = format!("<property name=\"disruption\" value=\"{said}\"/>");
+        assert_eq!(text.matches(&property).count(), DISRUPTIONS_MAX, "{text}");
+        assert!(text.contains(&format!("\ndisruption:   {said}\n")), "{text}");
     }
 
     #[test]

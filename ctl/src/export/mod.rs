@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use scale_api::report::{Exit, Report};
 
+pub use summary::plain;
+
 use crate::client::Failure;
 use crate::files;
 

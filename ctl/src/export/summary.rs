@@ -9,6 +9,8 @@ use scale_api::units::thousands;
 use crate::client::Failure;
 use crate::render::{rate, seconds};
 
+/// Disruptions that are listed.
+const DISRUPTIONS_MAX: usize = 20;
 /// Reasons that are listed.
 const REASONS_MAX: usize = 20;
 
@@ -44,6 +46,12 @@ pub fn report(report: &Report) -> String {
     };
     let thresholds = verdict.thresholds.iter().map(result).collect();
     table(&mut lines, &["threshold", "measured", ""], thresholds);
+    let disruptions = report.disruptions.iter().take(DISRUPTIONS_MAX);
+    let disruptions = disruptions.map(|it| vec![plain(&it.sentence(report.zero_at(), true))]).collect();
+    table(&mut lines, &["disruption"], disruptions);
+    if report.disruptions.len() > DISRUPTIONS_MAX {
+        lines.push(format!("\nand {} more disruptions", report.disruptions.len() - DISRUPTIONS_MAX));
+    }
     table(&mut lines, &["class", "attempts failed", "streams lost"], failures(report));
     lines.join("\n") + "\n\n"
 }
@@ -127,7 +135,7 @@ fn failures(report: &Report) -> Vec<Vec<String>> {
 }
 
 /// Text that is not to be read as Markdown.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -151,6 +159,8 @@ fn code(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use scale_api::disruption::Disruption;
+
     use super::*;
     use crate::export::tests::report as sample;
 
@@ -179,6 +189,22 @@ mod tests {
             assert!(before.is_empty() && !head.is_empty());
         }
         assert!(text.ends_with("|\n\n"));
+    }
+
+    #[test]
+    fn each_disruption_is_a_sentence_and_a_long_list_ends() {
+        let mark = Some("kill coderd|1".to_owned());
+        let one =
+            Disruption { mark, streams: 9, streams_dropped: 3, reconnected: 3, ..Disruption::default() };
+        let mut run = sample();
+        run.disruptions = vec![one; DISRUPTIONS_MAX + 2];
+        let text = report(&run);
+        let line = "| 08:00:00 \"kill coderd\\|1\": 3 of 9 dropped; 3 back; 0 never; 0 B lost |";
+        assert_eq!(text.lines().filter(|it| *it == line).count(), DISRUPTIONS_MAX, "{text}");
+        assert!(
+            text.contains("| disruption |\n| --- |\n") && text.contains("\nand 2 more disruptions\n"),
+            "{text}"
+        );
     }
 
     #[test]

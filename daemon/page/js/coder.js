@@ -63,6 +63,11 @@ function renderCoder({ report }) {
     classesTable(outcome.failures, "Failures by class"),
     traffic ? classesTable(traffic.failures, "Workspaces whose traffic failed, by class") : null,
     phasesTable(outcome),
+    outcome.builds ? facts([
+      ["Builds", thousands(outcome.builds.count)], ["Asked for at once", thousands(outcome.builds.asked)],
+      ["Under way at once", outcome.builds.under_way === null ? null : thousands(outcome.builds.under_way)],
+      ["At provisioners at once", outcome.builds.reached === null ? null : thousands(outcome.builds.reached)],
+    ]) : null,
     cleanup ? h("p", {}, `Deleted ${many(cleanup.workspaces, "workspace")} and ${many(cleanup.users, "user")} in ${seconds(cleanup.seconds)}${cleanup.gone > 0 ? `; ${thousands(cleanup.gone)} were gone already or never made` : ""}${cleanup.left > 0 ? `; ${thousands(cleanup.left)} are LEFT` : ""}.`) : null,
     cleanup ? thingsTable(cleanup.left_things, "What is left") : null,
     requests.sent > 0 ? facts([

@@ -103,6 +103,31 @@ function renderFigures({ figures, regressions, verdict }) {
     h("p", { class: "note" }, `Bars are changes with their intervals, up to ±${fixed(most * 100, 0)} %; the grey band is what counts as no difference. Intervals of figures that decide hold all together with ${fixed(verdict.confidence * 100, 0)} %.`));
 }
 
+const DISRUPTED = [
+  ["Dropped", (it) => it.streams_dropped, thousands],
+  ["Share dropped", (it) => it.share, percent],
+  ["Users affected", (it) => it.users_affected, thousands],
+  ["Back p50", (it) => it.recover?.p50, seconds],
+  ["Back p99", (it) => it.recover?.p99, seconds],
+  ["Back max", (it) => it.recover?.max, seconds],
+  ["Never back", (it) => it.never_back, thousands],
+  ["Bytes lost", (it) => it.bytes_lost, thousands],
+  ["Connects/s at most", (it) => it.storm.offered_per_second_max, thousands],
+  ["Delivered meanwhile", (it) => it.delivered_ratio, percent],
+  ["Response p99 meanwhile", (it) => it.response_p99, seconds],
+];
+
+/** Disruptions that both sides have under the same mark, a table each; of several runs a side, a value a run. */
+function renderShared(shared) {
+  const side = (of, read, format) => of.map((it) => optional(read(it) ?? null, format)).join(", ");
+  const one = ({ mark, number, base, new: after }) => table(`“${mark}”${number > 1 ? ` (${number})` : ""}`, ["", "#Base", "#New"],
+    DISRUPTED.filter(([, read]) => [...base, ...after].some((it) => (read(it) ?? null) !== null))
+      .map(([name, read, format]) => [name, side(base, read, format), side(after, read, format)]));
+  if (!shared?.length) return null;
+  return section("disruptions", "Disruptions under the same mark", shared.map(one),
+    h("p", { class: "note" }, "Nothing of these is judged: one event a run is no sample."));
+}
+
 function renderSides({ base, new: after, differences, runs_needed: needed, notes }) {
   const rows = [["base", base], ["new", after]].flatMap(([side, { runs }]) => runs.map((run) => [
     run.id, side, run.name ?? "", moment(run.started_at), run.outcome, run.saturated ? "yes" : "no", thousands(run.streams), span(run.steady_seconds), run.version, run.kernel ?? "",
@@ -160,6 +185,7 @@ function showComparison(comparison) {
   if (!comparison) return;
   document.getElementById("head").replaceWith(renderComparedHead(comparison));
   fill(slots.get("summary"), renderFigures(comparison));
+  fill(slots.get("parts"), renderShared(comparison.disruptions));
   showComparedCharts(comparison);
   fill(slots.get("host"), renderSides(comparison));
   showSections();

@@ -71,11 +71,11 @@ function hasTraffic(report) {
 
 function renderTiles(view) {
   const { report, event, going } = view;
-  if (going && event && !event.coder && Object.keys(event.streams ?? {}).length) return section("summary", "Now", h("dl", { class: "tiles" }, tilesNow(event)));
+  if (going && event && !event.coder && Object.keys(event.streams ?? {}).length) return section("summary", "Now", h("dl", { class: "tiles" }, tilesNow(event), disruptionTile(view)));
   if (going && event?.coder) return section("summary", "Now", h("dl", { class: "tiles" }, tilesOfFlowNow(event)));
   if (!report) return null;
   const tiles = hasTraffic(report) ? tilesOfRun(report) : [];
-  return section("summary", "In short", h("dl", { class: "tiles" }, tiles, report.coder ? tilesOfFlow(report.coder) : []));
+  return section("summary", "In short", h("dl", { class: "tiles" }, tiles, disruptionTile(view), report.coder ? tilesOfFlow(report.coder) : []));
 }
 
 function tilesOfRun({ load, latency, generator }) {

@@ -9,6 +9,7 @@ const view = { kind: document.documentElement.dataset.kind, report: null, event:
 const PARTS = [
   ["warnings", renderBanners, true],
   ["summary", renderTiles, true],
+  ["disruptions", renderDisruptions, true],
   ["thresholds", renderThresholds, true],
   ["delivered", renderDelivered, false],
   ["time", showTime, true],
@@ -19,6 +20,7 @@ const PARTS = [
   ["observed", renderObserved, false],
   ["coder", renderCoder, false],
   ["servers", renderServers, false],
+  ["steps", renderSteps, true],
   ["marks", renderMarks, false],
   ["generator", renderGenerator, true],
   ["host", renderHost, false],
@@ -44,7 +46,7 @@ function show(all) {
   const head = renderHead(view);
   const old = document.getElementById("head");
   if (!old.isEqualNode(head)) old.replaceWith(head);
-  setTimeline(view.series, view.report);
+  setTimeline(view.series, view.report, disruptionsOf(view));
   for (const [name, render, often] of PARTS) if (all || often) fill(slots.get(name), render(view));
   showSections();
 }
@@ -90,7 +92,8 @@ function showTime({ series, report, going }) {
   const merged = Math.max(...series.seconds);
   const note = merged > 1 ? `One point is up to ${span(merged)}: counts are summed, percentiles and maxima are the highest of that time.` : "One point is one second.";
   built.forEach(([, drawn]) => (drawn.now = going));
-  return chartSection("time", "Over time", built, h("p", { class: "note" }, `${note} Stages are shaded, marks are dashed lines. Drag over a chart to look closer, double-click or press Escape for all of it.`));
+  const said = timeline.disruptions.length > 0 ? " Red is from a disruption's first drop to its last; a window that was expected is hatched." : "";
+  return chartSection("time", "Over time", built, h("p", { class: "note" }, `${note} Stages are shaded, marks are dashed lines.${said} Drag over a chart to look closer, double-click or press Escape for all of it.`));
 }
 
 function showLatency({ report }) {

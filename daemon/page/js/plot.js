@@ -25,8 +25,8 @@ function faint(name, alpha) {
 /** Every chart of the page by its key. */
 const charts = new Map();
 
-/** What the charts over time share: stages, marks, and the part of time that is looked at. */
-const timeline = { stages: [], marks: [], saturated: [], all: { min: 0, max: 1 }, zoom: null };
+/** What the charts over time share: stages, marks, disruptions, and the part of time that is looked at. */
+const timeline = { stages: [], marks: [], disruptions: [], saturated: [], all: { min: 0, max: 1 }, zoom: null };
 
 class Chart {
   constructor(key) {
@@ -303,6 +303,33 @@ function shadeStages(u) {
     ctx.fillStyle = stage.steady ? faint("stage", at % 2 ? 0.1 : 0.05) : faint("muted", 0.14);
     ctx.fillRect(left, bbox.top, right - left, bbox.height);
   });
+  for (const { from, to, expected } of timeline.disruptions) {
+    const [left, right] = [u.valToPos(from, "x", true), u.valToPos(to, "x", true)];
+    if (expected) {
+      hatch(ctx, left, right, bbox);
+      continue;
+    }
+    ctx.fillStyle = faint("red", 0.18);
+    ctx.fillRect(left, bbox.top, Math.max(2 * uPlot.pxRatio, right - left), bbox.height);
+  }
+  ctx.restore();
+}
+
+/** Slanting lines from `left` to `right`, which colours behind and before them let through. */
+function hatch(ctx, left, right, bbox) {
+  const step = 7 * uPlot.pxRatio;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(left, bbox.top, right - left, bbox.height);
+  ctx.clip();
+  ctx.strokeStyle = faint("mark", 0.35);
+  ctx.lineWidth = uPlot.pxRatio;
+  ctx.beginPath();
+  for (let at = left - bbox.height; at < right; at += step) {
+    ctx.moveTo(at, bbox.top + bbox.height);
+    ctx.lineTo(at + bbox.height, bbox.top);
+  }
+  ctx.stroke();
   ctx.restore();
 }
 

@@ -7,14 +7,14 @@ const PERCENTILE_NAMES = { p999: "p99.9", p9999: "p99.99" };
 
 function renderThresholds({ report, event, going }) {
   const thresholds = (going ? event?.thresholds : null) ?? report?.verdict?.thresholds ?? [];
-  const rows = thresholds.map(({ expression, value, ok, at, aborted }) => {
-    const waiting = going && (value === null || value === undefined);
+  const rows = thresholds.map(({ expression, value, ok, at, aborted, why }) => {
+    const waiting = going && !ok && (value === null || value === undefined);
     const [tone, word] = waiting ? ["quiet", "nothing to judge yet"] : ok ? ["good", "met"] : ["bad", aborted ? "NOT MET, ended the run" : "NOT MET"];
     return [
       h("code", {}, expression),
       h("span", { class: `state ${tone}` }, word),
       h("data", { value: value ?? "" }, optional(value, (number) => thresholdValue(expression, number))),
-      at === null || at === undefined ? "" : `the worst window, until ${clock(at)}`,
+      why ?? (at === null || at === undefined ? "" : `the worst window, until ${clock(at)}`),
     ];
   });
   return section("thresholds", "Thresholds", table("Thresholds of this run", ["Threshold", "State", "#Value", "Of"], rows));
@@ -25,8 +25,9 @@ function thresholdValue(expression, value) {
   const name = expression.split(/[<>=]/)[0].trim().split(".");
   const [figureName, stat = ""] = name.slice(-2);
   if (name.at(-3) === "observe" || name[0] === "observe" || stat === "count") return plain(value);
-  if (LATENCIES.includes(figureName)) return seconds(value);
-  if (stat.endsWith("_ratio") || stat === "rate") return percent(value);
+  if (stat === "bytes_lost") return bytes(value);
+  if (figureName === "recover" || LATENCIES.includes(figureName)) return seconds(value);
+  if (stat.endsWith("_ratio") || ["rate", "share", "users_share"].includes(stat)) return percent(value);
   if (stat.startsWith("rate_")) return rate(value);
   return plain(value);
 }

@@ -193,11 +193,12 @@ function buildTimeCharts(series, report) {
 }
 
 /** Tells the charts what they share. */
-function setTimeline(series, report) {
+function setTimeline(series, report, disruptions) {
   timeline.stages = stagesOf(series);
   const from = (series.at[0] ?? 0) - (series.seconds[0] || 1);
   timeline.all = { min: Math.max(0, from), max: series.at.at(-1) ?? 1 };
-  timeline.marks = report?.marks ?? [];
+  timeline.marks = [...(report?.marks ?? []), ...unmarked(disruptions)].sort((one, other) => one.at - other.at);
+  timeline.disruptions = disruptionSpans(disruptions, timeline.all.max);
   timeline.saturated = [];
   for (let row = 0; row < series.length; row++) {
     if (!series.saturated[row]) continue;

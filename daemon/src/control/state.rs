@@ -195,6 +195,15 @@ impl State {
         self.keep_checkpoint();
     }
 
+    /// The scenario that is going, if it is run `id`.
+    ///
+    /// # Errors
+    /// It is not going.
+    pub fn course(&self, id: &str) -> Result<Rc<Course>, Problem> {
+        let course = self.scenario.as_ref().filter(|course| course.id == id || id == "current");
+        course.cloned().ok_or_else(|| not_going(id))
+    }
+
     /// Takes a scenario that begins; its steps come one by one.
     pub fn begin_scenario(&mut self, course: Rc<Course>) {
         course.set_host(self.looking.begin(&self.doctor));

@@ -37,6 +37,8 @@ pub struct Seen<'a> {
     pub marks: &'a Marks,
     /// In the plan's order.
     pub groups: Vec<ByGroup>,
+    /// Its disruptions, streams that they dropped, and those of them that are not open again.
+    pub disrupted: (u64, u64, u64),
     /// Completion queue overflows, and receives without a buffer.
     pub ring: (u64, u64),
     /// Source ports that others held.
@@ -53,6 +55,7 @@ impl<'a> Seen<'a> {
             started_at: run.started_at(),
             marks: run.marks(),
             groups: run.by_group(),
+            disrupted: run.disruption_counts(),
             ring: run.ring_counters(),
             ports_skipped: run.ports_skipped(),
             workspaces: run.by_workspace(),
@@ -69,6 +72,7 @@ pub fn run(out: &mut impl Encode, run: Option<&Seen<'_>>, grown: &Grown) {
     judged(out, run.map(|run| run.event));
     let groups = run.map_or(&[][..], |run| &run.groups);
     streams(out, groups);
+    disrupted(out, run.map(|run| run.disrupted).unwrap_or_default());
     load(out, &sum);
     by_group(out, groups, grown);
     for (metric, figure) in HISTOGRAMS {
@@ -120,7 +124,7 @@ fn judged(out: &mut impl Encode, event: Option<&Event>) {
     out.begin(&table::THRESHOLD_OK);
     let thresholds = event.map_or(&[][..], |event| &event.thresholds);
     // What has no value yet has nothing to say.
-    let known = thresholds.iter().filter(|threshold| threshold.value.is_some());
+    let known = thresholds.iter().filter(|threshold| threshold.value.is_some() || threshold.ok);
     for threshold in known.take(THRESHOLDS_MAX) {
         out.value(&[&threshold.expression], f64::from(threshold.ok));
     }
@@ -152,6 +156,12 @@ fn streams(out: &mut impl Encode, groups: &[ByGroup]) {
             out.value(&[&group.name, class.name()], group.counters.disconnects.0[*class as usize] as f64);
         }
     }
+}
+
+fn disrupted(out: &mut impl Encode, (disruptions, dropped, away): (u64, u64, u64)) {
+    out.single(&table::DISRUPTIONS, disruptions as f64);
+    out.single(&table::DISRUPTION_DROPPED, dropped as f64);
+    out.single(&table::STREAMS_AWAY, away as f64);
 }
 
 fn load(out: &mut impl Encode, sum: &Counters) {

@@ -37,6 +37,12 @@ fn second(groups: usize) -> (Event, Vec<ByGroup>, Vec<Histograms>) {
                 ..ThresholdResult::default()
             },
             ThresholdResult { expression: "connect.p99 < 2s over 30s".into(), ..ThresholdResult::default() },
+            ThresholdResult {
+                expression: "disruption.recover.p99 < 30s".into(),
+                ok: true,
+                why: Some("nobody had to come back".into()),
+                ..ThresholdResult::default()
+            },
         ],
         ..Event::default()
     };
@@ -59,6 +65,7 @@ fn seen<'a>(event: &'a Event, groups: &[ByGroup], marks: &'a Marks) -> Seen<'a> 
         started_at: 1.8e9,
         marks,
         groups: groups.to_vec(),
+        disrupted: (2, 1013, 4),
         ring: (1, 2),
         ports_skipped: 3,
         workspaces: None,
@@ -129,7 +136,11 @@ fn a_scrape_says_what_the_last_second_was_like() {
         "scaled_mark_info{text=\"deploy \\\\ started\"} 1",
         "scaled_mark_timestamp_seconds 1800000011.5",
         "scaled_threshold_ok{threshold=\"response.p99 < 250ms\"} 1",
+        "scaled_threshold_ok{threshold=\"disruption.recover.p99 < 30s\"} 1",
         "scaled_observe{name=\"coderd_cpu\"} 0.75",
+        "scaled_disruptions_total 2",
+        "scaled_disruption_streams_dropped_total 1013",
+        "scaled_streams_away 4",
         "scaled_ticks_due_total 2199023255552",
         "scaled_group_ticks_due_total{group=\"group-0\"} 1099511627776",
         "scaled_disconnects_total{group=\"group-0\",class=\"reset\"} 3",

@@ -43,7 +43,7 @@ const STYLE: &str =
     concat!(include_str!("../../page/uplot/uPlot.min.css"), include_str!("../../page/page.css"));
 
 /// The scripts, in the order in which they build on one another.
-const SCRIPTS: [&str; 15] = [
+const SCRIPTS: [&str; 17] = [
     include_str!("../../page/uplot/uPlot.iife.min.js"),
     include_str!("../../page/js/format.js"),
     include_str!("../../page/js/dom.js"),
@@ -54,7 +54,9 @@ const SCRIPTS: [&str; 15] = [
     include_str!("../../page/js/distribution.js"),
     include_str!("../../page/js/head.js"),
     include_str!("../../page/js/tables.js"),
+    include_str!("../../page/js/disruptions.js"),
     include_str!("../../page/js/coder.js"),
+    include_str!("../../page/js/steps.js"),
     include_str!("../../page/js/runfile.js"),
     include_str!("../../page/js/compare.js"),
     include_str!("../../page/js/find-max.js"),

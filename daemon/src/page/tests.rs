@@ -1,3 +1,4 @@
+use scale_api::disruption::Disruption;
 use scale_api::report::{Heat, Report, Run, SeriesRow};
 
 use super::*;
@@ -71,6 +72,27 @@ fn its_data_is_the_reports_own_but_for_the_series_and_long_lists() {
     assert_eq!(page["series"]["at"], serde_json::json!([0.0]));
     (whole["series"], page["series"]) = Default::default();
     assert_eq!(page, whole);
+}
+
+#[test]
+fn of_a_disruption_the_longest_lists_are_cut_to_those_with_most() {
+    let by_address = (1..=500_u64).map(|n| (format!("10.0.{}.{}:443", n / 250, n % 250), n)).collect();
+    let one = Disruption {
+        mark: Some("kill".into()),
+        streams_dropped: 500 * 501 / 2,
+        by_address,
+        by_class: [("reset".to_owned(), 7)].into(),
+        ..Disruption::default()
+    };
+    let disruptions = vec![one; scale_api::disruption::DISRUPTIONS_MAX];
+    let report = Report { disruptions, ..Report::default() };
+    let page: serde_json::Value = serde_json::from_str(&data(&report)).unwrap();
+    let kept = page["disruptions"][99]["by_address"].as_object().unwrap();
+    let least = kept.values().map(|count| count.as_u64().unwrap()).min();
+    assert_eq!((kept.len(), least), (20, Some(481)));
+    assert_eq!(page["disruptions"][99]["by_class"]["reset"], 7);
+    let bytes = super::report(&report).len();
+    assert!(bytes < SHELL_BYTES_MAX + 250_000, "{bytes} B");
 }
 
 #[test]

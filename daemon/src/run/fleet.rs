@@ -3,7 +3,7 @@
 //! The engine knows streams by group and number. Stream `n` of a group that drives `w` workspaces belongs to its
 //! workspace `n mod w`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use scale_api::coder::{ClassFailures, FailedThing, Outcome, Ran, Site, Skipped, THINGS_LISTED_MAX, Traffic};
@@ -119,6 +119,12 @@ pub fn limiter_warning(limited: u64) -> Option<String> {
 }
 
 impl Fleet {
+    /// Users whose workspaces are driven.
+    fn owners(&self) -> u64 {
+        let workspaces = self.driven.iter().flat_map(|driven| &driven.workspaces);
+        workspaces.map(|workspace| workspace.owner.as_str()).collect::<BTreeSet<_>>().len() as u64
+    }
+
     /// The `coder` part of the run's report.
     pub fn outcome(&self, seen: &Seen<'_>) -> Outcome {
         let workspaces: u64 = self.driven.iter().map(|driven| driven.workspaces.len() as u64).sum();
@@ -127,6 +133,7 @@ impl Fleet {
             site: self.site.clone(),
             of: "workspaces".into(),
             requested: workspaces,
+            users: self.owners(),
             ended: if seen.is_over { "done" } else { "going" }.into(),
             replicas: seen.opened.iter().map(|(address, n)| (address.to_string(), *n)).collect(),
             versions: vec![self.site.version.clone()],

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use scale_api::report::Part;
+use scale_api::report::{Part, Report};
 
 use super::plan::Plan;
 use super::result::{CellOf, Streams, Sum};
@@ -15,6 +15,30 @@ use crate::worker::share::GroupGauges;
 
 /// Open streams at the end of a stage, by group and stage (from 1), as far as stages have ended.
 pub type OpenAtEnd = BTreeMap<(usize, usize), u64>;
+
+/// The most streams that were open at a second's end: of the run, and of each group.
+#[derive(Debug, Clone, Default)]
+pub struct OpenMax {
+    whole: u64,
+    groups: Vec<u64>,
+}
+
+impl OpenMax {
+    /// Takes how many of each group are open.
+    pub fn take(&mut self, open: &[u64]) {
+        self.whole = self.whole.max(open.iter().sum());
+        self.groups.resize(open.len(), 0);
+        self.groups.iter_mut().zip(open).for_each(|(most, now)| *most = (*most).max(*now));
+    }
+
+    /// Puts it into the report.
+    pub fn note(&self, report: &mut Report) {
+        report.load.streams_open_max = Some(self.whole);
+        for (part, most) in report.groups.iter_mut().zip(&self.groups) {
+            part.load.streams_open_max = Some(*most);
+        }
+    }
+}
 
 /// A run's figures, added up.
 pub struct Parts {

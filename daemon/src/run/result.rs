@@ -91,6 +91,7 @@ impl Sum {
             streams_requested: streams.requested,
             streams_opened: streams.opened,
             streams_open_at_end: streams.open_at_end,
+            streams_open_max: None,
             connect_failures: by_class(&all.failures),
             disconnects: by_class(&all.disconnects),
             reconnects: all.reconnects,

@@ -1,11 +1,14 @@
 //! The Coder flows by the real programs, against the stand-in deployment.
 
 mod commands;
+mod disruptions;
 mod ends;
 mod flows;
 mod kills;
 mod reconnects;
 mod refusals;
+mod rehearsal;
+mod row;
 mod scenario;
 mod secrets;
 mod traffic;
@@ -62,13 +65,30 @@ impl Standin {
         format!("http://{}", self.sink.address)
     }
 
-    /// Asks the stand-in: status and body.
+    /// Asks the deployment: status and body.
     fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        self.ask_at(method, &format!("/api/v2{path}"), body)
+    }
+
+    /// Does something to its replicas, such as `1/kill?for=1s`; what that struck.
+    pub fn order(&self, order: &str) -> Value {
+        let (status, told) = self.ask_at("POST", &format!("/stand-in/replicas/{order}"), &Value::Null);
+        assert_eq!(status, 200, "{order}: {told}");
+        told
+    }
+
+    /// What it has seen of each break of a replica so far.
+    pub fn breaks(&self) -> Vec<Value> {
+        let (_, breaks) = self.ask_at("GET", "/stand-in/breaks", &Value::Null);
+        breaks.as_array().expect("a list").clone()
+    }
+
+    fn ask_at(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.sink.address).expect("it listens");
         let body = if body.is_null() { String::new() } else { body.to_string() };
         write!(
             stream,
-            "{method} /api/v2{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nCoder-Session-Token: {}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nCoder-Session-Token: {}\r\n\
              X-Coder-Bypass-Ratelimit: true\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.sink.address,
             self.token,

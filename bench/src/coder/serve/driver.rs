@@ -11,8 +11,10 @@ use scale_ring::Time;
 use scale_ring::host::monotonic_now;
 use scaled::load::random::Random;
 use tokio::io::Interest;
+use tokio::sync::watch;
 
-use super::{Io, Stand};
+use super::{Io, Stand, fate};
+use crate::coder::replicas::Fate;
 use crate::coder::seen::Wrong;
 use crate::coder::settings::Terminals;
 use crate::coder::socket::{App, Channel, Event, Follow, Kind, Upgrade};
@@ -70,10 +72,19 @@ struct Driver<'a> {
     message_bytes: u64,
     stall: Time,
     reset: Time,
+    /// Its number in the ledger.
+    socket: u64,
 }
 
 /// Serves a websocket to its end. `early` came behind the request.
-pub(super) async fn run(stand: &Rc<Stand>, io: &Io, early: &[u8], upgrade: Upgrade) {
+pub(super) async fn run(
+    stand: &Rc<Stand>,
+    io: &Io,
+    early: &[u8],
+    upgrade: Upgrade,
+    socket: u64,
+    fate: watch::Receiver<Fate>,
+) {
     let now = monotonic_now();
     let mut channel = Channel::new(&upgrade, now);
     let after = |ns: Option<u64>| ns.map_or(Time::NEVER, |ns| now.plus_ns(ns));
@@ -88,9 +99,9 @@ pub(super) async fn run(stand: &Rc<Stand>, io: &Io, early: &[u8], upgrade: Upgra
         Kind::Text => Work::Echo { text_only: true, message: Vec::new() },
     };
     let plain = Vec::new();
-    let mut driver = Driver { stand, io, channel, work, plain, message_bytes: 0, stall, reset };
+    let mut driver = Driver { stand, io, channel, work, plain, message_bytes: 0, stall, reset, socket };
     driver.take(now, early);
-    driver.drive().await;
+    driver.drive(fate).await;
     let now = monotonic_now();
     driver.leave(now);
     if terminal {
@@ -125,14 +136,25 @@ fn begin(stand: &Rc<Stand>, attach: Attach, channel: &mut Channel, now: Time) ->
 }
 
 impl Driver<'_> {
-    async fn drive(&mut self) {
+    async fn drive(&mut self, mut fate: watch::Receiver<Fate>) {
         let sleep = tokio::time::sleep(std::time::Duration::ZERO);
         tokio::pin!(sleep);
         let mut armed = Time::ZERO;
         loop {
+            let is = *fate.borrow_and_update();
+            if matches!(is, Fate::Frozen | Fate::Cut | Fate::Killed) {
+                self.freeze(true);
+                if !fate::thaws(&mut fate).await || !self.freeze(false) {
+                    return self.io.reset();
+                }
+                continue;
+            }
             let now = monotonic_now();
             if now >= self.reset {
                 return self.io.reset();
+            }
+            if is == Fate::Draining {
+                self.drain(now);
             }
             self.time(now);
             self.pump(now);
@@ -165,6 +187,7 @@ impl Driver<'_> {
             let ready = tokio::select! {
                 ready = self.io.stream().ready(interest), if reads || writes => ready,
                 () = changed => continue,
+                () = fate::changes(&mut fate) => continue,
                 () = &mut sleep => {
                     armed = Time::ZERO;
                     continue;
@@ -179,6 +202,25 @@ impl Driver<'_> {
                 Ok(_) => {}
                 Err(_) => return,
             }
+        }
+    }
+
+    /// Its replica stands still, or goes on; false: it cannot, as it has missed something.
+    fn freeze(&mut self, frozen: bool) -> bool {
+        if !frozen {
+            self.channel.resume(monotonic_now());
+        }
+        let Work::Terminal { outlet, .. } = &self.work else { return true };
+        outlet.freeze(frozen);
+        !outlet.has_missed()
+    }
+
+    /// Its replica goes away in order: what there is to say is said, and then Close.
+    fn drain(&mut self, now: Time) {
+        if !self.channel.is_closing() {
+            self.pump(now);
+            self.channel.close(now, 1001, "server is going away");
+            self.leave(now);
         }
     }
 
@@ -352,6 +394,9 @@ impl Driver<'_> {
     /// A piece of a message lies in `plain`.
     fn piece(&mut self, now: Time, opcode: Opcode, end: bool) {
         self.message_bytes += self.plain.len() as u64;
+        if !matches!(self.work, Work::Terminal { .. }) {
+            self.arrived(now, self.plain.len() as u64);
+        }
         {
             let mut deployment = self.stand.deployment.borrow_mut();
             let seen = deployment.seen_mut();
@@ -386,6 +431,7 @@ impl Driver<'_> {
                 }
                 drop(sessions);
                 self.stand.deployment.borrow_mut().seen_mut().sockets.typed_bytes += typed;
+                self.arrived(now, typed);
                 if let Err(error) = right {
                     self.wrong(Wrong::Input, &error);
                     self.channel.close(now, 1000, "");
@@ -413,6 +459,12 @@ impl Driver<'_> {
                 self.work = Work::Over;
             }
             Work::Dialing { .. } | Work::Silent | Work::Random(_) | Work::Discard | Work::Over => {}
+        }
+    }
+
+    fn arrived(&self, now: Time, bytes: u64) {
+        if bytes > 0 {
+            self.stand.deployment.borrow_mut().ledger().arrived(now, self.socket, bytes);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The front end: HTTP/1.1 on one thread, handed to the deployment request by request.
 //!
-//! A connection belongs to the replica whose turn it is, as behind a balancer of connections. What a
-//! 101 makes of it is in [`driver`].
+//! A connection belongs to the replica whose turn it is, as behind a balancer of connections, and shares its
+//! [`fate`]. What a 101 makes of it is in [`driver`].
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -20,14 +20,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use scale_ring::host::monotonic_now;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::deployment::Deployment;
 use super::message::{Request, Response};
+use super::replicas::Fate;
 use super::seen::Seen;
 use super::terminal::Sessions;
 
 mod driver;
+mod fate;
 
 /// The longest body of a request.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -72,6 +74,7 @@ pub fn serve(
         while !stop.load(Ordering::Relaxed) {
             tokio::time::sleep(STOP_LOOK).await;
             stand.sessions.borrow_mut().poll(monotonic_now());
+            stand.deployment.borrow_mut().poll_replicas(monotonic_now());
         }
         accepting.abort();
         tokio::time::sleep(DRAIN).await;
@@ -86,29 +89,40 @@ pub fn serve(
 }
 
 async fn accept(stand: Rc<Stand>, listener: TcpListener) {
-    let replicas = stand.deployment.borrow().settings().replicas;
-    for number in 0u64.. {
+    loop {
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: some will be freed
             continue;
         };
-        let replica = (number % u64::from(replicas)) as u16;
-        stand.deployment.borrow_mut().connected(replica);
+        let Some((replica, fate)) = stand.deployment.borrow_mut().connected() else {
+            let _ = stream.set_zero_linger(); // nobody is there: RST is as near to a refusal as a listener comes
+            continue;
+        };
         let _ = stream.set_nodelay(true); // a socket without it is slower, not wrong
         let stand = stand.clone();
         tokio::task::spawn_local(async move {
             let reset = Arc::new(AtomicBool::new(false));
             let io = Io { stream: TokioIo::new(stream), reset: reset.clone() };
-            let service = service_fn(|request| answer(stand.clone(), request, replica, peer, reset.clone()));
+            let from = From { replica, peer, reset: reset.clone(), fate: fate.clone() };
+            let service = service_fn(|request| answer(stand.clone(), request, from.clone()));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIME_MAX)
                 .serve_connection(io, service)
                 .with_upgrades();
-            // A client that goes away is no error of ours.
-            let _ = connection.await;
+            fate::share(fate, connection, &reset).await;
         });
     }
+}
+
+/// Who asks whom.
+#[derive(Clone)]
+struct From {
+    replica: u16,
+    peer: SocketAddr,
+    /// The end of the connection is to be a RST.
+    reset: Arc<AtomicBool>,
+    fate: watch::Receiver<Fate>,
 }
 
 /// A fault: the connection breaks instead of an answer.
@@ -119,9 +133,7 @@ struct Reset;
 async fn answer(
     stand: Rc<Stand>,
     mut incoming: hyper::Request<Incoming>,
-    replica: u16,
-    peer: SocketAddr,
-    reset: Arc<AtomicBool>,
+    from: From,
 ) -> Result<hyper::Response<Full<Bytes>>, Reset> {
     let upgrading = hyper::upgrade::on(&mut incoming);
     let (head, body) = incoming.into_parts();
@@ -135,21 +147,26 @@ async fn answer(
         query: head.uri.query().unwrap_or("").to_owned(),
         headers: head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
         body: body.to_bytes().to_vec(),
-        peer: peer.ip(),
+        peer: from.peer.ip(),
     };
-    let mut response = stand.deployment.borrow_mut().handle(monotonic_now(), replica, &request);
+    let mut response = stand.deployment.borrow_mut().handle(monotonic_now(), from.replica, &request);
     if response.delay_ns > 0 {
         tokio::time::sleep(Duration::from_nanos(response.delay_ns)).await;
     }
     if response.reset {
-        reset.store(true, Ordering::Relaxed);
+        from.reset.store(true, Ordering::Relaxed);
         return Err(Reset);
     }
     if let Some(upgrade) = response.upgrade.take() {
+        let whose = upgrade.whose.clone();
+        let socket = stand.deployment.borrow_mut().ledger().opened(monotonic_now(), from.replica, whose);
         tokio::task::spawn_local(async move {
-            let Ok(upgraded) = upgrading.await else { return };
+            let Ok(upgraded) = upgrading.await else {
+                return stand.deployment.borrow_mut().ledger().closed(monotonic_now(), socket);
+            };
             let Ok(parts) = upgraded.downcast::<Io>() else { unreachable!("it is what was served") };
-            driver::run(&stand, &parts.io, &parts.read_buf, upgrade).await;
+            driver::run(&stand, &parts.io, &parts.read_buf, upgrade, socket, from.fate).await;
+            stand.deployment.borrow_mut().ledger().closed(monotonic_now(), socket);
         });
     }
     Ok(render(response))

@@ -90,6 +90,10 @@ pub trait Terminal {
 pub struct Outlet {
     bytes: RefCell<Vec<u8>>,
     ended: std::cell::Cell<bool>,
+    /// Nobody takes anything from here for now.
+    frozen: std::cell::Cell<bool>,
+    /// More has been shown meanwhile than is kept.
+    overrun: std::cell::Cell<bool>,
     /// Something has changed: bytes, the end, or room for input.
     pub changed: Notify,
 }
@@ -103,6 +107,16 @@ impl Outlet {
     /// Bytes that wait.
     pub fn waiting(&self) -> usize {
         self.bytes.borrow().len()
+    }
+
+    /// Its client's server stands still, or goes on: nobody waits for that, neither the process nor other clients.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.set(frozen);
+    }
+
+    /// It has missed something while it was frozen, and has no way to go on.
+    pub fn has_missed(&self) -> bool {
+        self.overrun.get()
     }
 
     /// The process has ended; what waits is the last.
@@ -262,7 +276,9 @@ impl Sessions {
     pub fn takes_output(&self, id: SessionId) -> bool {
         let session = self.map.get(&id.key).filter(|session| session.number == id.number);
         session.is_none_or(|session| {
-            session.clients.iter().all(|client| client.waiting() <= Self::OUTLET_BYTES_MAX)
+            let keeps_up =
+                |client: &Rc<Outlet>| client.frozen.get() || client.waiting() <= Self::OUTLET_BYTES_MAX;
+            session.clients.iter().all(keeps_up)
         })
     }
 
@@ -309,6 +325,10 @@ impl Session {
         self.scrollback.drain(..over);
         self.scrollback.extend(bytes_kept);
         for client in &self.clients {
+            if client.frozen.get() && client.waiting() + bytes.len() > Sessions::OUTLET_BYTES_MAX {
+                client.overrun.set(true);
+                continue;
+            }
             client.bytes.borrow_mut().extend_from_slice(bytes);
             client.changed.notify_one();
         }

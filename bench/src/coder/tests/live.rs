@@ -18,7 +18,7 @@ use crate::coder::settings::Terminals;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A deployment that is served.
-struct Server {
+pub(super) struct Server {
     address: SocketAddr,
     token: String,
     stop: Arc<AtomicBool>,
@@ -26,12 +26,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(version: Version, faults: &str) -> Self {
+    pub fn start(version: Version, faults: &str) -> Self {
         Self::with(version, faults, |_| {})
     }
 
     /// One whose builds take 20 ms, where `change` does not say otherwise.
-    fn with(version: Version, faults: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn with(version: Version, faults: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let ms = |ms: u64| Span::from_ns(ms * MS);
         let mut settings = Settings {
             version,
@@ -57,26 +57,26 @@ impl Server {
     }
 
     /// Ends it; what it has seen.
-    fn end(mut self) -> Seen {
+    pub fn end(mut self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("it ran").join().expect("it ended well")
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
     }
 
     /// A request on a connection of its own: status and JSON.
-    fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    pub fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let answer = self.raw(method, path, body).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.expect("a status"), serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
-    fn raw(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    pub fn raw(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
         let mut stream = self.connect();
         let (address, token, length) = (self.address, &self.token, body.len());
         write!(
@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// A workspace that runs: its id and its agent's.
-    fn workspace(&self, name: &str) -> (String, String) {
+    pub fn workspace(&self, name: &str) -> (String, String) {
         let (_, organizations) = self.call("GET", "/api/v2/organizations", "");
         let organization = text(&organizations[0]["id"]);
         let (_, templates) = self.call("GET", &format!("/api/v2/organizations/{organization}/templates"), "");
@@ -109,7 +109,7 @@ impl Server {
         }
     }
 
-    fn terminal(&self, agent: &str, n: u32, command: &str) -> Client {
+    pub fn terminal(&self, agent: &str, n: u32, command: &str) -> Client {
         let command: String = form_urlencoded::byte_serialize(command.as_bytes()).collect();
         let reconnect = format!("8f3b8a52-7f0a-4a55-9d8c-1b5b6a1f{n:04}");
         self.open(&format!(
@@ -117,7 +117,7 @@ impl Server {
         ))
     }
 
-    fn open(&self, path: &str) -> Client {
+    pub fn open(&self, path: &str) -> Client {
         let mut stream = self.connect();
         let key = scale_proto::http::Key::from_random([7; 16]);
         let (host, headers) = (self.address.to_string(), format!("Coder-Session-Token: {}\r\n", self.token));
@@ -142,23 +142,23 @@ impl Server {
 }
 
 /// A websocket's client side, frame by frame.
-struct Client {
-    stream: TcpStream,
+pub(super) struct Client {
+    pub stream: TcpStream,
 }
 
 impl Client {
-    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
+    pub fn send(&mut self, opcode: Opcode, payload: &[u8]) {
         let mut header = [0; ws::HEADER_BYTES_MAX];
         let length = ws::write_header(&mut header, opcode, true, payload.len() as u64, Some([0; 4]));
         self.stream.write_all(&[&header[..length], payload].concat()).expect("it reads");
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub fn type_in(&mut self, text: &str) {
         self.send(Opcode::Binary, (json!({ "data": text }).to_string() + "\n").as_bytes());
     }
 
     /// The next frame: opcode and payload.
-    fn frame(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
+    pub fn frame(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
         let mut head = [0; 2];
         self.stream.read_exact(&mut head)?;
         let length = match head[1] {
@@ -180,7 +180,7 @@ impl Client {
     }
 
     /// What a terminal shows until it holds `word`.
-    fn shown(&mut self, word: &str) -> String {
+    pub fn shown(&mut self, word: &str) -> String {
         let mut text = String::new();
         while !text.contains(word) {
             let (opcode, payload) = self.frame().expect("a frame");
@@ -191,7 +191,7 @@ impl Client {
     }
 
     /// What is shown until the Close, its code and reason; it is answered.
-    fn closed(&mut self) -> (String, u16, String) {
+    pub fn closed(&mut self) -> (String, u16, String) {
         let mut text = String::new();
         loop {
             let (opcode, payload) = self.frame().expect("a frame");

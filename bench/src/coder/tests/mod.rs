@@ -4,6 +4,7 @@ mod access;
 mod agents;
 mod live;
 mod page;
+mod replicas;
 mod shells;
 mod users;
 mod workspaces;

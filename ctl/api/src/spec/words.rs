@@ -23,10 +23,14 @@ pub fn connect_to(text: &str) -> Option<(String, u16)> {
     (!text.ends_with('/')).then_some((target.host, target.port))
 }
 
+/// Whether what is kept and shown is short, and of one line.
+pub(super) fn fits(word: &str) -> bool {
+    word.len() <= NAME_BYTES_MAX && !word.contains(char::is_control)
+}
+
 impl Spec {
     /// What is only kept and shown: short, and of one line.
     pub(super) fn check_words(&self, error: &mut dyn FnMut(String)) {
-        let fits = |word: &str| word.len() <= NAME_BYTES_MAX && !word.contains(char::is_control);
         if self.name.as_deref().is_some_and(|name| !fits(name)) {
             error(format!("--name: a name is one line of at most {NAME_BYTES_MAX} bytes"));
         }

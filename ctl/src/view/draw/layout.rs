@@ -7,7 +7,7 @@ use scale_api::report::{Event, Heat, SeriesRow};
 use super::super::model::Model;
 use super::super::theme::Theme;
 use super::panels::{self, Canvas};
-use super::{cut_top, heat};
+use super::{cut_top, disruptions, heat};
 
 /// From so many columns on the panels stand in two columns.
 const WIDTH_OF_TWO: u16 = 110;
@@ -27,6 +27,7 @@ enum Panel {
     Pair,
     Connections,
     Workers,
+    Disruptions,
     Thresholds,
     Observed,
 }
@@ -78,6 +79,7 @@ pub fn body(buffer: &mut Buffer, area: Rect, model: &Model, event: &Event, theme
     let with_heading = |count: usize| if count == 0 { 0 } else { 1 + rows_of(count) };
     let thresholds = with_heading(event.thresholds.len());
     let observed = with_heading(event.now.observe.len() + model.marks().len());
+    let disrupted = |width| rows_of(disruptions::rows(event, width));
     let connections = |width| rows_of(panels::connections_rows(event, width));
     let workers = |width| rows_of(panels::workers_rows(event, width));
     if area.width < WIDTH_OF_TWO {
@@ -86,11 +88,12 @@ pub fn body(buffer: &mut Buffer, area: Rect, model: &Model, event: &Event, theme
             need(Panel::StreamsRow, 1, 1, 0),
             need(Panel::Rates, 5, 5, 1),
             need(Panel::Times, 3, if area.height < HEIGHT_OF_SERVICE { 3 } else { 4 }, 2),
-            need(Panel::Response, 4, 16, 6),
-            need(Panel::Pair, 3, connections(half).max(workers(half)).min(8), 3),
-            need(Panel::Thresholds, thresholds.min(3), thresholds.min(10), 4),
-            need(Panel::Observed, 0, observed.min(6), 7),
-            need(Panel::Lateness, 0, u16::MAX, 8),
+            need(Panel::Response, 4, 16, 7),
+            need(Panel::Pair, 3, connections(half).max(workers(half)).min(8), 4),
+            need(Panel::Disruptions, disrupted(area.width).min(3), disrupted(area.width).min(7), 3),
+            need(Panel::Thresholds, thresholds.min(3), thresholds.min(10), 5),
+            need(Panel::Observed, 0, observed.min(6), 8),
+            need(Panel::Lateness, 0, u16::MAX, 9),
         ];
         column(buffer, area, &needs, model, event, theme);
         return;
@@ -109,9 +112,10 @@ pub fn body(buffer: &mut Buffer, area: Rect, model: &Model, event: &Event, theme
     let right = [
         need(Panel::Streams, 2, 1 + rows_of(states.max(1) + groups), 0),
         need(Panel::Connections, 3, connections(rest), 1),
-        need(Panel::Workers, 3, workers(rest), 3),
-        need(Panel::Thresholds, thresholds.min(3), thresholds, 2),
-        need(Panel::Observed, 0, observed, 4),
+        need(Panel::Workers, 3, workers(rest), 4),
+        need(Panel::Disruptions, disrupted(rest).min(3), disrupted(rest), 2),
+        need(Panel::Thresholds, thresholds.min(3), thresholds, 3),
+        need(Panel::Observed, 0, observed, 5),
     ];
     column(buffer, Rect { width: wide - 1, ..area }, &left, model, event, theme);
     column(buffer, Rect { x: area.x + wide, width: rest, ..area }, &right, model, event, theme);
@@ -145,6 +149,7 @@ fn panel(panel: Panel, canvas: &mut Canvas<'_>, model: &Model, event: &Event) {
         }
         Panel::Connections => panels::connections(canvas, event),
         Panel::Workers => panels::workers(canvas, event),
+        Panel::Disruptions => disruptions::draw(canvas, event),
         Panel::Thresholds => panels::thresholds(canvas, event),
         Panel::Observed => panels::observed(canvas, model, event),
     }

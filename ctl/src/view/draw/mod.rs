@@ -4,6 +4,7 @@
 //! typed ([`foot`]). Panels say how many rows they need and would like; [`layout`] hands out what there is, so that a
 //! small terminal has all that matters and a large one is filled.
 
+mod disruptions;
 mod foot;
 mod head;
 mod heat;
@@ -88,6 +89,7 @@ fn small(buffer: &mut Buffer, area: Rect, model: &Model, event: &Event, now: Dur
         (Tone::Plain, format!("lateness p99 {}", optional(row.lateness_p99, seconds))),
         (Tone::Plain, format!("busiest core {:.0} %", row.busy_max * 100.0)),
     ]);
+    lines.extend(disruptions::last(event));
     let not_met =
         event.thresholds.iter().filter(|threshold| threshold.value.is_some() && !threshold.ok).count();
     if not_met > 0 {

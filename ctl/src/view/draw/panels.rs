@@ -368,10 +368,11 @@ pub fn workers(canvas: &mut Canvas<'_>, event: &Event) {
 
 /// Each threshold as it stands, those first that are not met.
 pub fn thresholds(canvas: &mut Canvas<'_>, event: &Event) {
-    let rank = |threshold: &ThresholdResult| match (threshold.value, threshold.ok) {
-        (Some(_), false) => 0,
-        (None, _) => 1,
-        (Some(_), true) => 2,
+    // Where it is said why there is no value, it may be met all the same: nobody had to come back.
+    let rank = |threshold: &ThresholdResult| match (threshold.value.is_some(), threshold.ok) {
+        (true, false) => 0,
+        (false, ok) if !ok || threshold.why.is_none() => 1,
+        _ => 2,
     };
     let mut sorted: Vec<&ThresholdResult> = event.thresholds.iter().collect();
     sorted.sort_by_key(|result| (rank(result), !result.aborted));
@@ -389,11 +390,16 @@ pub fn thresholds(canvas: &mut Canvas<'_>, event: &Event) {
             1 => (Tone::Quiet, "-"),
             _ => (Tone::Good, "met"),
         };
-        let mut value =
-            if threshold.value.is_some() { threshold::show(threshold) } else { "no value yet".into() };
+        let has_none = threshold.value.is_none() && threshold.why.is_none();
+        let mut value = if has_none { "no value yet".into() } else { threshold::show(threshold) };
         if let Some(at) = threshold.at.filter(|_| rank(threshold) == 0) {
             value += &format!(" at {}", seconds(at));
         }
+        // Whose it is may be long; half a row is its own.
+        let value = cut(
+            &value,
+            canvas.width().saturating_sub(10 + threshold.expression.len()).max(canvas.width() / 2),
+        );
         let room = canvas.width().saturating_sub(value.chars().count() + 10);
         canvas.row([
             (tone, format!("{word:<8} ")),

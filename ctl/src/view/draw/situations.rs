@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use scale_api::disruption::{Disruption, Recover};
 use scale_api::heat;
 use scale_api::report::{Event, Heat, Mark, Missed, SeriesRow, ThresholdResult, Worker};
 
@@ -21,6 +22,7 @@ pub fn all() -> Vec<(&'static str, Model)> {
         ("failures", failures()),
         ("paused", paused()),
         ("thresholds", thresholds()),
+        ("disrupted", disrupted()),
         ("lost", lost()),
         ("refused", refused()),
         ("typing", typing()),
@@ -200,6 +202,54 @@ fn thresholds() -> Model {
         event.now.observe = BTreeMap::from([("coderd_cpu".to_owned(), 0.4321)]);
         if event.elapsed == 40.0 {
             event.marks = vec![Mark { at: 39.4, text: "deploy started".into() }];
+        }
+        event
+    }))
+}
+
+/// Two disruptions: all are back from the first, of the second half are away.
+fn disrupted() -> Model {
+    let kill = Disruption {
+        at: 41.0,
+        mark: Some("kill coderd-1".into()),
+        marked_at: Some(40.0),
+        streams: 2000,
+        streams_dropped: 1013,
+        share: Some(0.5065),
+        users: Some(1500),
+        users_affected: Some(811),
+        reconnected: 1013,
+        recover: Some(Recover { p50: 2.0, p99: 8.2, max: 9.0 }),
+        bytes_lost: 4096,
+        ..Disruption::default()
+    };
+    let fall = Disruption {
+        at: 85.0,
+        mark: None,
+        marked_at: None,
+        streams_dropped: 400,
+        share: Some(0.2),
+        users_affected: Some(333),
+        reconnected: 200,
+        never_back: 200,
+        recover: Some(Recover { p50: 0.25, p99: 0.75, max: 0.8 }),
+        ..kill.clone()
+    };
+    play(steady_events().map(|mut event| {
+        event.zero_at = Some(7_947.0);
+        if event.elapsed > 50.0 {
+            event.disruptions.push(kill.clone());
+            event.thresholds.push(ThresholdResult {
+                expression: "disruption.recover.p99 < 5s".into(),
+                value: Some(8.2),
+                why: Some(kill.name(7_947.0)),
+                ..ThresholdResult::default()
+            });
+        }
+        if event.elapsed > 86.0 {
+            event.disruptions.push(fall.clone());
+            event.streams = counts([("open", 1800), ("waiting", 200)]);
+            event.disconnects = counts([("reset", 1413)]);
         }
         event
     }))

@@ -44,6 +44,8 @@ fn every_situation_looks_as_before() {
     }
     let (_, saturated) = situations::all().swap_remove(2);
     looks_as_before("saturated-40x10", &frame(&saturated, NOW, (40, 10), theme));
+    let disrupted = situations::all().into_iter().find(|(name, _)| *name == "disrupted").expect("it is one");
+    looks_as_before("disrupted-40x12", &frame(&disrupted.1, NOW, (40, 12), theme));
     looks_as_before("many-workers-120x36", &frame(&situations::many_workers(), NOW, (120, 36), theme));
     looks_as_before("silent-80x24", &frame(&saturated, NOW * 2, (80, 24), theme));
 }
@@ -79,6 +81,9 @@ fn eighty_by_twenty_four_has_all_that_matters() {
         ],
         "paused" => vec!["PAUSED", "p go on"],
         "thresholds" => vec!["1 of 4 NOT MET", "NOT MET", "412.00 ms at 74.0 s"],
+        "disrupted" => {
+            vec!["02:13:52 unmarked: 400 of 2,000 dropped", "200 away", "1 of 4 NOT MET", "8.20 s, 02:13:07"]
+        }
         "lost" => vec!["DAEMON LOST", "any key closes"],
         _ => vec![],
     };

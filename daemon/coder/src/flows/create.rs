@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
+use super::at_once::{AtOnce, Times};
 use super::command::{Command, Session};
 use super::wait::{AgentRule as Rule, verdict};
 use super::{Ended, Flow, Watching, noted};
@@ -105,6 +106,9 @@ pub struct WorkspaceResult {
     pub token: Option<Token>,
     /// Start builds, the first included.
     pub builds: u32,
+    /// When each of them went, by the server's clock.
+    #[serde(skip)]
+    pub build_times: Vec<Times>,
     /// When its turn came.
     pub began: Option<Timestamp>,
     /// Seconds from then until it was ready or had failed; `None` where it was cut off.
@@ -129,6 +133,13 @@ pub struct CreatedWorkspaces {
 }
 
 impl CreatedWorkspaces {
+    /// How many builds went at once; `None`: the server does not tell.
+    pub fn builds_at_once(&self) -> Option<AtOnce> {
+        let times: Vec<Times> =
+            self.workspaces.iter().flat_map(|one| one.build_times.iter().copied()).collect();
+        AtOnce::of(&times)
+    }
+
     /// How many failed.
     pub fn failures(&self) -> u64 {
         self.workspaces.iter().filter(|workspace| workspace.failure.is_some()).count() as u64
@@ -182,6 +193,7 @@ impl Flow<'_> {
                 agent: None,
                 token: None,
                 builds: 0,
+                build_times: Vec::new(),
                 began: None,
                 seconds: None,
                 phases: Phases::default(),
@@ -351,9 +363,15 @@ impl Job<'_> {
         let mut build = workspace.latest_build.clone();
         loop {
             self.step(State::Queued, Class::QueueTimeout);
-            let seen = |build: &Build| match build.job.status.as_str() {
-                "pending" => self.step(State::Queued, Class::QueueTimeout),
-                _ => self.step(State::Building, Class::BuildTimeout),
+            self.note(|result| result.build_times.push(Times::from(&build.job)));
+            let seen = |build: &Build| {
+                self.note(|result| {
+                    *result.build_times.last_mut().expect("one a build") = (&build.job).into();
+                });
+                match build.job.status.as_str() {
+                    "pending" => self.step(State::Queued, Class::QueueTimeout),
+                    _ => self.step(State::Building, Class::BuildTimeout),
+                }
             };
             let gone = || Failure::seen(Class::NotFound, "the workspace was deleted while it was built");
             build = self.watching.build(client, &build.id, seen).await?.ok_or_else(gone)?;

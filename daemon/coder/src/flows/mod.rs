@@ -1,8 +1,8 @@
 //! The flows: what `create-users`, `create-workspaces`, `workspace-traffic` (its search) and `cleanup` do.
 //!
 //! Each is one future on the caller's task: dropping it ends everything it does, at once, and the ledger says
-//! what to clean up. In reading order: [`users`], [`create`] with [`wait`](self) and [`command`], [`find`], [`plan`],
-//! [`cleanup`].
+//! what to clean up. In reading order: [`users`], [`create`] with [`wait`](self), [`at_once`](self) and [`command`],
+//! [`find`], [`plan`], [`cleanup`].
 //!
 //! Clean-up, from a token to the summary:
 //!
@@ -34,6 +34,7 @@
 //! # }
 //! ```
 
+mod at_once;
 pub mod cleanup;
 pub mod command;
 pub mod create;

@@ -1,10 +1,10 @@
 //! What came of a flow, in the words of reports; and whether that passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use scale_api::coder::{
-    ClassFailures, Cleaned, Command, FailedThing, Outcome, Phases, Ran, Requests, RunCommand,
+    Builds, ClassFailures, Cleaned, Command, FailedThing, Outcome, Phases, Ran, Requests, RunCommand,
     THINGS_LISTED_MAX,
 };
 use scale_api::report::{Exit, Figure, Outcome as How, Verdict};
@@ -73,12 +73,15 @@ fn note_failures<'a>(
 pub fn note_users(outcome: &mut Outcome, created: &CreatedUsers) {
     let rows = created.users.iter().map(|user| (user.username.as_str(), user.failure.as_ref()));
     note_failures(outcome, "user", rows);
+    outcome.users = outcome.succeeded;
 }
 
 /// Workspaces were made.
 pub fn note_workspaces(outcome: &mut Outcome, created: &CreatedWorkspaces) {
     let rows = created.workspaces.iter().map(|one| (one.name.as_str(), one.failure.as_ref()));
     note_failures(outcome, "workspace", rows);
+    let there = created.workspaces.iter().filter(|one| one.id.is_some());
+    outcome.users = there.filter_map(|one| one.owner.as_deref()).collect::<BTreeSet<_>>().len() as u64;
     outcome.things = created.workspaces.iter().filter_map(ran).take(THINGS_LISTED_MAX).collect();
     let phase = |of: fn(&Took) -> Option<f64>| {
         figure(created.workspaces.iter().filter_map(|workspace| of(&workspace.phases)).collect())
@@ -95,6 +98,17 @@ pub fn note_workspaces(outcome: &mut Outcome, created: &CreatedWorkspaces) {
     if let Some(why) = unwritten.clone().next() {
         let count = thousands(unwritten.count() as u64);
         outcome.warnings.push(format!("the outputs of {count} commands were not kept; the first: {why}"));
+    }
+}
+
+/// How many builds were asked for at once, by `--concurrency`, and how many went.
+pub fn builds(created: &CreatedWorkspaces, concurrency: u32) -> Builds {
+    let (all, at_once) = (created.workspaces.len() as u64, created.builds_at_once());
+    Builds {
+        count: created.workspaces.iter().map(|one| u64::from(one.builds)).sum(),
+        asked: if concurrency == 0 { all } else { all.min(concurrency.into()) },
+        under_way: at_once.map(|most| most.under_way),
+        reached: at_once.map(|most| most.at_work),
     }
 }
 

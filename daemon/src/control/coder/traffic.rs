@@ -62,8 +62,6 @@ pub async fn begin(
         let found = place.find().await?;
         let mut said = place.fill(group, 0, found).await?;
         let version = site.version.map_or_else(|| site.version_text.clone(), |v| v.to_string());
-        spec.environment.insert("coder_host".into(), client.host());
-        spec.environment.insert("coder_version".into(), site.version_text.clone());
         said.lines[0] += &format!(" on {} ({version})", client.host());
         said.warnings.splice(0..0, std::mem::take(&mut site.warnings));
         said.fleet.site = wire_site(&client, &site);

@@ -150,6 +150,7 @@ impl Work {
                 let created = flow.create_workspaces(&create).await;
                 let mut outcome = self.shared.outcome.borrow_mut();
                 outcome::note_workspaces(&mut outcome, &created);
+                outcome.builds = Some(outcome::builds(&created, ask.concurrency));
                 outcome.command =
                     ask.run.as_ref().map(|run| outcome::command(run, &self.state, &self.ready.id));
                 created.ended

@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::body::{Room, body_of};
 use super::seats::Seat;
+use super::steps;
 use super::{ACCEPT_AGAIN, Answer, Connections, Shared, content, html, json, scrape, scrape_format};
 use crate::control::caller::{Caller, caller};
 use crate::control::source::off_thread;
@@ -166,11 +167,16 @@ pub(super) async fn answer(
             let id = state.borrow_mut().mark(id, &mark)?;
             json(&serde_json::json!({ "id": id }))
         }
-        _ => Err(Problem::new(
-            ProblemCode::NotFound,
-            format!("there is no {method} {path}; see docs/control.md"),
-        )),
+        (_, ["v1", "runs", id, "steps", rest @ ..]) => {
+            let asked = steps::Asked { id, rest, body, caller: &caller };
+            steps::answer(&state, &method, asked).unwrap_or_else(|| Err(unknown(&method, &path)))
+        }
+        _ => Err(unknown(&method, &path)),
     }
+}
+
+fn unknown(method: &Method, path: &str) -> Problem {
+    Problem::new(ProblemCode::NotFound, format!("there is no {method} {path}; see docs/control.md"))
 }
 
 /// What is looked at or planned, unless somebody stops what goes meanwhile: then it does not begin.
@@ -223,7 +229,10 @@ fn going(
 fn shell(query: &str) -> Answer {
     let kind = query.split('&').find_map(|pair| pair.strip_prefix("kind=")).unwrap_or_default();
     page::shell(kind).map(html).ok_or_else(|| {
-        Problem::new(ProblemCode::Invalid, "say which page: ?kind=report, ?kind=compare, ?kind=find-max or ?kind=live")
+        Problem::new(
+            ProblemCode::Invalid,
+            "say which page: ?kind=report, ?kind=compare, ?kind=find-max or ?kind=live",
+        )
     })
 }
 

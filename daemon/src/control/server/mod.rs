@@ -3,12 +3,14 @@
 //! - [`api`]: the control socket, where runs are started and changed.
 //! - [`read_only`]: the metrics listener: `/metrics`, the live page and what feeds it.
 //! - [`seats`]: who is served where too many come. [`body`]: what requests bring.
+//!   [`steps`]: a scenario's, and who runs their commands.
 //!   [`trial`]: both listeners without sockets.
 
 mod api;
 mod body;
 mod read_only;
 mod seats;
+mod steps;
 pub mod trial;
 
 use std::cell::RefCell;

@@ -162,6 +162,8 @@ pub struct Disruptions {
     happened: Vec<Happened>,
     /// Disruptions beyond [`DISRUPTIONS_MAX`].
     left_out: u64,
+    /// When the last of these began, or went on.
+    left_out_at: Option<u64>,
     /// The newest whose streams were away when attempts were last counted, and that had drops or returns since.
     storms_in: Option<usize>,
     touched: Option<usize>,
@@ -326,7 +328,10 @@ impl Disruptions {
 
     fn begin(&mut self, one: One) -> Option<usize> {
         if self.list.len() >= DISRUPTIONS_MAX {
-            self.left_out += 1;
+            // One that nobody marked goes on with each of its drops.
+            let goes_on = self.left_out_at.is_some_and(|last| one.at <= last.saturating_add(SPELL_END_NS));
+            self.left_out += u64::from(one.mark.is_some() || !goes_on);
+            self.left_out_at = Some(one.at);
             return None;
         }
         self.list.push(one);

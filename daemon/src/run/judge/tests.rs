@@ -247,11 +247,11 @@ fn a_groups_threshold_sees_its_own_cells_and_the_runs_all_of_them() {
     let mut made = Made::new(&["a", "b"], &expressions);
     made.steady(&[]);
     let samples = [
-        (1, Figure::Response, 500),
-        (3, Figure::Response, 700),
-        (2, Figure::Response, 9000), // due before b was steady
-        (0, Figure::Connect, 5),
-        (3, Figure::Connect, 5),
+        (STEADY, Figure::Response, 500),
+        (CELLS + STEADY, Figure::Response, 700),
+        (CELLS + BEFORE, Figure::Response, 9000), // due before b was steady
+        (BEFORE, Figure::Connect, 5),
+        (CELLS + STEADY, Figure::Connect, 5),
     ];
     made.second(
         &[State::Steady; 2],
@@ -275,7 +275,8 @@ fn the_whole_runs_figures_stand_as_they_are_so_far() {
     assert!(made.judge.reads_reports());
     made.report.load =
         Load { messages_sent: 100, messages_echoed: 80, echoed_ratio: Some(0.8), ..made.report.load.clone() };
-    let samples = [(1, Figure::Response, 500), (1, Figure::Response, 550), (3, Figure::Response, 700)];
+    let of = |cell, us| (cell, Figure::Response, us);
+    let samples = [of(STEADY, 500), of(STEADY, 550), of(CELLS + STEADY, 700)];
     let results = made.steady(&samples);
     assert_eq!(
         values(&results),

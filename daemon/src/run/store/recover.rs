@@ -96,14 +96,14 @@ pub(super) fn cut_off(folder: &Folder, id: &str) -> Option<Report> {
 
 fn take_series(report: &mut Report, series: &Series) {
     let Some(last) = series.rows().last() else { return };
-    let figures = report.run.ended_at - report.run.started_at;
+    let figures = report.run.ended_at - report.zero_at();
     if last.at > figures + CHECKPOINT_AGE_MAX {
         report.warnings.push(format!(
             "figures are those of second {figures:.0}, when they were last kept; the series goes on until second {}",
             last.at
         ));
     }
-    report.run.ended_at = report.run.ended_at.max(report.run.started_at + last.at);
+    report.run.ended_at = report.run.ended_at.max(report.zero_at() + last.at);
     report.series = series.rows().to_vec();
 }
 
@@ -119,6 +119,7 @@ fn bare(id: &str, spec: Spec) -> Report {
     let run = Run {
         id: id.to_owned(),
         name: spec.name.clone(),
+        environment: spec.environment.clone(),
         started_at,
         ended_at: started_at,
         ..Run::default()

@@ -27,7 +27,7 @@ use super::hlog::Logged;
 use super::judge::Judge;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
-use super::parts::OpenAtEnd;
+use super::parts::{OpenAtEnd, OpenMax};
 use super::plan::demand::gates;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
@@ -75,6 +75,7 @@ pub struct Supervisor {
     /// We were the limit where a threshold has ended the run.
     limited_at_end: bool,
     open_at_end: OpenAtEnd,
+    open_max: OpenMax,
     cpu_before: (f64, f64),
     steady_cpu: Option<(u64, u64)>,
     steady_cpu_end: Option<(u64, u64)>,
@@ -142,6 +143,7 @@ impl Supervisor {
             saturation: Saturation::default(),
             limited_at_end: false,
             open_at_end: OpenAtEnd::new(),
+            open_max: OpenMax::default(),
             cpu_before: host::process_cpu_seconds(),
             steady_cpu: None,
             steady_cpu_end: None,

@@ -102,6 +102,7 @@ impl Supervisor {
                 labels: self.spec.labels.clone(),
                 started_at: self.started_at,
                 ended_at: wall_seconds(),
+                zero_at: Some(self.started_at),
                 seed: self.plan.seed,
                 version: env!("CARGO_PKG_VERSION").into(),
                 kernel: host::facts::kernel_release(),
@@ -142,6 +143,7 @@ impl Supervisor {
             coder: self.coder(),
             ..Report::default()
         };
+        self.open_max.note(&mut report);
         let ending = Ending {
             aborted: self.aborted.clone(),
             ended: self.judge.ending().or_else(|| self.breakers.ending().map(str::to_owned)),

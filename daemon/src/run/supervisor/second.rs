@@ -45,6 +45,9 @@ impl Supervisor {
             }
         }
         self.rss_peak = self.rss_peak.max(host::rss_bytes());
+        let open: Vec<u64> =
+            (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).collect();
+        self.open_max.take(&open);
         let second = &self.measured.0;
         let quantile = |figure: Figure, quantile: f64| {
             second.figure(figure).map(|h| h.value_at_quantile(quantile) as f64 / 1e6)
@@ -61,7 +64,7 @@ impl Supervisor {
             at: self.second as f64,
             seconds,
             stage: self.stages_now(),
-            streams_open: (0..self.plan.groups.len()).map(|group| self.standing(group, Standing::Open)).sum(),
+            streams_open: open.iter().sum(),
             rate_offered: per_second(per_tick(sent, payload) * due as f64),
             rate_sent: per_second(payload as f64),
             rate_received: per_second((sums.payload_received - before.payload_received) as f64),
@@ -146,6 +149,7 @@ impl Supervisor {
             run: self.id.clone(),
             name: self.spec.name.clone(),
             state: self.state().into(),
+            zero_at: Some(self.started_at),
             elapsed: row.at,
             remaining: end.map(|end| end.since(host::monotonic_now()).as_secs_f64()),
             stages: groups
@@ -164,6 +168,7 @@ impl Supervisor {
             marks: self.marks.fresh().to_vec(),
             disruptions: self.newest_disruptions(),
             coder: None,
+            steps: Vec::new(),
         }
     }
 

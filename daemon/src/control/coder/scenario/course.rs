@@ -2,6 +2,7 @@
 //! of it. Its task moves it on; the state hands it the report of each step that is over.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use scale_api::coder::{Outcome, Step};
 use scale_api::http::{DoctorEntry, Problem};
 use scale_api::report::{self, Event, Exit, Mark, Outcome as How, Report, SeriesRow, Verdict};
+use scale_api::scenario::taken::StepReport;
 use scale_coder::stop::{Stop, Stopper};
 use scale_ring::{Time, host};
 use tokio::sync::Notify;
 
 use super::probe::Samples;
+use super::steps::Steps;
 use crate::control::coder::outcome;
 use crate::run::marks::Marks;
 use crate::run::supervisor::wall_seconds;
@@ -23,8 +26,12 @@ use crate::run::targets::Permit;
 pub const CREATE: &str = "create";
 /// The quiet one.
 pub const BASELINE: &str = "baseline";
+/// What is done before the traffic.
+pub const BEFORE: &str = "before";
 /// The step of the groups.
 pub const TRAFFIC: &str = "traffic";
+/// What is done behind the traffic.
+pub const AFTER: &str = "after";
 /// The last one.
 pub const CLEAN_UP: &str = "clean up";
 
@@ -34,7 +41,12 @@ pub struct Course {
     pub id: String,
     /// What requests to the API took, by step.
     pub samples: Samples,
+    /// What is done to the deployment meanwhile.
+    pub steps: Steps,
     name: Option<String>,
+    labels: BTreeMap<String, String>,
+    /// What the operator states of the deployment.
+    environment: BTreeMap<String, String>,
     permit: Permit,
     started: Time,
     started_at: f64,
@@ -83,12 +95,16 @@ impl Course {
         ledger: PathBuf,
         warnings: Vec<String>,
         permit: Permit,
+        steps: Steps,
     ) -> Self {
         let (stopper, stop) = Stopper::new();
         Self {
             id,
             samples: Samples::default(),
+            steps,
             name,
+            labels: BTreeMap::new(),
+            environment: BTreeMap::new(),
             permit,
             started: host::monotonic_now(),
             started_at: wall_seconds(),
@@ -111,13 +127,27 @@ impl Course {
     pub fn resumed(before: Report, ledger: PathBuf, permit: Permit) -> Self {
         let (id, name) = (before.run.id.clone(), before.run.name.clone());
         let permit = permit.in_the_name_of(before.run.started_by.clone());
-        let mut course = Self::new(id, name, ledger, Vec::new(), permit);
+        let begun = before.coder.iter().flat_map(|coder| &coder.steps);
+        let traffic_at = begun.filter(|step| step.name == TRAFFIC).map(|step| step.at).next();
+        let steps = Steps::resumed(before.steps.clone(), traffic_at.unwrap_or(0.0));
+        let mut course = Self::new(id, name, ledger, Vec::new(), permit, steps);
         course.passed = course.started_at - before.run.started_at;
         course.started_at = before.run.started_at;
-        let steps = before.coder.iter().flat_map(|coder| &coder.steps);
-        course.traffic_at = Cell::new(steps.filter(|step| step.name == TRAFFIC).map(|step| step.at).next());
+        course.traffic_at = Cell::new(traffic_at);
+        (course.labels, course.environment) = (before.run.labels.clone(), before.run.environment.clone());
         course.kept.get_mut().before = Some(before);
         course
+    }
+
+    /// What its operator says beside what it does.
+    #[must_use]
+    pub fn labelled(
+        mut self,
+        labels: BTreeMap<String, String>,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
+        (self.labels, self.environment) = (labels, environment);
+        self
     }
 
     /// For whom it goes, and what that one may hit.
@@ -130,7 +160,8 @@ impl Course {
         self.kept.borrow_mut().host = host;
     }
 
-    fn elapsed(&self) -> f64 {
+    /// Seconds since its start.
+    pub fn elapsed(&self) -> f64 {
         self.passed + host::monotonic_now().since(self.started).as_secs_f64()
     }
 
@@ -195,9 +226,12 @@ impl Course {
         let step = self.kept.borrow().steps.last().map(|step| step.name.clone());
         if now {
             self.is_cut_off.set(true);
+            self.steps.cut_off(why);
+        } else {
+            self.steps.close(why);
         }
         // A step of its own kind says by its verdict whether it was aborted.
-        if now || step.as_deref() == Some(BASELINE) {
+        if now || matches!(step.as_deref(), Some(BASELINE | BEFORE | AFTER)) {
             self.trouble(Exit::Aborted, why);
         }
         self.stopper.stop();
@@ -231,6 +265,11 @@ impl Course {
     /// It is over.
     pub fn end(&self) {
         self.leave();
+        self.steps.finish(match (self.is_cut_off(), self.traffic_at.get()) {
+            (true, _) => "all of it was ended",
+            (false, None) => "the traffic did not begin",
+            (false, Some(_)) => "the scenario was over",
+        });
         self.is_over.set(true);
     }
 
@@ -249,6 +288,28 @@ impl Course {
         self.traffic_at.set(Some(self.elapsed()));
     }
 
+    /// Whether anything was done to the deployment that a step behind the traffic may be to undo.
+    pub fn has_touched(&self) -> bool {
+        self.traffic_at.get().is_some() || self.steps.has_begun()
+    }
+
+    /// Where the clock of the series begins, in seconds since its start.
+    fn zero(&self) -> f64 {
+        self.traffic_at.get().unwrap_or(0.0)
+    }
+
+    /// How its steps stand, on the clock of the series.
+    pub fn step_reports(&self) -> Vec<StepReport> {
+        self.steps.reports(self.zero())
+    }
+
+    /// The same as an event has them.
+    fn steps_now(&self) -> Vec<StepReport> {
+        let mut steps = self.step_reports();
+        steps.iter_mut().for_each(|step| step.output = None);
+        steps
+    }
+
     /// Puts a named moment on the time line while no load goes.
     ///
     /// # Errors
@@ -260,7 +321,7 @@ impl Course {
     /// Its own marks and those of its load, by time. They are on the clock of the series, where there is one: the
     /// traffic's, so that what was marked before it is negative.
     pub fn marks(&self, of_run: Vec<Mark>) -> Vec<Mark> {
-        let zero = self.traffic_at.get().unwrap_or(0.0);
+        let zero = self.zero();
         let own = self.marks.borrow();
         let own = own.list().iter().map(|mark| Mark { at: mark.at - zero, text: mark.text.clone() });
         let mut marks: Vec<Mark> = own.chain(of_run).collect();
@@ -285,6 +346,7 @@ impl Course {
             now: SeriesRow { at: self.elapsed().floor(), stage: state.clone(), ..SeriesRow::default() },
             warnings: kept.warnings.clone(),
             marks: self.marks.borrow().fresh().to_vec(),
+            steps: self.steps_now(),
             state,
             ..Event::default()
         }
@@ -296,6 +358,7 @@ impl Course {
         let mut event =
             Event { name: self.name.clone(), elapsed: event.elapsed + at.floor(), ..event.clone() };
         event.marks.extend_from_slice(self.marks.borrow().fresh());
+        event.steps = self.steps_now();
         event
     }
 
@@ -312,6 +375,8 @@ impl Course {
         report.run = report::Run {
             id: self.id.clone(),
             name: self.name.clone(),
+            labels: self.labels.clone(),
+            environment: self.environment.clone(),
             started_at: self.started_at,
             ended_at: wall_seconds(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -321,6 +386,7 @@ impl Course {
         };
         report.host.clone_from(&kept.host);
         report.marks = self.marks(report.marks);
+        report.steps = self.step_reports();
         report.verdict = self.verdict(&kept, traffic.map(|traffic| traffic.verdict.clone()));
         let before = kept.before.as_ref().and_then(|before| before.coder.clone());
         let mut coder = before.unwrap_or_default();
@@ -370,6 +436,13 @@ impl Course {
         }
         verdict.reasons.extend(kept.troubles.iter().map(|(_, why)| why.clone()));
         verdict.reasons.dedup();
+        for why in self.steps.troubles() {
+            codes.push(Exit::Failed as u8);
+            // A daemon that was lost may have said it already.
+            if !verdict.reasons.contains(&why) {
+                verdict.reasons.push(why);
+            }
+        }
         let exit = ORDER.into_iter().find(|exit| codes.contains(&(*exit as u8)));
         verdict.exit_code = exit.unwrap_or(Exit::Passed) as u8;
         verdict.outcome = match exit {
@@ -402,6 +475,8 @@ fn add(sum: &mut Outcome, mut step: Outcome) {
     if step.phases != Default::default() {
         sum.phases = step.phases;
     }
+    sum.users = sum.users.max(step.users);
+    sum.builds = step.builds.or(sum.builds.take());
     sum.traffic = step.traffic.or(sum.traffic.take());
     sum.command = step.command.or(sum.command.take());
     if !step.things.is_empty() {

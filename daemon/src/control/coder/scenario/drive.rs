@@ -7,6 +7,7 @@ use std::time::Duration;
 use scale_api::coder::{Cleanup, JOB_TIMEOUT, TIMEOUT};
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::report::Exit;
+use scale_api::scenario::step::Phase;
 use scale_api::scenario::{CleanUp, When};
 use scale_api::units::Span;
 use scale_coder::client::Client;
@@ -15,9 +16,11 @@ use scale_coder::ledger::{self, Ledger};
 use scale_coder::names::Names;
 use scale_coder::preflight::Site;
 
-use super::course::{BASELINE, CLEAN_UP, CREATE, Course, Shared, TRAFFIC};
+use super::course::{AFTER, BASELINE, BEFORE, CLEAN_UP, CREATE, Course, Shared, TRAFFIC};
 use super::look::Looked;
 use super::probe::Probe;
+use super::steps::Steps;
+use super::walk::{TRAFFIC_OVER, Walk};
 use super::{groups, owed};
 use crate::control::coder::going::Going;
 use crate::control::coder::look::{Ready, Times, Todo};
@@ -54,13 +57,11 @@ pub async fn start(state: States, mut looked: Looked) -> Result<String, Problem>
         }
         let name = looked.scenario.name.clone();
         let ledger_file = folder.join(ledger::FILE_NAME);
-        let course = Rc::new(Course::new(
-            id.clone(),
-            name,
-            ledger_file,
-            looked.warnings.clone(),
-            looked.permit.clone(),
-        ));
+        let steps = Steps::new(looked.scenario.step.clone());
+        let (warnings, permit) = (looked.warnings.clone(), looked.permit.clone());
+        let course = Course::new(id.clone(), name, ledger_file, warnings, permit, steps);
+        let (labels, environment) = (&looked.scenario.labels, &looked.scenario.environment);
+        let course = Rc::new(course.labelled(labels.clone(), environment.clone()));
         state.begin_scenario(course.clone());
         drop(state);
         course
@@ -95,11 +96,23 @@ impl Drive {
             let _probe = Probe::start(&looked.client, BASELINE, course.samples.clone());
             course.wait(Duration::from_nanos(baseline.duration.ns())).await;
         }
+        let spec = looked.scenario.planned(None);
+        let walk = Walk { state, course, spec: &spec };
+        if walk.has(Phase::Before) && course.goes_on() {
+            course.enter(BEFORE);
+            walk.go(Phase::Before).await;
+        }
         if !looked.scenario.group.is_empty() && course.goes_on() {
             course.enter(TRAFFIC);
             let _probe = Probe::start(&looked.client, TRAFFIC, course.samples.clone());
             match self.begin_traffic(made.as_ref()).await {
-                Ok(true) => course.step_over().await,
+                Ok(true) => {
+                    let over = async {
+                        course.step_over().await;
+                        course.steps.close(TRAFFIC_OVER);
+                    };
+                    tokio::join!(over, walk.go(Phase::Traffic));
+                }
                 Ok(false) => course.trouble(Exit::Aborted, "ended before its traffic began"),
                 Err(why) => {
                     // What was valid before anything was made is so no more: the target has not carried it.
@@ -111,6 +124,10 @@ impl Drive {
         }
         if let Some(door) = looked.client.door() {
             door.slow_down(None);
+        }
+        if walk.has(Phase::After) && course.has_touched() && !course.is_cut_off() {
+            course.enter(AFTER);
+            walk.go(Phase::After).await;
         }
         let how = looked.scenario.cleanup();
         let is_to_go = match how.when {

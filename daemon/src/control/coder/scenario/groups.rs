@@ -77,9 +77,6 @@ pub async fn find(looked: &Looked, made: Option<&Names>, dry_run: bool) -> Resul
         }
         found.spec.group.push(load);
     }
-    let site = &found.fleet.site;
-    found.spec.environment.insert("coder_host".into(), site.host.clone());
-    found.spec.environment.insert("coder_version".into(), site.version.clone());
     Ok(found)
 }
 

@@ -19,6 +19,7 @@ use crate::control::coder::look::{self as flow, PACE, Ready, wire_site};
 use crate::control::coder::{in_time, invalid, reach, traffic};
 use crate::control::resolve::Here;
 use crate::control::state::State;
+use crate::run::marks;
 use crate::run::targets::{Action, Permit};
 
 /// A scenario that may begin.
@@ -48,7 +49,8 @@ fn planned(scenario: &Scenario) -> Duration {
     let baseline = scenario.baseline.map(|baseline| Duration::from_nanos(baseline.duration.ns()));
     let traffic = traffic::length(&scenario.planned(Some(1)));
     let cleanup = if scenario.create.is_some() { span(scenario.cleanup().timeout) } else { Duration::ZERO };
-    create.saturating_add(baseline.unwrap_or_default()).saturating_add(traffic).saturating_add(cleanup)
+    let steps = Duration::from_nanos(scenario.beside_traffic().ns());
+    [baseline.unwrap_or_default(), steps, traffic, cleanup].into_iter().fold(create, Duration::saturating_add)
 }
 
 /// Looks at everything.
@@ -62,6 +64,10 @@ pub async fn look(
 ) -> Result<(Looked, Preflight), Problem> {
     let ScenarioRequest { deployment, scenario, dry_run } = request;
     scenario.check().map_err(|errors| invalid(errors.join("\n")))?;
+    for (number, mark) in (1..).zip(scenario.step.iter().map(|step| &step.mark)) {
+        let checked = mark.as_deref().map_or(Ok(()), marks::check);
+        checked.map_err(|why| invalid(format!("step {number}: {}", why.detail)))?;
+    }
     let (here, permit) = state.borrow().prepare(caller, dry_run)?;
     let store = state.borrow().store.clone();
     let config = reach::config(&deployment, permit.clone()).await?;
@@ -194,6 +200,8 @@ async fn say(
         return Err(Problem::new(ProblemCode::HostCannotCarry, plan.summary.cannot.join("\n")));
     }
     answer.lines.extend(plan.summary.lines);
+    let steps = (1..).zip(&looked.scenario.step);
+    answer.lines.extend(steps.map(|(number, step)| step.sentence(number)));
     answer.warnings.extend(plan.summary.warnings);
     answer.warnings.extend(crate::control::doctor::summary(&plan.host.doctor));
     Ok(())

@@ -1,10 +1,12 @@
-//! A scenario: create, baseline, traffic, clean-up, as one run with one report and one verdict.
+//! A scenario: create, baseline, traffic with steps around it, clean-up, as one run with one report and one verdict.
 //!
 //! - [`look`]: everything that is refused before anything is made, and what it would be.
 //! - [`course`]: the scenario while it goes, as the state keeps it: its steps, its report so far.
 //! - [`drive`]: its own task: one step after the other.
 //! - [`groups`]: the workspaces of its groups of traffic.
 //! - [`probe`]: what a request to the API takes, once a second.
+//! - [`steps`]: what is done to the deployment meanwhile, as it stands. [`walk`]: one after the other.
+//!   [`hands`]: those who run commands, over the control API.
 //! - [`owed`]: the clean-up that a daemon that was lost owes, and the next one pays.
 //!
 //! Each step is a flow or a run of its own kind, under the scenario's id: so that all that can be said to those
@@ -13,9 +15,12 @@
 pub mod course;
 mod drive;
 mod groups;
+pub mod hands;
 mod look;
 pub mod owed;
 mod probe;
+mod steps;
+mod walk;
 
 use std::cell::RefCell;
 use std::rc::Rc;
