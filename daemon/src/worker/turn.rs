@@ -56,6 +56,8 @@ pub(super) const SEND_BATCH: usize = 32;
 pub(super) const SENDS_MAX: usize = 256;
 /// Connects, closes and the like started in a turn.
 pub(super) const LAUNCHES_MAX: usize = 64;
+/// Streams that come back in a turn: thousands whose wait is over at once must not keep others' sends waiting.
+const COMEBACKS_MAX: usize = 8;
 /// Streams that a group's drain goes to in a turn.
 pub(super) const CLOSES_MAX: usize = 256;
 /// Sends that come due within this are sent together: half of it is their mean lateness.
@@ -323,9 +325,16 @@ impl<R: Ring> Worker<R> {
     }
 
     fn expire(&mut self, now: Time) {
+        let mut room = COMEBACKS_MAX;
         while let Some(&Reverse((at, deadline))) = self.deadlines.peek()
             && at <= now
         {
+            if matches!(deadline, Deadline::Retry(_)) {
+                if room == 0 {
+                    break;
+                }
+                room -= 1;
+            }
             self.deadlines.pop();
             match deadline {
                 Deadline::Phase(index, generation) => {
