@@ -133,7 +133,9 @@ fn disruptions_add_up(scenario: &Scenario, ran: &Ran) -> Vec<Disruption> {
     let mut marks: Vec<u64> = scenario.cuts.iter().map(|(at, _)| *at).collect();
     marks.dedup();
     let mut all = Disruptions::new(scenario.groups.iter().map(|group| group.first_stream).collect());
-    marks.iter().for_each(|&at| drop(all.mark(at, "cut", None)));
+    for &at in &marks {
+        all.mark(at, "cut", None);
+    }
     let changes = || ran.workers.iter().flat_map(|worker| &worker.changes);
     changes().for_each(|change| all.push(happened(change, change.at.ns_since(ran.start))));
     all.finish(ran.end.ns_since(ran.start));
