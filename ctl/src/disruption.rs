@@ -100,6 +100,13 @@ fn versions(it: &Disruption) -> String {
     }
 }
 
+/// The newest, as they stand, on a screen of a going run.
+pub fn status(event: &Event) -> Vec<String> {
+    let Some(zero) = event.zero_at else { return Vec::new() };
+    let line = |it: &Disruption| format!("disruption  {}", it.sentence(zero, false));
+    event.disruptions.iter().map(line).collect()
+}
+
 /// What is said while a run goes: each disruption as it begins, and once more when all is known of it.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -213,6 +220,15 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("; server v2.26.0 still"), "{text}");
+    }
+
+    #[test]
+    fn a_screen_of_a_going_run_has_the_newest_as_they_stand() {
+        let streams = [("open".to_owned(), 1)].into();
+        let event = Event { zero_at: Some(0.0), disruptions: vec![killed()], streams, ..Event::default() };
+        let text = crate::render::status(&event);
+        assert!(text.contains("\ndisruption  00:01:00 \"kill coderd-1\": 504 of 2,000 dropped"), "{text}");
+        assert!(text.contains("; 4 away; "), "{text}");
     }
 
     #[test]

@@ -191,6 +191,7 @@ pub fn status(event: &Event) -> String {
         let mark = if result.value.is_none() { "waits" } else { "NOT MET" };
         lines.push(format!("threshold   {}", threshold(result, mark)));
     }
+    lines.extend(crate::disruption::status(event));
     lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
     lines.join("\n")
 }

@@ -216,13 +216,13 @@ pub struct Coverage {
     buffers_exhausted: u64,
     ports_in_use: u64,
     simulated_seconds: u64,
-    /// Ticks that were due in windows that were expected to be disrupted.
-    aside: u64,
     /// Connections that disruptions reset, streams that came back in runs that had any, and seeds in which a session
     /// went on.
     harmed: u64,
     came_back: u64,
     seeds_with_sessions: u64,
+    /// Ticks that were due in windows that were expected to be disrupted.
+    aside: u64,
     /// SSH connections' keys were changed at least so often by the bytes they had served for.
     keys_changed: u64,
     /// The most turns of a run, and its seed.
@@ -246,13 +246,13 @@ impl Coverage {
             self.buffers_exhausted += worker.ring.buffers_exhausted;
             self.ports_in_use += worker.ports_in_use;
         }
+        self.harmed += ran.harmed.0;
+        self.came_back += if scenario.cuts.is_empty() { 0 } else { sum.reconnects };
+        self.seeds_with_sessions += u64::from(sum.sessions_same > 0);
         for (index, group) in scenario.groups.iter().enumerate() {
             let cells = ran.group(&scenario.groups, index);
             self.aside += cells[group.steady_cells(0).end..].iter().map(|cell| cell.ticks_due).sum::<u64>();
         }
-        self.harmed += ran.harmed;
-        self.came_back += if scenario.cuts.is_empty() { 0 } else { sum.reconnects };
-        self.seeds_with_sessions += u64::from(sum.sessions_same > 0);
         self.longest = self.longest.max((ran.turns, ran.seed));
         self.simulated_seconds += ran.end.ns_since(ran.start) / 1_000_000_000;
     }

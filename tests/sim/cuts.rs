@@ -100,9 +100,12 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
     let refused = |sum: &Counters| sum.failures.0[Class::Refused as usize];
     let lost: u64 = sums.iter().map(|sum| sum.disconnects.sum() + sum.failures.sum() - refused(sum)).sum();
     if scenario.groups.iter().all(|group| group.ssh.is_none()) {
-        assert_eq!(lost, ran.harmed, "each connection that is cut is a loss, or an attempt that failed");
+        let (harmed, opening) = ran.harmed;
+        assert!(lost >= harmed, "each connection that is cut is a loss: {lost} of {harmed}");
+        // What was not yet connected may have found another server.
+        assert!(lost <= harmed + opening, "{lost} lost, {harmed} and {opening} were cut");
     } else {
-        assert!(ran.harmed == 0 || lost > 0, "{} were cut and nobody noticed", ran.harmed);
+        assert!(ran.harmed.0 == 0 || lost > 0, "{:?} were cut and nobody noticed", ran.harmed);
     }
     for (index, (group, sum)) in scenario.groups.iter().zip(&sums).enumerate() {
         streams_are_kept(index, group, sum, ran);
@@ -114,7 +117,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         if group.traffic != Traffic::Echo || group.terminal.is_some() || group.ssh.is_some() {
             return;
         }
-        unanswered += sum.payload_sent * u64::from(group.payload.echo_bytes(1)) - sum.payload_received;
+        unanswered += sum.payload_sent - sum.payload_received;
     }
     assert_eq!(
         told.iter().map(|one| one.bytes_lost).sum::<u64>(),
@@ -199,20 +202,18 @@ fn bytes_are_kept(scenario: &Scenario, index: usize, sum: &Counters, ran: &Ran) 
     let mut counts = Counts::default();
     ran.servers.iter().filter(|(of, ..)| *of == index).for_each(|(_, server, _)| counts += *server);
     let missing = sum.payload_sent - counts.payload_bytes_received;
+    // Where pieces take long, so may a close; it is given up then.
+    let is_calm = scenario.weather == Weather::Calm;
     let is_harmed = sum.disconnects.sum() > 0;
-    assert!(is_harmed || missing == 0, "{missing} B are missing, and no connection was lost");
-    assert!(
-        missing <= sum.payload_open,
-        "{missing} B are missing of {} B that were under way",
-        sum.payload_open
-    );
+    assert!(is_harmed || !is_calm || missing == 0, "{missing} B are missing, and no connection was lost");
+    assert!(missing <= sum.payload_open, "{missing} B of {} B that were under way", sum.payload_open);
     let keeps = scenario.servers.iter().any(|server| {
         server.group == index
             && matches!(server.settings.traffic, sink::Traffic::Terminal { keeps: true, .. })
     });
     let all_known =
         sum.sessions_unknown + sum.sessions_cut == 0 && sum.sessions_same == sum.disconnects.sum();
-    if keeps && all_known {
+    if keeps && all_known && is_calm {
         assert_eq!(sum.typed_lost, missing, "what a session says to be lost is what never arrived");
     }
 }
