@@ -192,6 +192,7 @@ pub fn status(event: &Event) -> String {
         lines.push(format!("threshold   {}", threshold(result, mark)));
     }
     lines.extend(crate::disruption::status(event));
+    lines.extend(crate::coder::steps::render::now(&event.steps).map(|(_, line)| line));
     lines.extend(event.warnings.iter().map(|warning| format!("! {warning}")));
     lines.join("\n")
 }

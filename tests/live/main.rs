@@ -25,6 +25,7 @@ mod network;
 mod observe;
 mod older;
 mod pages;
+mod record;
 mod refusals;
 mod secrets;
 mod service;

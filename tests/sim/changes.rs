@@ -1,12 +1,13 @@
-//! What workers hand over of streams one by one is what their counters say; `cuts` says what disruptions make of it.
+//! What workers hand over of streams one by one, and what disruptions make of it: it is what their counters say.
 //!
 //! Windows that are expected to be disrupted begin and end at any time, on dice of their own.
 
 use std::collections::BTreeMap;
 
 use scaled::load::Traffic;
+use scaled::run::disruption::{self, Disruptions, Happened, What as Of};
 use scaled::stream::meter::Counters;
-use scaled::worker::changes::{Change, What};
+use scaled::worker::changes::{Back, Change, Loss, What};
 
 use crate::drive::Ran;
 use crate::scenario::{Dice, MS, Scenario, Weather, Word};
@@ -60,6 +61,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         if group.terminal.is_some() || group.traffic != Traffic::Echo {
             assert_eq!(bytes_lost, 0, "nobody can tell when the connection is lost");
         }
+        one_disruption_has_all_of_it(index, &changes, &streams);
     }
 }
 
@@ -67,6 +69,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
 #[derive(Debug, Default)]
 struct Fate {
     is_open: bool,
+    was_lost: bool,
     /// Lost, and neither back nor given up and opened again.
     is_away: bool,
     bytes_lost: u64,
@@ -84,10 +87,53 @@ impl Fate {
                 assert!(self.is_open, "{change:?}: it was not open");
                 self.is_open = false;
                 if let What::Lost(loss) = change.what {
-                    self.is_away = true;
+                    (self.was_lost, self.is_away) = (true, true);
                     self.bytes_lost += loss.bytes_lost.unwrap_or(0);
                 }
             }
         }
     }
+}
+
+/// A mark whose window is the whole run has every loss, each stream once, and every byte.
+fn one_disruption_has_all_of_it(group: usize, changes: &[&Change], streams: &BTreeMap<u32, Fate>) {
+    let first = changes.iter().map(|change| change.number).min().unwrap_or(0);
+    let mut all = Disruptions::new(vec![first; group + 1]);
+    all.mark(0, "all of it", Some(u64::MAX / 2));
+    let mut last = 0;
+    for change in changes {
+        last = last.max(change.at.ns());
+        all.push(happened(change, change.at.ns()));
+    }
+    for second in 1..=last / 1_000_000_000 {
+        all.advance(second * 1_000_000_000);
+    }
+    all.finish(last + 1);
+    let told = all.told(10, |_| String::new());
+    let [one] = &told[..] else { panic!("one mark makes one disruption, not {}", told.len()) };
+    let count = |of: fn(&Fate) -> bool| streams.values().filter(|fate| of(fate)).count() as u64;
+    assert_eq!(one.streams_dropped, count(|fate| fate.was_lost), "each stream counts once");
+    assert_eq!(one.never_back, count(|fate| fate.is_away), "who is away is away");
+    assert_eq!(one.reconnected + one.never_back, one.streams_dropped);
+    let repeated = |change: &&Change| match change.what {
+        What::Back(back) => back.bytes_repeated,
+        _ => 0,
+    };
+    assert_eq!(one.bytes_repeated, changes.iter().map(repeated).sum::<u64>());
+    assert!(one.bytes_lost >= streams.values().map(|fate| fate.bytes_lost).sum());
+}
+
+/// A change as disruptions take it, at a time of theirs. Addresses, replicas and versions are not looked at here.
+pub fn happened(change: &Change, at: u64) -> Happened {
+    let what = match change.what {
+        What::Opened => Of::Opened,
+        What::Closed => Of::Closed,
+        What::Lost(Loss { class, bytes_lost, .. }) => {
+            Of::Lost(disruption::Loss { class, address: None, replica: None, version: None, bytes_lost })
+        }
+        What::Back(Back { session, bytes_repeated, .. }) => {
+            Of::Back(disruption::Back { version: None, session, bytes_repeated })
+        }
+    };
+    Happened { at, stream: (change.group, change.number), what }
 }

@@ -8,12 +8,13 @@ use scale_api::disruption::{DISRUPTIONS_MAX, Disruption};
 use scale_bench::sink::{self, Counts};
 use scale_ring::sim::Cut;
 use scaled::load::{Client, Group, Reconnect, Traffic};
-use scaled::run::disruption::{self, Back, Disruptions, Happened, Loss};
+use scaled::run::disruption::Disruptions;
 use scaled::stream::class::Class;
 use scaled::stream::meter::Counters;
-use scaled::worker::changes::{self, Change};
+use scaled::worker::changes;
 use scaled::worker::share::StreamResult;
 
+use crate::changes::happened;
 use crate::drive::Ran;
 use crate::scenario::{Dice, MS, Scenario, Server, Weather};
 
@@ -132,9 +133,11 @@ fn disruptions_add_up(scenario: &Scenario, ran: &Ran) -> Vec<Disruption> {
     let mut marks: Vec<u64> = scenario.cuts.iter().map(|(at, _)| *at).collect();
     marks.dedup();
     let mut all = Disruptions::new(scenario.groups.iter().map(|group| group.first_stream).collect());
-    marks.iter().for_each(|&at| drop(all.mark(at, "cut", None)));
+    for &at in &marks {
+        all.mark(at, "cut", None);
+    }
     let changes = || ran.workers.iter().flat_map(|worker| &worker.changes);
-    changes().for_each(|change| all.push(happened(change, ran)));
+    changes().for_each(|change| all.push(happened(change, change.at.ns_since(ran.start))));
     all.finish(ran.end.ns_since(ran.start));
     let told = all.told(DISRUPTIONS_MAX, |group| scenario.groups[usize::from(group)].name.to_string());
     for one in &told {
@@ -158,26 +161,6 @@ fn disruptions_add_up(scenario: &Scenario, ran: &Ran) -> Vec<Disruption> {
     let losses: u64 = ran.sum().disconnects.sum();
     assert!(told.iter().map(|one| one.streams_dropped).sum::<u64>() <= losses, "no loss is told twice");
     told
-}
-
-fn happened(change: &Change, ran: &Ran) -> Happened {
-    let what = match change.what {
-        changes::What::Opened => disruption::What::Opened,
-        changes::What::Closed => disruption::What::Closed,
-        changes::What::Lost(loss) => disruption::What::Lost(Loss {
-            class: loss.class,
-            address: None,
-            replica: None,
-            version: None,
-            bytes_lost: loss.bytes_lost,
-        }),
-        changes::What::Back(back) => disruption::What::Back(Back {
-            version: None,
-            session: back.session,
-            bytes_repeated: back.bytes_repeated,
-        }),
-    };
-    Happened { at: change.at.ns_since(ran.start), stream: (change.group, change.number), what }
 }
 
 /// Who was lost came back, or is away at the end; and the streams' own figures are the counters'.

@@ -142,8 +142,10 @@ fn follow(cli: &Cli, client: &Client, id: &str, how: &How<'_>) -> Result<u8, Fai
         eprintln!("scalectl: no commands of its steps are run here: {}", why.message);
         None
     });
-    let report = crate::follow::to_report(cli, client, id, is_quiet)?;
+    let report = crate::follow::to_report(cli, client, id, is_quiet);
+    // Also where the daemon is lost: a command that goes is ended then.
     attached.map_or(Ok(()), steps::Attached::end)?;
+    let report = report?;
     let code = how.handling.exports.report(&report);
     write_outputs(cli, &how.handling.output, &report)?;
     Ok(code)

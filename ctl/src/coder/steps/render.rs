@@ -85,6 +85,15 @@ fn plain(text: &str) -> String {
     plain
 }
 
+/// Of steps that go: those that failed or were not run, and what is under way just now; whether all is well with it.
+pub fn now(steps: &[StepReport]) -> impl Iterator<Item = (bool, String)> {
+    let is_shown = |step: &&StepReport| !matches!(step.state, StepState::Waiting | StepState::Done);
+    let line = |step: &StepReport| {
+        (!step.state.is_over(), format!("step {}: {}: {}", step.number, title(step), said(step)))
+    };
+    steps.iter().filter(is_shown).map(line)
+}
+
 /// What was said of steps that go.
 #[derive(Default)]
 pub struct Told(Vec<StepState>);
@@ -166,5 +175,7 @@ mod tests {
         assert_eq!(told.news(&event(StepState::Running)).len(), 1);
         assert_eq!(told.news(&event(StepState::Running)), [""; 0]);
         assert!(told.news(&event(StepState::Done))[0].contains("step 2: \"kill coderd-1\": done"));
+        let steps = [StepState::Done, StepState::Waiting, StepState::NotRun, StepState::Running].map(step);
+        assert_eq!(now(&steps).map(|(is_well, _)| is_well).collect::<Vec<_>>(), [false, true]);
     }
 }

@@ -97,6 +97,8 @@ fn sentences(model: &Model, event: &Event, now: Duration) -> Vec<(Tone, String)>
     if model.is_paused() {
         said.push((Tone::Warn, "PAUSED: nothing is sent, and paused time is not due; p goes on".into()));
     }
+    let steps = crate::coder::steps::render::now(&event.steps);
+    said.extend(steps.map(|(is_well, step)| (if is_well { Tone::Warn } else { Tone::Bad }, step)));
     let warnings = event.warnings.iter().filter(|warning| !warning.starts_with(SATURATION_WARNING));
     said.extend(warnings.map(|warning| (Tone::Warn, format!("! {warning}"))));
     said
