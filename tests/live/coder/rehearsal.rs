@@ -319,6 +319,8 @@ fn the_weekly_rehearsal_tells_its_story_by_one_command() {
     let marks: Vec<&str> = report.disruptions.iter().filter_map(|it| it.mark.as_deref()).collect();
     assert_eq!(marks, ["kill a replica", "drain a replica"]);
 
+    let summary = std::fs::read_to_string(summary).expect("a summary");
+
     // What the report says of each is what the stand-in saw.
     let seen = standin.end();
     let breaks: Vec<&Value> = seen["breaks"].as_array().expect("a list").iter().collect();
@@ -352,7 +354,6 @@ fn the_weekly_rehearsal_tells_its_story_by_one_command() {
     for said in ["\"kill a replica\"", "force deleted", "\"never_back\":0"] {
         assert!(page.contains(said), "the page has no {said}");
     }
-    let summary = std::fs::read_to_string(summary).expect("a summary");
     assert!(summary.contains("kill a replica"), "{summary}");
 }
 
