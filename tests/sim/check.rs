@@ -64,6 +64,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         }
     }
     crate::cuts::check(scenario, ran);
+    crate::changes::check(scenario, ran);
 }
 
 fn ticks_are_accounted_for(counters: &Counters) {
@@ -220,6 +221,8 @@ pub struct Coverage {
     harmed: u64,
     came_back: u64,
     seeds_with_sessions: u64,
+    /// Ticks that were due in windows that were expected to be disrupted.
+    aside: u64,
     /// SSH connections' keys were changed at least so often by the bytes they had served for.
     keys_changed: u64,
     /// The most turns of a run, and its seed.
@@ -243,9 +246,13 @@ impl Coverage {
             self.buffers_exhausted += worker.ring.buffers_exhausted;
             self.ports_in_use += worker.ports_in_use;
         }
-        self.harmed += ran.harmed;
+        self.harmed += ran.harmed.0;
         self.came_back += if scenario.cuts.is_empty() { 0 } else { sum.reconnects };
         self.seeds_with_sessions += u64::from(sum.sessions_same > 0);
+        for (index, group) in scenario.groups.iter().enumerate() {
+            let cells = ran.group(&scenario.groups, index);
+            self.aside += cells[group.steady_cells(0).end..].iter().map(|cell| cell.ticks_due).sum::<u64>();
+        }
         self.longest = self.longest.max((ran.turns, ran.seed));
         self.simulated_seconds += ran.end.ns_since(ran.start) / 1_000_000_000;
     }
@@ -269,6 +276,8 @@ impl Coverage {
             ("typed bytes were lost", counters.typed_lost),
             ("sessions were said again", counters.replayed),
             ("streams were replaced", counters.churned),
+            ("ticks were due while disruptions were expected", self.aside),
+            ("attempts of lost streams failed", counters.retries_failed),
             ("SSH keys were changed", self.keys_changed),
             ("SSH logins failed", of(Class::AuthFailed)),
             ("SSH host keys were refused", of(Class::HostKeyRefused)),

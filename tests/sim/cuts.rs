@@ -8,12 +8,13 @@ use scale_api::disruption::{DISRUPTIONS_MAX, Disruption};
 use scale_bench::sink::{self, Counts};
 use scale_ring::sim::Cut;
 use scaled::load::{Client, Group, Reconnect, Traffic};
-use scaled::run::disruption::{self, Back, Disruptions, Happened, Loss};
+use scaled::run::disruption::Disruptions;
 use scaled::stream::class::Class;
 use scaled::stream::meter::Counters;
-use scaled::worker::changes::{self, Change};
+use scaled::worker::changes;
 use scaled::worker::share::StreamResult;
 
+use crate::changes::happened;
 use crate::drive::Ran;
 use crate::scenario::{Dice, MS, Scenario, Server, Weather};
 
@@ -100,9 +101,12 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
     let refused = |sum: &Counters| sum.failures.0[Class::Refused as usize];
     let lost: u64 = sums.iter().map(|sum| sum.disconnects.sum() + sum.failures.sum() - refused(sum)).sum();
     if scenario.groups.iter().all(|group| group.ssh.is_none()) {
-        assert_eq!(lost, ran.harmed, "each connection that is cut is a loss, or an attempt that failed");
+        let (harmed, opening) = ran.harmed;
+        assert!(lost >= harmed, "each connection that is cut is a loss: {lost} of {harmed}");
+        // What was not yet connected may have found another server.
+        assert!(lost <= harmed + opening, "{lost} lost, {harmed} and {opening} were cut");
     } else {
-        assert!(ran.harmed == 0 || lost > 0, "{} were cut and nobody noticed", ran.harmed);
+        assert!(ran.harmed.0 == 0 || lost > 0, "{:?} were cut and nobody noticed", ran.harmed);
     }
     for (index, (group, sum)) in scenario.groups.iter().zip(&sums).enumerate() {
         streams_are_kept(index, group, sum, ran);
@@ -114,7 +118,7 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
         if group.traffic != Traffic::Echo || group.terminal.is_some() || group.ssh.is_some() {
             return;
         }
-        unanswered += sum.payload_sent * u64::from(group.payload.echo_bytes(1)) - sum.payload_received;
+        unanswered += sum.payload_sent - sum.payload_received;
     }
     assert_eq!(
         told.iter().map(|one| one.bytes_lost).sum::<u64>(),
@@ -129,9 +133,11 @@ fn disruptions_add_up(scenario: &Scenario, ran: &Ran) -> Vec<Disruption> {
     let mut marks: Vec<u64> = scenario.cuts.iter().map(|(at, _)| *at).collect();
     marks.dedup();
     let mut all = Disruptions::new(scenario.groups.iter().map(|group| group.first_stream).collect());
-    marks.iter().for_each(|&at| drop(all.mark(at, "cut", None)));
+    for &at in &marks {
+        all.mark(at, "cut", None);
+    }
     let changes = || ran.workers.iter().flat_map(|worker| &worker.changes);
-    changes().for_each(|change| all.push(happened(change, ran)));
+    changes().for_each(|change| all.push(happened(change, change.at.ns_since(ran.start))));
     all.finish(ran.end.ns_since(ran.start));
     let told = all.told(DISRUPTIONS_MAX, |group| scenario.groups[usize::from(group)].name.to_string());
     for one in &told {
@@ -157,26 +163,6 @@ fn disruptions_add_up(scenario: &Scenario, ran: &Ran) -> Vec<Disruption> {
     told
 }
 
-fn happened(change: &Change, ran: &Ran) -> Happened {
-    let what = match change.what {
-        changes::What::Opened => disruption::What::Opened,
-        changes::What::Closed => disruption::What::Closed,
-        changes::What::Lost(loss) => disruption::What::Lost(Loss {
-            class: loss.class,
-            address: None,
-            replica: None,
-            version: None,
-            bytes_lost: loss.bytes_lost,
-        }),
-        changes::What::Back(back) => disruption::What::Back(Back {
-            version: None,
-            session: back.session,
-            bytes_repeated: back.bytes_repeated,
-        }),
-    };
-    Happened { at: change.at.ns_since(ran.start), stream: (change.group, change.number), what }
-}
-
 /// Who was lost came back, or is away at the end; and the streams' own figures are the counters'.
 fn streams_are_kept(index: usize, group: &Group, sum: &Counters, ran: &Ran) {
     let gauges = || ran.workers.iter().map(|worker| &worker.groups[index]);
@@ -199,20 +185,18 @@ fn bytes_are_kept(scenario: &Scenario, index: usize, sum: &Counters, ran: &Ran) 
     let mut counts = Counts::default();
     ran.servers.iter().filter(|(of, ..)| *of == index).for_each(|(_, server, _)| counts += *server);
     let missing = sum.payload_sent - counts.payload_bytes_received;
+    // Where pieces take long, so may a close; it is given up then.
+    let is_calm = scenario.weather == Weather::Calm;
     let is_harmed = sum.disconnects.sum() > 0;
-    assert!(is_harmed || missing == 0, "{missing} B are missing, and no connection was lost");
-    assert!(
-        missing <= sum.payload_open,
-        "{missing} B are missing of {} B that were under way",
-        sum.payload_open
-    );
+    assert!(is_harmed || !is_calm || missing == 0, "{missing} B are missing, and no connection was lost");
+    assert!(missing <= sum.payload_open, "{missing} B of {} B that were under way", sum.payload_open);
     let keeps = scenario.servers.iter().any(|server| {
         server.group == index
             && matches!(server.settings.traffic, sink::Traffic::Terminal { keeps: true, .. })
     });
     let all_known =
         sum.sessions_unknown + sum.sessions_cut == 0 && sum.sessions_same == sum.disconnects.sum();
-    if keeps && all_known {
+    if keeps && all_known && is_calm {
         assert_eq!(sum.typed_lost, missing, "what a session says to be lost is what never arrived");
     }
 }

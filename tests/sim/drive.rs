@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use scale_bench::sink::{Counts, Sink};
-use scale_ring::sim::{Cut, Faults, Handle, Leaks, SimRing, World};
+use scale_ring::sim::{Faults, Handle, Leaks, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::load::Group;
 use scaled::stream::meter::{Counters, Histograms};
@@ -34,8 +34,8 @@ pub struct Ran {
     pub end: Time,
     pub workers: Vec<WorkerRan>,
     pub servers: Vec<(usize, Counts, Leaks)>,
-    /// Connections that were reset by disruptions.
-    pub harmed: u64,
+    /// Connections that were reset by disruptions, and those that were not connected yet.
+    pub harmed: (u64, u64),
 }
 
 /// What is left of a worker.
@@ -94,7 +94,7 @@ pub fn drive(scenario: &Scenario) -> Ran {
     let deadline = start.plus_ns(scenario.longest_ns());
     let mut words = scenario.words.iter().copied().peekable();
     let mut cuts = scenario.cuts.iter().copied().peekable();
-    let (mut end, mut turns, mut harmed) = (Time::NEVER, 0, 0);
+    let (mut end, mut turns, mut harmed) = (Time::NEVER, 0, (0, 0));
     loop {
         let word = words.peek().map_or(Time::NEVER, |(at, _)| start.plus_ns(*at));
         let cut = cuts.peek().map_or(Time::NEVER, |(at, _)| start.plus_ns(*at));
@@ -110,7 +110,8 @@ pub fn drive(scenario: &Scenario) -> Ran {
             say(&actors, word, now);
         }
         while let Some((_, what)) = cuts.next_if(|(at, _)| start.plus_ns(*at) <= now) {
-            harmed += cut_off(scenario, &actors, &world, what);
+            let (open, opening) = cut_off(scenario, &actors, &world, what);
+            harmed = (harmed.0 + open as u64, harmed.1 + opening as u64);
         }
         for (index, actor) in actors.iter_mut().enumerate() {
             if turn_at(scenario, start, index, actor) <= world.now() {
@@ -206,6 +207,7 @@ fn say(actors: &[Actor], word: Word, now: Time) {
         Word::Abort => Command::Abort,
         Word::Pause => Command::Pause(now),
         Word::Resume => Command::Resume(now),
+        Word::Expect(for_ns) => Command::Aside { from: now, until: now.plus_ns(for_ns) },
         Word::Conns(group, conns) => Command::Set { group, conns: Some(conns), pace: None },
         Word::Pace(group, tick_ns, bytes) => {
             let pace = Some((tick_ns, scaled::load::MessageSize::fixed(bytes)));
@@ -219,16 +221,14 @@ fn say(actors: &[Actor], word: Word, now: Time) {
     }
 }
 
-/// How many connections it resets.
-fn cut_off(scenario: &Scenario, actors: &[Actor], world: &World, what: What) -> u64 {
-    let harmed = match what {
+/// How many connections it resets, and how many were not connected yet.
+fn cut_off(scenario: &Scenario, actors: &[Actor], world: &World, what: What) -> (usize, usize) {
+    match what {
         What::Server(server, cut, for_ns) => {
-            let harmed = world.cut(scenario.servers[server].address, cut, world.now().plus_ns(for_ns));
-            if cut == Cut::Killed { harmed } else { 0 }
+            world.cut(scenario.servers[server].address, cut, world.now().plus_ns(for_ns))
         }
         What::Worker(number) => actors[number].handle.cut(),
-    };
-    harmed as u64
+    }
 }
 
 fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) -> Ran {
@@ -240,7 +240,7 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
         end,
         workers: Vec::new(),
         servers: Vec::new(),
-        harmed: 0,
+        harmed: (0, 0),
     };
     for Actor { who, handle } in actors {
         let leaks = handle.leaks();
@@ -251,13 +251,13 @@ fn gather(seed: u64, world: &World, actors: Vec<Actor>, start: Time, end: Time) 
                 let mut cells: Vec<(Counters, Histograms)> = Vec::new();
                 let (mut last, mut changes) = (None, Vec::new());
                 for mut snapshot in snapshots {
-                    changes.append(&mut snapshot.changes);
-                    assert_eq!(snapshot.changes_left_out, 0, "there is room for all that happens");
                     cells.resize_with(snapshot.cells.len(), Default::default);
                     for (to, cell) in cells.iter_mut().zip(&snapshot.cells) {
                         to.0 = cell.counters.clone();
                         to.1.add(&cell.histograms);
                     }
+                    changes.append(&mut snapshot.changes);
+                    assert_eq!(snapshot.changes_left_out, 0, "all changes are told");
                     last = Some(snapshot);
                 }
                 let last = last.expect("a worker hands over at its end");

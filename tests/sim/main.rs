@@ -5,13 +5,15 @@
 //! - [`check`]: what must hold afterwards, whatever went wrong.
 //! - `ssh`: what a seed makes of SSH.
 //! - `closes`: servers that close in the midst of it. `breaker`: a target that refuses half.
-//! - `ports`: source ports that others hold. `cuts`: servers that are killed or cut off, and who comes back.
+//! - `ports`: source ports that others hold. `cuts`: servers that are killed or cut off, and who comes back; `changes`: what is told of
+//!   streams one by one, and windows that are expected to be disrupted.
 //!
 //! `SIM_SEEDS=N` sets how many seeds run, `SIM_SEED=N` runs that one and prints what it is.
 
 #![allow(clippy::print_stdout, reason = "a test's output")]
 
 mod breaker;
+mod changes;
 mod check;
 mod closes;
 mod cuts;

@@ -18,6 +18,7 @@ use scaled::load::{
 use scaled::worker::gate::Gates;
 use scaled::worker::share::Addresses;
 
+use crate::changes;
 use crate::cuts::{self, What};
 use crate::ssh::{self, On, Parts};
 
@@ -45,6 +46,8 @@ pub enum Word {
     Resume,
     Conns(usize, u32),
     Pace(usize, u64, u32),
+    /// For so long, in ns, disruptions are expected.
+    Expect(u64),
 }
 
 /// Somebody gets no turn for a while.
@@ -210,6 +213,9 @@ impl Scenario {
             let last = scenario.words.last().map_or(0, |(at, _)| *at);
             scenario.words.push((last.max(end_ns), Word::Drain));
         }
+        let mut others = Dice(Random::new(seed ^ 0xA51D));
+        scenario.words.extend(changes::expected(&mut others, weather, end_ns));
+        scenario.words.sort_by_key(|(at, _)| *at);
         scenario.streams_max = groups.iter().map(|g| g.conns_max() as usize).sum::<usize>() + count * 64;
         scenario.groups = groups.into();
         scenario.endpoints = tables.endpoints.into();
@@ -407,6 +413,7 @@ fn group(number: usize, dice: &mut Dice, scenario: &Scenario, tables: &mut Table
         verify: dice.chance(50),
         opcode: if text { Opcode::Text } else { Opcode::Binary },
         subprotocol: (upgrades && dice.chance(20)).then(|| "scale".into()),
+        replica_header: None,
         first_message: (!typed && dice.chance(15))
             .then(|| Payload::fixed(&vec![b'f'; dice.between(1, 300) as usize])),
         payload,

@@ -162,6 +162,7 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
         return Err(format!("{flag} goes with --protocol ssh only; leave it out").into());
     }
     if arguments.protocol == ProtocolName::Coder {
+        refuse(&of_a_replica(arguments), "--protocol coder, whose replicas are its own")?;
         return run_coder(arguments, cores.first().copied(), &stop);
     }
     if let Some(flag) = arguments.coder.given() {
@@ -330,15 +331,9 @@ fn check_terminal(arguments: &Arguments, protocol: Protocol) -> Result<(), Strin
 
 /// What goes with SSH: no single message can be followed through channels and their windows.
 fn check_ssh(arguments: &Arguments) -> Result<(), String> {
-    let given = [
-        ("--times", arguments.times.is_some()),
-        ("--ping", arguments.ping.is_some()),
-        ("--drain", arguments.drain.is_some()),
-        ("--record", arguments.record.is_some()),
-        ("--server-version", arguments.server_version.is_some()),
-        ("--response-header", !arguments.response_header.is_empty()),
-    ];
-    refuse(&given, "--protocol ssh")
+    let given = [("--times", arguments.times.is_some()), ("--ping", arguments.ping.is_some())];
+    refuse(&given, "--protocol ssh")?;
+    refuse(&of_a_replica(arguments), "--protocol ssh")
 }
 
 /// What goes with a limit: it holds over all connections, which one ring alone sees, and is about messages and their echo.
@@ -357,6 +352,16 @@ fn check_limits(arguments: &Arguments, cores: usize) -> Result<(), String> {
         1 => Ok(()),
         _ => Err("--limit holds over all connections of one ring; give --cores one core".into()),
     }
+}
+
+/// What makes a sink one of several replicas.
+fn of_a_replica(arguments: &Arguments) -> [(&'static str, bool); 4] {
+    [
+        ("--drain", arguments.drain.is_some()),
+        ("--record", arguments.record.is_some()),
+        ("--server-version", arguments.server_version.is_some()),
+        ("--response-header", !arguments.response_header.is_empty()),
+    ]
 }
 
 fn refuse(given: &[(&str, bool)], with: &str) -> Result<(), String> {

@@ -100,6 +100,7 @@ impl Flags {
                 "{listen} is no loopback address: whoever has a token could run shells as you; use 127.0.0.1"
             ));
         }
+        host::nofile_limit(); // raised as far as it goes: each terminal is a socket
         let deployment = self.deployment()?;
         let listener = TcpListener::bind(listen)
             .map_err(|error| format!("cannot listen on {listen}: {error}; choose another --listen"))?;

@@ -14,11 +14,13 @@ use crate::seek::median;
 
 /// Share of its core that the busiest worker may use in most seconds (docs/measuring.md, "saturated").
 const BUSY_MAX: f64 = 0.9;
-/// Lateness may be this share of a tick, and so many seconds at least.
+/// Lateness may be this share of a tick, and so many seconds at least, where a time is not met.
 const LATE_OF_TICK: f64 = 0.1;
 const LATE_MIN: f64 = 0.010;
-/// And of a bound on response that is not met this share, where service alone would meet it.
-const LATE_OF_BOUND: f64 = 0.05;
+/// And so many times as much where all is met: what is late is in what was met.
+const LATE_WHERE_MET: f64 = 5.0;
+/// Of what service alone has been it may be this share, where that would have met the bound.
+const LATE_OF_SERVICE: f64 = 0.05;
 /// A try breaks before its end after so many seconds on end; a hold after this share of it.
 const BAD_SECONDS: usize = 3;
 const BAD_OF_HOLD: usize = 4;
@@ -62,23 +64,27 @@ impl Rules {
         }
         let missed = report.load.ticks_missed.generator as f64;
         let late = p99(report.latency.lateness.as_ref()).unwrap_or(0.0);
-        let fails = |threshold: &&Threshold| unmet.iter().any(|it| it.expression == threshold.expression());
-        let mut failing = self.until.iter().filter(fails);
-        let is_ours = |threshold: &Threshold| {
-            let parts = split(threshold.metric(), report);
-            let figure = threshold.metric().figure();
-            figure == "lateness"
-                || parts.is_some_and(|(service, lateness)| {
-                    threshold.is_met(service) && lateness > LATE_OF_BOUND * service
-                })
+        let late_max = (LATE_OF_TICK * self.tick).max(LATE_MIN);
+        let failing = |result: &ThresholdResult| {
+            self.until.iter().find(|threshold| threshold.expression() == result.expression)
+        };
+        // What a late generator explains: it is late to send, and as late to read.
+        let is_ours = |threshold: &Threshold| match split(threshold.metric(), report) {
+            Some((service, lateness)) => {
+                (threshold.is_met(service) && lateness > LATE_OF_SERVICE * service)
+                    || (lateness > late_max && threshold.is_met(service - lateness))
+            }
+            None => threshold.metric().figure() == "lateness",
         };
         if median(busy.iter().copied()).is_some_and(|busy| busy > BUSY_MAX)
-            || failing.clone().any(|it| it.metric().is_of_the_generator())
+            || unmet.iter().filter_map(failing).any(|it| it.metric().is_of_the_generator())
         {
             Some(Limit::Busy)
         } else if missed > MISSED_MAX * report.load.ticks_due as f64 {
             Some(Limit::Missed)
-        } else if late > (LATE_OF_TICK * self.tick).max(LATE_MIN) || failing.any(is_ours) {
+        } else if late > LATE_WHERE_MET * late_max
+            || (!unmet.is_empty() && unmet.iter().all(|result| failing(result).is_some_and(is_ours)))
+        {
             Some(Limit::Lateness)
         } else {
             None
@@ -150,7 +156,7 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use scale_api::report::{Figure, Load, Missed};
+    use scale_api::report::{Figure, Latency, Load, Missed};
     use scale_api::spec::{GroupSpec, ThresholdSpec};
 
     use super::*;
@@ -162,8 +168,7 @@ mod tests {
     }
 
     fn good() -> Report {
-        let mut report = Report::default();
-        report.load = Load {
+        let load = Load {
             streams_requested: 100,
             streams_opened: 100,
             ticks_due: 10_000,
@@ -171,10 +176,14 @@ mod tests {
             echoed_ratio: Some(1.0),
             ..Load::default()
         };
-        report.latency.response = Some(Figure { p99: 0.1, ..Figure::default() });
-        report.latency.service = Some(Figure { p99: 0.099, ..Figure::default() });
-        report.latency.lateness = Some(Figure { p99: 0.001, ..Figure::default() });
-        report
+        let figure = |p99| Some(Figure { p99, ..Figure::default() });
+        let latency = Latency {
+            response: figure(0.1),
+            service: figure(0.099),
+            lateness: figure(0.001),
+            ..Latency::default()
+        };
+        Report { load, latency, ..Report::default() }
     }
 
     /// What comes of seconds that are each as `change` makes them, and after how many.
@@ -207,13 +216,13 @@ mod tests {
         assert_eq!((seconds, verdict.limit, names(&verdict)), (3, Some(Limit::Target), until.to_vec()));
         let (seconds, verdict) = decided(&until, 0.5, |second, report| {
             if second < 3 {
-                slow(report)
+                slow(report);
             }
         });
         assert_eq!((seconds, verdict.limit), (6, None), "two seconds of a start are made up for");
         let (seconds, verdict) = decided(&until, 0.5, |second, report| {
             if second > 5 {
-                slow(report)
+                slow(report);
             }
         });
         assert_eq!((seconds, verdict.limit), (6, Some(Limit::Target)), "the end decides");
@@ -249,9 +258,15 @@ mod tests {
             broken(report);
         };
         assert_eq!(limit(0.5, &missed), Some(Limit::Missed));
-        let late =
-            |report: &mut Report| report.latency.lateness = Some(Figure { p99: 0.011, ..Figure::default() });
-        assert_eq!(limit(0.5, &late), Some(Limit::Lateness));
+        let late = |p99: f64| {
+            move |report: &mut Report| report.latency.lateness = Some(Figure { p99, ..Figure::default() })
+        };
+        assert_eq!((limit(0.5, &late(0.011)), limit(0.5, &late(0.06))), (None, Some(Limit::Lateness)));
+        let lost = |report: &mut Report| {
+            late(0.011)(report);
+            report.load.streams_opened = 90;
+        };
+        assert_eq!(limit(0.5, &lost), Some(Limit::Target), "being late loses no stream");
         let ports = |report: &mut Report| {
             report.load.connect_failures.insert("address_unavailable".into(), 1);
             report.load.streams_opened = 10;
@@ -269,6 +284,13 @@ mod tests {
             (limit(0.5, &ours(0.0001)), limit(0.5, &ours(0.0095))),
             (Some(Limit::Target), Some(Limit::Target))
         );
+        // As late to read as to send.
+        let slow = |report: &mut Report| {
+            late(0.011)(report);
+            report.latency.response = Some(Figure { p99: 0.262, ..Figure::default() });
+            report.latency.service = Some(Figure { p99: 0.255, ..Figure::default() });
+        };
+        assert_eq!(limit(0.5, &slow), Some(Limit::Lateness));
         let strict = decided(&["response.p99 < 20ms"], 0.5, |_, report| {
             report.latency.response = Some(Figure { p99: 0.021, ..Figure::default() });
             report.latency.service = Some(Figure { p99: 0.015, ..Figure::default() });

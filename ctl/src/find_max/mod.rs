@@ -396,9 +396,10 @@ fn keep(file: &Path, found: &Found) -> Result<(), Failure> {
 /// What does not grow, in words.
 fn fixed(vary: Vary, group: &GroupSpec, tick: Span) -> Result<String, Failure> {
     match (vary, group.rate, group.conns) {
-        (Vary::Conns, Some(rate), _) => Ok(format!("{rate} a stream, each {tick}")),
+        (Vary::Conns, Some(rate), _) => Ok(format!("{rate} a stream each {tick}")),
         (Vary::Conns, None, _) => {
-            Ok(format!("{} each {tick}", group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK)))
+            let bytes = group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK);
+            Ok(format!("{} B a stream each {tick}", thousands(bytes.0)))
         }
         (Vary::Rate, _, Some(conns)) => Ok(format!("{} streams, each {tick}", thousands(conns))),
         (Vary::Rate, _, None) => {
@@ -454,7 +455,7 @@ mod tests {
             work(&["--until", "response.p99 < 250ms", "--warm-up", "5s", "--ramp", "3s"]).unwrap();
         assert_eq!(
             (asked.from, asked.load.as_str(), asked.targets.as_slice()),
-            (100, "4096B each 100ms", &["ws://127.0.0.1:9/".to_owned()][..])
+            (100, "4,096 B a stream each 100ms", &["ws://127.0.0.1:9/".to_owned()][..])
         );
         let group = &spec.group[0];
         assert!(spec.thresholds().is_empty() && group.breaker == Some(Breaker::Off));

@@ -64,6 +64,7 @@ impl Rehearsal {
     /// So many seconds of load, by the run's own clock.
     fn go_on(&self, seconds: f64) {
         let from = self.event().elapsed;
+        std::thread::sleep(Duration::from_secs_f64(seconds)); // what follows is on the run's own clock
         until("time to pass", || (self.event().elapsed >= from + seconds).then_some(()));
     }
 
@@ -76,11 +77,13 @@ impl Rehearsal {
     fn break_and_mend(&self, mark: &str, order: &str) -> Value {
         self.mark(&[mark]);
         self.standin.order(order);
+        // The stand-in is not asked meanwhile: that would take from it what it is to be quick with.
+        self.go_on(1.5);
+        self.until_all_are_open();
         let told = until("all to be back", || {
             let told = self.standin.breaks().pop().expect("a break");
             (told["back"] == told["dropped"] && !told["up_at"].is_null()).then_some(told)
         });
-        self.until_all_are_open();
         self.go_on(1.0);
         told
     }

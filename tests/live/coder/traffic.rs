@@ -55,10 +55,10 @@ fn terminals_of_real_shells_echo_lines_and_raw_ones_exact_bytes() {
     let (code, report) = drive(&standin, &daemon, &["--verify"]);
     assert_eq!(code, 0, "{:?}", report.verdict);
     assert_all_echoed(&report, 4, 1);
-    assert_eq!(report.latency.first_byte.map(|first| first.count), Some(4));
+    assert_eq!(report.latency.first_byte.as_ref().map(|first| first.count), Some(4));
     // What was seen of the deployment is not mixed into what its operator states.
     assert!(report.run.environment.is_empty(), "{:?}", report.run.environment);
-    let site = outcome(report).site;
+    let site = &outcome(&report).site;
     assert!(site.version.starts_with("v2.26"), "{site:?}");
     let (code, report) = drive(&standin, &daemon, &["--verify", "--profile", "raw"]);
     assert_eq!(code, 0, "{:?}", report.verdict);

@@ -74,7 +74,7 @@ fn ended(result: &Result, connection: &Connection, at: u64) -> u64 {
 
 /// The victim is told to go; what it owes it keeps.
 fn drained(kind: Kind) {
-    let Some(mut trial) = Trial::begin(&Setting { sinks: OWING, ..setting(kind, Care::Asks) }) else {
+    let Some(mut trial) = Trial::begin(&Setting { sinks: OWING, ..setting(kind, Care::Waits) }) else {
         return;
     };
     trial.mark("drain r2");
@@ -146,8 +146,8 @@ fn behind_nginx_a_frozen_replica_drops_nobody_and_answers_late() {
 /// Packets to and from the victim vanish, in a network of the test's own.
 fn cut(kind: Kind) {
     let Some(trial) = Trial::begin(&setting(kind, Care::Asks)) else { return };
-    // nginx learns of it from its kernel, which asks four times instead of fifteen.
-    std::fs::write("/proc/sys/net/ipv4/tcp_retries2", "3").expect("this network is ours");
+    // nginx learns of it from its kernel, which is to give up after seconds instead of a quarter of an hour (tcp(7)).
+    std::fs::write("/proc/sys/net/ipv4/tcp_retries2", "1").expect("this network is ours");
     let (victim, _) = trial.replicas.all[VICTIM].address.split_once(':').expect("a port");
     trial.mark("cut r2");
     trial.wait_for_quiet();
@@ -211,7 +211,7 @@ fn replaced(kind: Kind) {
 /// Each in its turn is drained and comes back as another version, under load that never rests.
 fn rolled(kind: Kind) {
     let run = &["--tick-interval", "200ms"];
-    let Some(mut trial) = Trial::begin(&Setting { run, ..setting(kind, Care::Asks) }) else { return };
+    let Some(mut trial) = Trial::begin(&Setting { run, ..setting(kind, Care::Waits) }) else { return };
     let mut turns = Vec::new();
     for n in 0..REPLICAS {
         let mark = format!("roll r{}", n + 1);

@@ -19,8 +19,10 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Care {
     /// haproxy asks each replica every 200 ms, gives it a second to answer, and ends the sessions of one that does
-    /// not. nginx, which cannot ask, leaves one out for 10 s that could not be connected to.
+    /// not. nginx, which cannot ask, leaves one out for a second that could not be connected to.
     Asks,
+    /// haproxy asks, but lets sessions end by themselves: who is drained has closed its port, and is still there.
+    Waits,
     /// Neither asks nor remembers: who cannot be connected to is tried again with the next connection.
     Forgets,
 }
@@ -101,14 +103,14 @@ impl Proxy {
 
 fn haproxy(port: u16, care: Care, replicas: &Replicas) -> String {
     // A frozen replica's kernel takes connections all the same: only an answer is a sign of life.
-    let (options, check) = match care {
-        Care::Asks => (
-            "option httpchk GET /
+    let options = "option httpchk GET /
            http-check expect status 400
-           timeout check 1s",
-            "check inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions",
-        ),
-        Care::Forgets => ("", ""),
+           timeout check 1s";
+    let check = "check inter 200ms fall 1 rise 1";
+    let (options, check) = match care {
+        Care::Asks => (options, format!("{check} on-marked-down shutdown-sessions")),
+        Care::Waits => (options, check.to_owned()),
+        Care::Forgets => ("", String::new()),
     };
     let servers: String = replicas
         .all
@@ -141,8 +143,10 @@ fn haproxy(port: u16, care: Care, replicas: &Replicas) -> String {
 
 fn nginx(port: u16, care: Care, replicas: &Replicas) -> String {
     let fails = match care {
-        Care::Asks => "max_fails=1 fail_timeout=10s",
-        Care::Forgets => "max_fails=0",
+        Care::Asks => "max_fails=1 fail_timeout=1s",
+        // Once failed, it is good again when a session on it has ended well: websockets last, and until then one of them
+        // comes to it each `fail_timeout`.
+        Care::Waits | Care::Forgets => "max_fails=0",
     };
     let servers: String =
         replicas.all.iter().map(|replica| format!("server {} {fails}; ", replica.address)).collect();

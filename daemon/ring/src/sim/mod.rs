@@ -140,8 +140,9 @@ impl World {
         self.0.borrow_mut().set_faults(faults);
     }
 
-    /// Cuts the connections and connects of a server's address until `until`; how many connections are harmed.
-    pub fn cut(&self, address: std::net::SocketAddr, cut: Cut, until: Time) -> usize {
+    /// Cuts the connections and connects of a server's address until `until`; how many connections are reset, and
+    /// how many of those that the client does not know to be connected.
+    pub fn cut(&self, address: std::net::SocketAddr, cut: Cut, until: Time) -> (usize, usize) {
         self.0.borrow_mut().cut(address, cut, until)
     }
 

@@ -401,22 +401,36 @@ impl Network {
         self.now = self.now.max(to);
     }
 
-    pub(super) fn cut(&mut self, address: SocketAddr, cut: Cut, until: Time) -> usize {
+    pub(super) fn cut(&mut self, address: SocketAddr, cut: Cut, until: Time) -> (usize, usize) {
         self.cuts.push((address, cut, until));
-        let at = |end: &End| end.local == Some(address) && end.state == State::Established;
-        let servers: Vec<usize> = (0..self.ends.len()).filter(|&end| at(&self.ends[end])).collect();
         match cut {
-            Cut::Killed => servers.iter().for_each(|&server| self.reset_both(server)),
-            Cut::Apart => self.hold_back(address, until),
+            Cut::Killed => self.reset_all(|end| end.local == Some(address)),
+            Cut::Apart => {
+                self.hold_back(address, until);
+                (0, 0)
+            }
         }
-        servers.len()
     }
 
-    pub(super) fn cut_ring(&mut self, ring: usize) -> usize {
-        let of = |end: &End| end.ring == ring && end.state == State::Established;
-        let ends: Vec<usize> = (0..self.ends.len()).filter(|&end| of(&self.ends[end])).collect();
-        ends.iter().for_each(|&end| self.reset_both(end));
-        ends.len()
+    pub(super) fn cut_ring(&mut self, ring: usize) -> (usize, usize) {
+        self.reset_all(|end| end.ring == ring)
+    }
+
+    /// Resets the connections of such ends; how many were, and how many whose other end was not connected yet.
+    fn reset_all(&mut self, such: impl Fn(&End) -> bool) -> (usize, usize) {
+        let goes =
+            |end: &End| end.state == State::Established && end.incoming == Incoming::Going && such(end);
+        let ends: Vec<usize> = (0..self.ends.len()).filter(|&end| goes(&self.ends[end])).collect();
+        let (mut open, mut opening) = (0, 0);
+        for end in ends {
+            match self.ends[end].peer.map(|peer| self.ends[peer].state) {
+                Some(State::Established) => open += 1,
+                Some(State::Connecting) => opening += 1,
+                _ => {}
+            }
+            self.reset_both(end);
+        }
+        (open, opening)
     }
 
     /// The connection is gone: nothing of it arrives any more, and both ends see RST.

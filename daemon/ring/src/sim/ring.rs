@@ -34,8 +34,8 @@ impl Handle {
         self.network.borrow().wake_at(self.ring)
     }
 
-    /// Resets every connection of its owner; how many there were.
-    pub fn cut(&self) -> usize {
+    /// Resets every connection of its owner, as [`super::World::cut`] does.
+    pub fn cut(&self) -> (usize, usize) {
         self.network.borrow_mut().cut_ring(self.ring)
     }
 

@@ -72,7 +72,7 @@ fn what_drops_after_a_mark_is_its_own_for_its_window() {
     assert_eq!((one.reconnected, one.never_back, one.bytes_lost, one.lost_unknown), (49, 1, 5000, 0));
     assert_eq!((one.by_class["reset"], one.by_group["main"], one.by_address["other"]), (50, 50, 50));
     let Recover { p50, p99, max } = one.recover.unwrap();
-    assert!((p50 - 2.97).abs() < 1e-6 && (p99 - 7.92).abs() < 1e-6 && max == p99, "{p50} {p99} {max}");
+    assert!((p50 - 2.97).abs() < 1e-6 && (p99 - 7.92).abs() < 1e-6 && max >= p99, "{p50} {p99} {max}");
     assert_eq!((one.same_session, one.expected, one.delivered_ratio), (None, None, None));
 }
 
@@ -101,11 +101,15 @@ fn a_twentieth_of_the_streams_and_at_least_five_at_once_are_one_that_nobody_mark
     }
     // As many, but not at once.
     let mut run = Run::of(100);
-    (0..10).for_each(|n| drop(run.lose(10 * S + u64::from(n) * 2 * S, n..n + 1)));
+    for n in 0..10 {
+        run.lose(10 * S + u64::from(n) * 2 * S, n..n + 1);
+    }
     assert!(run.told(40).is_empty());
     // And one stream that drops again and again is one.
     let mut run = Run::of(100);
-    (0..10).for_each(|n| drop(run.lose((10 + n) * S / 2, 0..1).back((10 + n) * S / 2 + S / 4, 0..1)));
+    for n in 0..10 {
+        run.lose((10 + n) * S / 2, 0..1).back((10 + n) * S / 2 + S / 4, 0..1);
+    }
     assert!(run.told(40).is_empty());
 }
 
