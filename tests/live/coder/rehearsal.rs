@@ -267,10 +267,10 @@ fn a_daemon_that_is_lost_takes_its_steps_with_it() {
     assert_eq!(follower.process.0.wait().expect("it ends").code(), Some(5));
     daemon.begin();
     let report = host::until("the clean-up", || {
-        let (code, text, _) = texts(&daemon.scalectl(&["--json", "report", &id]));
+        let (_, text, _) = texts(&daemon.scalectl(&["--json", "report", &id]));
         let report: Report = serde_json::from_str(&text).ok()?;
         let is_over = report.coder.as_ref().is_some_and(|coder| coder.owned == 0 && coder.ended == "done");
-        (code == 5 && is_over).then_some(report)
+        (report.verdict.exit_code == 5 && is_over).then_some(report)
     });
     assert_eq!(states(&report), [StepState::Failed, StepState::NotRun], "{:?}", report.steps);
     assert_eq!(step(&report, 1).why.as_deref(), Some("the daemon was lost"));
