@@ -230,6 +230,7 @@ async function disrupted(browser, address) {
   await page.waitForFunction(() => /200 away/.test(document.getElementById("disruptions")?.textContent), null, { timeout: WAIT_MS });
   const away = await said();
   const wrong = await complaints(page);
+  await page.request.get(`http://${address}/seen`);
   await page.waitForFunction(() => / 0 never/.test(document.getElementById("disruptions")?.textContent), null, { timeout: WAIT_MS });
   none("said by the browser, and axe", [...seen.wrong, ...wrong, ...(await complaints(page))]);
   return { away, back: await said() };

@@ -10,6 +10,7 @@ const PARTS = [
   ["warnings", renderBanners, true],
   ["summary", renderTiles, true],
   ["disruptions", renderDisruptions, true],
+  ["steps", renderRehearsal, true],
   ["thresholds", renderThresholds, true],
   ["delivered", renderDelivered, false],
   ["time", showTime, true],
@@ -20,7 +21,6 @@ const PARTS = [
   ["observed", renderObserved, false],
   ["coder", renderCoder, false],
   ["servers", renderServers, false],
-  ["steps", renderSteps, true],
   ["marks", renderMarks, false],
   ["generator", renderGenerator, true],
   ["host", renderHost, false],
@@ -92,7 +92,7 @@ function showTime({ series, report, going }) {
   const merged = Math.max(...series.seconds);
   const note = merged > 1 ? `One point is up to ${span(merged)}: counts are summed, percentiles and maxima are the highest of that time.` : "One point is one second.";
   built.forEach(([, drawn]) => (drawn.now = going));
-  const said = timeline.disruptions.length > 0 ? " Red is from a disruption's first drop to its last; a window that was expected is hatched." : "";
+  const said = timeline.disruptions.length > 0 ? " Red is a disruption, from its mark or first drop to its window's end or last drop; what was expected is hatched." : "";
   return chartSection("time", "Over time", built, h("p", { class: "note" }, `${note} Stages are shaded, marks are dashed lines.${said} Drag over a chart to look closer, double-click or press Escape for all of it.`));
 }
 

@@ -21,7 +21,7 @@ function stepOutput(step) {
   return later(`step-output-${step.number}`, `What step ${step.number} wrote${all}`, () => h("pre", {}, step.output));
 }
 
-function renderSteps({ report, event, going }) {
+function renderRehearsal({ report, event, going }) {
   const steps = (going ? event?.steps : null) ?? report?.steps ?? [];
   const rows = steps.map((step) => [
     String(step.number),

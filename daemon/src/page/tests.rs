@@ -39,6 +39,20 @@ fn every_kind_is_one_small_file_with_a_place_for_data() {
 }
 
 #[test]
+fn no_script_takes_the_name_of_another_ones_function() {
+    // They share one scope, in which the last of two functions by one name is meant everywhere.
+    let lines = SCRIPTS.iter().flat_map(|script| script.lines());
+    let names =
+        lines.filter_map(|line| line.strip_prefix("function ")?.split_once('(').map(|(name, _)| name));
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    assert!(names.len() > 100, "{names:?}");
+    for pair in names.windows(2) {
+        assert_ne!(pair[0], pair[1]);
+    }
+}
+
+#[test]
 fn only_what_is_its_own_runs_and_only_the_live_page_may_connect() {
     for kind in KINDS {
         let page = shell(kind).unwrap();

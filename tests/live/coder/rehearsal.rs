@@ -52,16 +52,13 @@ impl Follower {
         Self { process: Process(child), lines }
     }
 
-    /// Until an event says so.
-    fn until(&mut self, what: &str, is_so: impl Fn(&Event) -> bool) {
+    /// The first event from here on in which a step stands so.
+    fn until_state(&mut self, number: usize, state: StepState) -> Event {
         let lines = self.lines.by_ref().map(|line| line.expect("text"));
         let mut events = lines.filter_map(|line| serde_json::from_str::<Event>(&line).ok());
-        assert!(events.any(|event| is_so(&event)), "it ended before {what}");
-    }
-
-    fn until_state(&mut self, number: usize, state: StepState) {
-        let is_so = |event: &Event| event.steps.get(number - 1).is_some_and(|step| step.state == state);
-        self.until(&format!("step {number} was {state:?}"), is_so);
+        let stands = |event: &Event| event.steps.get(number - 1).is_some_and(|step| step.state == state);
+        let found = events.find(stands);
+        found.unwrap_or_else(|| panic!("it ended before step {number} was {state:?}"))
     }
 
     /// Its exit code and the report, which is the last line.
@@ -249,6 +246,39 @@ fn a_scalectl_that_goes_away_fails_its_step() {
     standin.end();
 }
 
+#[test]
+fn a_daemon_that_is_lost_takes_its_steps_with_it() {
+    let (standin, mut daemon) = begin();
+    daemon.environment = vec![("CODER_SESSION_TOKEN_FILE", standin.folder.path("token"))];
+    let done = standin.folder.path("done");
+    let steps = format!(
+        "[[step]]\nrun = 'sleep 600; echo ended > {}'\ntimeout = '20m'\n[[step]]\nmark = 'later'\n",
+        done.display()
+    );
+    let arguments = ["--json", "scenario", "-f", &file(&standin, "1h", &steps), "--yes"];
+    let mut follower = Follower::start(&mut standin.command(&daemon, &arguments));
+    let id = follower.until_state(1, StepState::Running).run;
+    host::until("a checkpoint with the step", || {
+        let text = std::fs::read_to_string(daemon.state().join(&id).join("checkpoint.json")).ok()?;
+        text.contains("\"state\":\"running\"").then_some(())
+    });
+    drop(daemon.process.take());
+    // Nobody would hear of what its command does from here on.
+    assert_eq!(follower.process.0.wait().expect("it ends").code(), Some(5));
+    daemon.begin();
+    let report = host::until("the clean-up", || {
+        let (_, text, _) = texts(&daemon.scalectl(&["--json", "report", &id]));
+        let report: Report = serde_json::from_str(&text).ok()?;
+        let is_over = report.coder.as_ref().is_some_and(|coder| coder.owned == 0 && coder.ended == "done");
+        (report.verdict.exit_code == 5 && is_over).then_some(report)
+    });
+    assert_eq!(states(&report), [StepState::Failed, StepState::NotRun], "{:?}", report.steps);
+    assert_eq!(step(&report, 1).why.as_deref(), Some("the daemon was lost"));
+    assert!(!done.exists(), "its command went on");
+    assert_eq!(standin.there(), (Vec::new(), Vec::new()));
+    standin.end();
+}
+
 /// `kubectl` for a deployment that has no Kubernetes: what the example asks of it becomes orders to the stand-in's
 /// replicas. A pod that is deleted comes again, as a Deployment's does.
 fn kubectl(standin: &Standin) -> String {
@@ -319,6 +349,8 @@ fn the_weekly_rehearsal_tells_its_story_by_one_command() {
     let marks: Vec<&str> = report.disruptions.iter().filter_map(|it| it.mark.as_deref()).collect();
     assert_eq!(marks, ["kill a replica", "drain a replica"]);
 
+    let summary = std::fs::read_to_string(summary).expect("a summary");
+
     // What the report says of each is what the stand-in saw.
     let seen = standin.end();
     let breaks: Vec<&Value> = seen["breaks"].as_array().expect("a list").iter().collect();
@@ -352,7 +384,6 @@ fn the_weekly_rehearsal_tells_its_story_by_one_command() {
     for said in ["\"kill a replica\"", "force deleted", "\"never_back\":0"] {
         assert!(page.contains(said), "the page has no {said}");
     }
-    let summary = std::fs::read_to_string(summary).expect("a summary");
     assert!(summary.contains("kill a replica"), "{summary}");
 }
 
