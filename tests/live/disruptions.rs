@@ -212,7 +212,8 @@ fn who_is_dropped_twice_in_one_disruption_counts_once_and_is_away_till_the_last_
 
 /// The same bad moment, and who is asked to overlook it.
 fn disrupted(begin: &[&str], mark: &[&str]) -> (i32, Report) {
-    let judged = ["--threshold", "load.delivered_ratio >= 99.9%", "--threshold", "disruption.never_back == 0"];
+    let judged =
+        ["--threshold", "load.delivered_ratio >= 99.9%", "--threshold", "disruption.never_back == 0"];
     let mut trial = Trial::begin([20, 20], &[begin, &judged].concat());
     trial.mark(&[mark, &["drain", "r2"]].concat());
     trial.drain();
