@@ -53,12 +53,14 @@ impl Trial {
         trial
     }
 
+    /// By an event that is newer than what was done before.
     fn wait_for_all(&self) {
+        let then = event(&self.daemon).elapsed;
         until("all streams", || {
             let event = event(&self.daemon);
             let all: u64 = event.streams.values().sum();
-            (all > 0 && event.streams.get("open") == Some(&all) && event.now.messages_echoed > 0)
-                .then_some(())
+            let is_open = event.streams.get("open") == Some(&all) && event.now.messages_echoed > 0;
+            (event.elapsed > then && is_open).then_some(())
         });
     }
 
@@ -210,7 +212,8 @@ fn who_is_dropped_twice_in_one_disruption_counts_once_and_is_away_till_the_last_
 
 /// The same bad moment, and who is asked to overlook it.
 fn disrupted(begin: &[&str], mark: &[&str]) -> (i32, Report) {
-    let judged = ["--threshold", "delivered_ratio >= 99.9%", "--threshold", "disruption.never_back == 0"];
+    let judged =
+        ["--threshold", "load.delivered_ratio >= 99.9%", "--threshold", "disruption.never_back == 0"];
     let mut trial = Trial::begin([20, 20], &[begin, &judged].concat());
     trial.mark(&[mark, &["drain", "r2"]].concat());
     trial.drain();

@@ -207,10 +207,13 @@ impl Replicas {
         &self.folder
     }
 
-    /// When each stream was first open again behind `at`, anywhere.
+    /// When each stream was first open again behind `at`, anywhere. A connection that was over before anything came on it
+    /// is none: its proxy gave it up, and its client never had it.
     pub fn returns(&self, at: u64) -> BTreeMap<u32, u64> {
         let mut returns = BTreeMap::new();
-        let opened = self.all.iter().flat_map(Replica::seen_ever).filter(|connection| connection.opened > at);
+        let lasted = |it: &Connection| it.closed.is_none() || it.bytes().received > 0;
+        let all = self.all.iter().flat_map(Replica::seen_ever);
+        let opened = all.filter(|connection| connection.opened > at && lasted(connection));
         for Connection { stream, opened, .. } in opened {
             let first = returns.entry(stream).or_insert(opened);
             *first = opened.min(*first);

@@ -422,8 +422,11 @@ fn serve(
     }
     // What is under way is still taken, so that counts agree with the other side's.
     let until = host::monotonic_now().plus_ns(drain.map_or(DRAIN_NS, Span::ns));
-    while host::monotonic_now() < until && (drain.is_none() || sink.live_connections() > 0) {
+    loop {
         sink.turn(until.min(host::monotonic_now().plus_ns(TURN_NS)));
+        if host::monotonic_now() >= until || (drain.is_some() && sink.live_connections() == 0) {
+            break;
+        }
     }
     match sink.record_failed() {
         Some(error) => Err(format!("the record is not whole: {error}")),
