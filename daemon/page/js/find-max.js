@@ -138,7 +138,7 @@ function renderSteps(found) {
   const back = found.steps.filter((step) => step.recovery).map(({ recovery }) => [
     loadName(found, recovery.from),
     loadName(found, recovery.to),
-    recovery.seconds === null ? `not within ${seconds(recovery.watched)}` : seconds(recovery.seconds),
+    recovery.seconds === null ? `not within ${seconds(recovery.watched)}` : recovery.seconds === 0 ? "at once" : seconds(recovery.seconds),
   ]);
   return section("steps", "Steps",
     table("Loads in the order in which they were tried", ["Load", "#At", "#Seconds", "Said of it", "Not met", "#Open", "#Messages/s", "#Response p50", "#p99", "#Lateness p99", "#Busiest", "Lost", "Not opened"], rows),
