@@ -130,9 +130,10 @@ fn a_host_that_ends_first_is_said_to_and_the_target_is_not_blamed() {
     assert_eq!((&answer["outcome"], &answer["broke"]), (&"at_least".into(), &Value::Null), "{answer}");
     let said = answer["sentences"][0].as_str().expect("a sentence");
     assert!(said.starts_with("at least ") && said.ends_with("this host ends here"), "{said}");
+    // Each ring has a table of that many; where the generator is not in time before that, that is said.
     if answer["limit"] == "files" {
         let max = answer["max"].as_u64().expect("a number");
-        assert!((200..400).contains(&max) && answer["confirmed"] == true, "{answer}");
+        assert!(max >= 200 && answer["confirmed"] == true, "{answer}");
     }
 }
 

@@ -19,6 +19,9 @@ use crate::seek::session::{End, Session};
 /// All is well where it was for so many seconds on end.
 const WELL_SECONDS: usize = 3;
 
+/// No more than one stream in so many still waits to come back then.
+const WAITING_ONE_IN: u64 = 100;
+
 /// How steps are taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
@@ -137,9 +140,8 @@ impl Live<'_> {
         let mut readings = VecDeque::from([self.reading()?]);
         while self.session.elapsed() - begun < most {
             let event = self.session.second()?;
-            let waits = ["waiting", "connecting"]
-                .iter()
-                .any(|state| event.streams.get(*state).is_some_and(|&n| n > 0));
+            let count = |state: &str| event.streams.get(state).copied().unwrap_or(0);
+            let waits = count("waiting") + count("connecting") > count("open") / WAITING_ONE_IN;
             readings.push_back(self.reading()?);
             if readings.len() <= WELL_SECONDS {
                 continue;

@@ -176,6 +176,8 @@ impl Found {
 
 /// A curve that bends less than this, as a share of its height, has no knee.
 const KNEE_MIN: f64 = 0.3;
+/// And behind a knee response rises by so much.
+const KNEE_RISE: f64 = 2.0;
 
 /// The knee of response p99 over load: where the curve, brought to a unit square, lies furthest below its diagonal
 /// (Satopää et al., "Finding a 'Kneedle' in a Haystack", 2011).
@@ -187,9 +189,11 @@ fn knee(steps: &[Step]) -> Option<Knee> {
     }
     let (first, last) = (*curve.first_key_value()?.0 as f64, *curve.last_key_value()?.0 as f64);
     let low = curve.values().copied().fold(f64::INFINITY, f64::min);
-    let high = curve.values().copied().fold(0.0, f64::max);
+    let (&peak, &high) = curve.iter().max_by(|one, other| one.1.total_cmp(other.1))?;
     let below = |level: u64, p99: f64| (level as f64 - first) / (last - first) - (p99 - low) / (high - low);
-    let furthest = curve.iter().map(|(&level, &p99)| (below(level, p99), level, p99));
+    // What does not rise behind it is no knee.
+    let before = curve.range(..peak).filter(|(_, p99)| **p99 * KNEE_RISE <= high);
+    let furthest = before.map(|(&level, &p99)| (below(level, p99), level, p99));
     let (_, level, response_p99) =
         furthest.filter(|(below, ..)| *below > KNEE_MIN).max_by(|one, other| one.0.total_cmp(&other.0))?;
     Some(Knee { level, response_p99 })
@@ -213,6 +217,8 @@ mod tests {
         let bent = [(100, 0.005), (200, 0.005), (400, 0.005), (800, 0.3), (600, 0.006), (700, 0.15)];
         assert_eq!(curve(&bent), Some(600));
         assert_eq!(curve(&[(100, 0.1), (200, 0.2), (300, 0.3), (400, 0.4)]), None);
+        let noise = [(50, 0.0007), (100, 0.0009), (200, 0.0008), (400, 0.0043), (800, 0.0012)];
+        assert_eq!(curve(&noise), None, "nothing rises behind the last");
         assert_eq!((curve(&[(100, 0.1)]), curve(&[]), curve(&[(100, 0.1), (200, 0.1)])), (None, None, None));
     }
 

@@ -67,6 +67,7 @@ fn broke(figures: &[ThresholdResult]) -> String {
 pub fn recovery(vary: Vary, it: &Recovery) -> String {
     let (from, to) = (level(vary, it.from), level(vary, it.to));
     match it.seconds {
+        Some(0.0) => format!("after {from} all was well as soon as it was back at {to}"),
         Some(took) => format!("after {from} all was well again {} after coming back to {to}", seconds(took)),
         None => format!("after {from} it was not well again within {} at {to}", seconds(it.watched)),
     }

@@ -36,7 +36,7 @@ function lastSteps(steps) {
   return [...last.values()].sort((one, other) => one.level - other.level);
 }
 
-/** Upright lines at what was carried and at what broke, and a ring about the knee. */
+/** Upright lines at what was carried, at what broke, and at the knee. */
 function paintLoads(found) {
   const marks = [
     [found.max, "carried", "said-good"],
@@ -49,6 +49,7 @@ function paintLoads(found) {
     ctx.save();
     ctx.font = `${10 * ratio}px system-ui, sans-serif`;
     ctx.textBaseline = "top";
+    ctx.textAlign = "left";
     ctx.lineWidth = ratio;
     ctx.setLineDash([4 * ratio, 3 * ratio]);
     marks.forEach(([level, text, color], row) => {
@@ -60,7 +61,9 @@ function paintLoads(found) {
       ctx.lineTo(left, bbox.top + bbox.height);
       ctx.stroke();
       const width = ctx.measureText(text).width;
-      const from = left - width - 4 * ratio < bbox.left ? left + 4 * ratio : left - width - 4 * ratio;
+      // Beyond what was carried there is room on the other side.
+      const right = level > found.max || left - width - 4 * ratio < bbox.left;
+      const from = right ? left + 4 * ratio : left - width - 4 * ratio;
       ctx.fillText(text, from, bbox.top + (3 + 12 * row) * ratio);
     });
     ctx.restore();
@@ -71,6 +74,7 @@ function paintLoads(found) {
 function overLoad(found, steps, title, summary, format, log, lines) {
   const x = steps.map((step) => step.level);
   const [least, most] = [x[0], x.at(-1)];
+  const ticks = logSplits(null, null, least * 0.95, most * 1.05);
   return {
     title,
     summary,
@@ -78,7 +82,7 @@ function overLoad(found, steps, title, summary, format, log, lines) {
     xFormat: loadOnAxis(found),
     xName: found.asked.vary === "rate" ? "Payload a stream" : "Streams",
     xRange: () => [least * 0.95, most * 1.05],
-    xSplits: () => logSplits(null, null, least * 0.95, most * 1.05),
+    xSplits: () => (ticks.length > 2 ? ticks : [least, most]),
     format,
     log,
     paint: paintLoads(found),
@@ -138,7 +142,7 @@ function renderSteps(found) {
   const back = found.steps.filter((step) => step.recovery).map(({ recovery }) => [
     loadName(found, recovery.from),
     loadName(found, recovery.to),
-    recovery.seconds === null ? `not within ${seconds(recovery.watched)}` : seconds(recovery.seconds),
+    recovery.seconds === null ? `not within ${seconds(recovery.watched)}` : recovery.seconds === 0 ? "at once" : seconds(recovery.seconds),
   ]);
   return section("steps", "Steps",
     table("Loads in the order in which they were tried", ["Load", "#At", "#Seconds", "Said of it", "Not met", "#Open", "#Messages/s", "#Response p50", "#p99", "#Lateness p99", "#Busiest", "Lost", "Not opened"], rows),
