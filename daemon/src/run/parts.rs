@@ -46,8 +46,10 @@ pub struct Parts {
     pub whole: Sum,
     /// Streams of all groups.
     pub streams: Streams,
-    /// Time in which any group was steady, pauses left out.
+    /// Time in which any group was steady, pauses and windows that were expected to be disrupted left out.
     pub steady_seconds: f64,
+    /// Any group has been steady.
+    pub was_steady: bool,
     /// By group.
     pub groups: Vec<Part>,
     /// By target; groups that share one are added up.
@@ -72,12 +74,20 @@ pub enum Depth {
     Counters,
 }
 
-/// Adds up `workers`: each one's cells and gauges.
-pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAtEnd, depth: Depth) -> Parts {
+/// Adds up `workers`: each one's cells and gauges. What was due in `aside`, windows in seconds since the run's start one
+/// behind the other, is no load, and these seconds are none of steady state.
+pub fn add_up(
+    plan: &Plan,
+    workers: &[(&[Cell], &[GroupGauges])],
+    ended: &OpenAtEnd,
+    aside: &[(f64, f64)],
+    depth: Depth,
+) -> Parts {
     let mut parts = Parts {
         whole: Sum::default(),
         streams: Streams::default(),
         steady_seconds: 0.0,
+        was_steady: false,
         groups: Vec::new(),
         targets: Vec::new(),
         stages: Vec::new(),
@@ -109,7 +119,9 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
         let gauges = || workers.iter().filter_map(|(_, groups)| groups.get(index));
         let steady = gauges().map(|gauges| gauges.steady_ns).max().unwrap_or(0) as f64 / 1e9;
         let begin = (group.start_ns + group.ramp_ns + group.warm_up_ns) as f64 / 1e9;
-        steady_all.push((begin, begin + steady));
+        let spans = outside((begin, begin + steady), aside);
+        parts.was_steady |= steady > 0.0;
+        steady_all.extend_from_slice(&spans);
         let open = |target: usize| gauges().filter_map(|g| g.open.get(target)).map(|&n| u64::from(n)).sum();
         let streams = Streams {
             requested: gauges().map(|gauges| u64::from(gauges.requested_max)).sum(),
@@ -122,7 +134,9 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
         for (number, stage_sum) in stage_sums.iter().enumerate() {
             let stage = &group.stages[number];
             let length = stage.hold_ns.map_or(f64::INFINITY, |hold| (hold + stage.over_ns) as f64 / 1e9);
+            let from = begin + before;
             let seconds = (steady - before).clamp(0.0, length);
+            let seconds = covered(outside((from, from + seconds), aside));
             before += length;
             let number = number + 1;
             let requested = if number <= reached { u64::from(stage.conns) } else { 0 };
@@ -142,7 +156,7 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
         }
         parts.groups.push(Part {
             name: group.name.to_string(),
-            load: sum.load(streams, steady),
+            load: sum.load(streams, covered(spans.clone())),
             latency: sum.latency(),
         });
         for (target, (name, sum)) in group.targets.iter().zip(target_sums).enumerate() {
@@ -158,7 +172,7 @@ pub fn add_up(plan: &Plan, workers: &[(&[Cell], &[GroupGauges])], ended: &OpenAt
             let all = &mut targets[place].1;
             all.sum.merge(&sum);
             all.streams.add(streams);
-            all.steady.push((begin, begin + steady));
+            all.steady.extend_from_slice(&spans);
         }
     }
     parts.steady_seconds = covered(steady_all);
@@ -189,6 +203,21 @@ fn requested(plan: &Plan, group: &Group, target: usize, streams: u64) -> u64 {
     rounds * whole + group.pattern.iter().cycle().skip(first).take(rest).filter(ours).count() as u64
 }
 
+/// What of a span is in none of `windows`, which come one behind the other.
+fn outside((from, to): (f64, f64), windows: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut left = Vec::with_capacity(windows.len() + 1);
+    let mut at = from;
+    for &(begin, end) in windows {
+        if begin > at {
+            left.push((at, begin.min(to)));
+        }
+        at = at.max(end);
+    }
+    left.push((at, to));
+    left.retain(|(from, to)| from < to);
+    left
+}
+
 /// Seconds that are in any of `spans`.
 fn covered(mut spans: Vec<(f64, f64)>) -> f64 {
     spans.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -203,6 +232,17 @@ fn covered(mut spans: Vec<(f64, f64)>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_that_were_expected_are_cut_out_of_a_span() {
+        let windows = [(1.0, 2.0), (4.0, 6.0), (6.0, 7.0)];
+        assert_eq!(outside((0.0, 10.0), &windows), [(0.0, 1.0), (2.0, 4.0), (7.0, 10.0)]);
+        assert_eq!(outside((1.5, 5.0), &windows), [(2.0, 4.0)]);
+        assert_eq!(outside((4.5, 6.5), &windows), []);
+        assert_eq!(outside((2.0, 3.0), &windows), [(2.0, 3.0)]);
+        assert_eq!(outside((0.0, 0.0), &[]), []);
+        assert_eq!(outside((3.0, 9.0), &[]), [(3.0, 9.0)]);
+    }
 
     #[test]
     fn time_in_which_two_groups_are_steady_is_counted_once() {

@@ -182,7 +182,7 @@ impl<R: Ring> Worker<R> {
             return self.stand(stream, Standing::Closed);
         }
         if !self.may_connect(usize::from(self.streams[stream as usize].group)) {
-            self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+            self.comebacks.push(Reverse((now.plus_ns(ROOM_WAIT_NS), stream)));
             return;
         }
         if self.is_held(stream) {
@@ -287,7 +287,7 @@ impl<R: Ring> Worker<R> {
             let wait = SEARCH_WAIT_NS << flow.searches;
             (flow.searches, flow.connection) = (flow.searches + 1, NO_CONNECTION);
             self.stand(stream, Standing::Waiting);
-            return self.deadlines.push(Reverse((now.plus_ns(wait), Deadline::Retry(stream))));
+            return self.comebacks.push(Reverse((now.plus_ns(wait), stream)));
         }
         flow.failure = Some(class);
         let counters = self.meter.counters(timeline.cell_now(flow.target));
@@ -327,7 +327,7 @@ impl<R: Ring> Worker<R> {
             }
         };
         self.stand(stream, Standing::Waiting);
-        self.deadlines.push(Reverse((now.plus_ns(delay), Deadline::Retry(stream))));
+        self.comebacks.push(Reverse((now.plus_ns(delay), stream)));
     }
 
     /// Whether the group still wants this stream to be open.
@@ -349,7 +349,7 @@ impl<R: Ring> Worker<R> {
             return self.stand(stream, Standing::Closed);
         }
         if !self.may_connect(group) {
-            self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+            self.comebacks.push(Reverse((now.plus_ns(ROOM_WAIT_NS), stream)));
             return;
         }
         if self.is_held(stream) {
@@ -360,7 +360,7 @@ impl<R: Ring> Worker<R> {
         let is_first = self.streams[stream as usize].is_new();
         if !matches!(spec.reconnect, Reconnect::Client(_)) || is_first {
             if now < timeline.reconnect_next {
-                self.deadlines.push(Reverse((timeline.reconnect_next, Deadline::Retry(stream))));
+                self.comebacks.push(Reverse((timeline.reconnect_next, stream)));
                 return;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;
@@ -562,7 +562,7 @@ impl<R: Ring> Worker<R> {
                 self.attempt_or_wait(stream, now);
             } else {
                 self.stand(stream, Standing::Waiting);
-                self.deadlines.push(Reverse((now.plus_ns(ROOM_WAIT_NS), Deadline::Retry(stream))));
+                self.comebacks.push(Reverse((now.plus_ns(ROOM_WAIT_NS), stream)));
             }
         } else {
             self.stand(stream, Standing::Closed);

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 use scale_ring::{Ring, Time};
 
-use super::turn::{Deadline, Worker};
+use super::turn::Worker;
 use crate::load::Group;
 use crate::stream::flow::{Standing, Stream};
 
@@ -32,7 +32,7 @@ impl<R: Ring> Worker<R> {
     /// A stream whose target gets no connect looks again later.
     pub(super) fn wait_held(&mut self, stream: u32, now: Time) {
         self.stand(stream, Standing::Waiting);
-        self.deadlines.push(Reverse((now.plus_ns(HELD_WAIT_NS), Deadline::Retry(stream))));
+        self.comebacks.push(Reverse((now.plus_ns(HELD_WAIT_NS), stream)));
     }
 
     /// An attempt to open a stream, now or once its target gets connects.

@@ -56,6 +56,9 @@ pub(super) const SEND_BATCH: usize = 32;
 pub(super) const SENDS_MAX: usize = 256;
 /// Connects, closes and the like started in a turn.
 pub(super) const LAUNCHES_MAX: usize = 64;
+/// Streams that wait and are looked at in a turn: thousands whose wait is over at once must not keep others' sends
+/// waiting.
+const COMEBACKS_MAX: usize = 8;
 /// Streams that a group's drain goes to in a turn.
 pub(super) const CLOSES_MAX: usize = 256;
 /// Sends that come due within this are sent together: half of it is their mean lateness.
@@ -81,8 +84,6 @@ pub(super) mod kind {
 pub(super) enum Deadline {
     /// The phase of a connection: index and generation.
     Phase(u32, u32),
-    /// Another attempt for a stream.
-    Retry(u32),
     /// Something about a link: index and generation.
     Link(u32, u32),
     /// A stream's slot at its gate, and how many addresses its attempt has tried.
@@ -112,6 +113,8 @@ pub struct Worker<R> {
     pub(super) groups: Vec<Timeline>,
     pub(super) wheel: Wheel,
     pub(super) deadlines: BinaryHeap<Reverse<(Time, Deadline)>>,
+    /// Streams that wait, and until when.
+    pub(super) comebacks: BinaryHeap<Reverse<(Time, u32)>>,
     pub(super) meter: Meter,
     pub(super) pool: Pool,
     /// By group.
@@ -171,6 +174,7 @@ impl<R: Ring> Worker<R> {
             groups,
             wheel: Wheel::new(now, share.streams_max),
             deadlines: BinaryHeap::new(),
+            comebacks: BinaryHeap::new(),
             meter: Meter::new(cells),
             pool: Pool::new(Pool::MAX),
             versions: vec![Versions::default(); share.groups.len()],
@@ -228,6 +232,7 @@ impl<R: Ring> Worker<R> {
         self.completions();
         let now = self.ring.now();
         self.expire(now);
+        self.come_back(now);
         self.launch(now);
         // Stages change before what is due in them is sent; a group ends after what is due before.
         self.steps(now, false);
@@ -334,10 +339,21 @@ impl<R: Ring> Worker<R> {
                         self.phase_timed_out(index, now);
                     }
                 }
-                Deadline::Retry(stream) => self.retry(stream, now),
                 Deadline::Link(link, generation) => self.link_expired(link, generation, now),
                 Deadline::Slot(stream, tried) => self.slot_came(stream, tried, at, now),
             }
+        }
+    }
+
+    /// Streams whose wait is over try again, whoever has waited for longest first.
+    fn come_back(&mut self, now: Time) {
+        for _ in 0..COMEBACKS_MAX {
+            let Some(&Reverse((_, stream))) = self.comebacks.peek().filter(|Reverse((at, _))| *at <= now)
+            else {
+                return;
+            };
+            self.comebacks.pop();
+            self.retry(stream, now);
         }
     }
 
@@ -447,6 +463,9 @@ impl<R: Ring> Worker<R> {
         // Sends of a quantum go together; everything else is exact enough at the quantum, too.
         until = until.min(self.wheel.next_due(now).max(now.plus_ns(QUANTUM_NS)));
         if let Some(Reverse((at, _))) = self.deadlines.peek() {
+            until = until.min((*at).max(now.plus_ns(QUANTUM_NS)));
+        }
+        if let Some(Reverse((at, _))) = self.comebacks.peek() {
             until = until.min((*at).max(now.plus_ns(QUANTUM_NS)));
         }
         for group in &self.groups {

@@ -57,13 +57,13 @@ pub(super) fn evaluate(threshold: &Threshold, report: &Report) -> ThresholdResul
     if report.spec.expect_disruption.is_some() && !is_marked {
         return result(threshold, None, false, UNMARKED.into());
     }
-    judge(threshold, &report.disruptions, report.run.started_at)
+    judge(threshold, &report.disruptions, report.zero_at())
 }
 
 /// Judges the newest disruption of a report, whatever there was before.
 pub(super) fn newest(threshold: &Threshold, report: &Report) -> ThresholdResult {
     let newest = report.disruptions.len().saturating_sub(1);
-    let result = judge(threshold, &report.disruptions[newest..], report.run.started_at);
+    let result = judge(threshold, &report.disruptions[newest..], report.zero_at());
     // Whoever waits for somebody to come back waits until somebody had to.
     let ok = result.ok && result.value.is_some();
     ThresholdResult { ok, ..result }

@@ -9,9 +9,11 @@ mod metric;
 mod near;
 mod parse;
 mod preset;
+mod unit;
 
-pub use metric::{Better, LATENCIES, Metric, Names, Row, TABLE, Unit, Values, When};
+pub use metric::{Better, LATENCIES, Metric, Names, Row, TABLE, Values, When};
 pub use preset::Preset;
+pub use unit::Unit;
 
 use crate::report::{Report, ThresholdResult};
 use crate::spec::Spec;

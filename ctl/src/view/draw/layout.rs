@@ -90,7 +90,7 @@ pub fn body(buffer: &mut Buffer, area: Rect, model: &Model, event: &Event, theme
             need(Panel::Times, 3, if area.height < HEIGHT_OF_SERVICE { 3 } else { 4 }, 2),
             need(Panel::Response, 4, 16, 7),
             need(Panel::Pair, 3, connections(half).max(workers(half)).min(8), 4),
-            need(Panel::Disruptions, disrupted(area.width).min(3), disrupted(area.width).min(7), 3),
+            need(Panel::Disruptions, disrupted(area.width).min(2), disrupted(area.width).min(7), 3),
             need(Panel::Thresholds, thresholds.min(3), thresholds.min(10), 5),
             need(Panel::Observed, 0, observed.min(6), 8),
             need(Panel::Lateness, 0, u16::MAX, 9),

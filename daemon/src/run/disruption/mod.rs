@@ -158,6 +158,8 @@ pub struct Disruptions {
     recent_streams: u64,
     marks: VecDeque<Marked>,
     asides: Asides,
+    /// When each of them is, in seconds.
+    windows: Vec<(f64, f64)>,
     /// Not looked at yet.
     happened: Vec<Happened>,
     /// Disruptions beyond [`DISRUPTIONS_MAX`].
@@ -186,6 +188,13 @@ impl Disruptions {
     pub fn mark(&mut self, at: u64, text: &str, expected_ns: Option<u64>) -> bool {
         let window = expected_ns.map(|_| self.asides.begin());
         let until = at.saturating_add(expected_ns.unwrap_or(MARK_WINDOW.ns()));
+        let seconds = |ns: u64| ns as f64 / NANOS;
+        if let Some((_, end)) = self.windows.last_mut() {
+            *end = end.min(seconds(at));
+        }
+        if expected_ns.is_some() {
+            self.windows.push((seconds(at), seconds(until)));
+        }
         self.marks.push_back(Marked { at, text: text.to_owned(), until, window });
         window.is_some()
     }
@@ -198,6 +207,11 @@ impl Disruptions {
     /// Windows that were expected.
     pub const fn asides(&mut self) -> &mut Asides {
         &mut self.asides
+    }
+
+    /// When they are, in seconds since the run's start, one behind the other.
+    pub fn windows(&self) -> &[(f64, f64)] {
+        &self.windows
     }
 
     /// Looks at what has happened before `until`, all of which is there.

@@ -72,7 +72,7 @@ fn what_drops_after_a_mark_is_its_own_for_its_window() {
     assert_eq!((one.reconnected, one.never_back, one.bytes_lost, one.lost_unknown), (49, 1, 5000, 0));
     assert_eq!((one.by_class["reset"], one.by_group["main"], one.by_address["other"]), (50, 50, 50));
     let Recover { p50, p99, max } = one.recover.unwrap();
-    assert!((p50 - 2.97).abs() < 1e-6 && (p99 - 7.92).abs() < 1e-6 && max == p99, "{p50} {p99} {max}");
+    assert!((p50 - 2.97).abs() < 1e-6 && (p99 - 7.92).abs() < 1e-6 && max >= p99, "{p50} {p99} {max}");
     assert_eq!((one.same_session, one.expected, one.delivered_ratio), (None, None, None));
 }
 

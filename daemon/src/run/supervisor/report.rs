@@ -85,8 +85,9 @@ impl Supervisor {
         let groups = &self.plan.groups;
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::All);
-        let steady = parts.steady_seconds;
+        let parts =
+            parts::add_up(&self.plan, &workers, &self.open_at_end, self.disruptions.windows(), Depth::All);
+        let (steady, was_steady) = (parts.steady_seconds, parts.was_steady);
         let (user, system) = host::process_cpu_seconds();
         let messages =
             self.steady_cpu.zip(self.steady_cpu_end).map(|(from, to)| (to.0 - from.0, to.1 - from.1));
@@ -148,7 +149,7 @@ impl Supervisor {
             aborted: self.aborted.clone(),
             ended: self.judge.ending().or_else(|| self.breakers.ending().map(str::to_owned)),
             held: self.breakers.summary(),
-            lost_before_steady: self.hopeless_told && steady <= 0.0,
+            lost_before_steady: self.hopeless_told && !was_steady,
             thresholds: self.judge.results(&report),
         };
         verdict::judge(&mut report, ending);
@@ -159,7 +160,13 @@ impl Supervisor {
     pub(super) fn report_for_judge(&self) -> Report {
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, Depth::Counters);
+        let parts = parts::add_up(
+            &self.plan,
+            &workers,
+            &self.open_at_end,
+            self.disruptions.windows(),
+            Depth::Counters,
+        );
         Report {
             run: report::Run { started_at: self.started_at, ..Default::default() },
             spec: Spec { expect_disruption: self.spec.expect_disruption, ..Spec::default() },
