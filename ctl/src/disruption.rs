@@ -107,11 +107,20 @@ pub fn status(event: &Event) -> Vec<String> {
     event.disruptions.iter().map(line).collect()
 }
 
-/// What is said while a run goes: each disruption as it begins, and once more when all is known of it.
+/// What is said while a run goes: each disruption once a second has added no drop to it, and once more when all is known.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// By when it began, in ms: whether its end was said.
-    told: BTreeMap<u64, bool>,
+    /// By when it began, in ms.
+    told: BTreeMap<u64, Standing>,
+}
+
+/// How far a disruption was told.
+#[derive(Debug, Default)]
+struct Standing {
+    /// Streams dropped, in the second before.
+    dropped: u64,
+    is_begun: bool,
+    is_over: bool,
 }
 
 impl Told {
@@ -123,9 +132,10 @@ impl Told {
         for it in event.disruptions.iter().filter(|it| it.streams_dropped > 0) {
             let is_over = it.until.is_some() && it.never_back == 0;
             let key = (it.marked_at.unwrap_or(it.at).max(0.0) * 1000.0) as u64;
-            let is_news = self.told.get(&key).is_none_or(|was_over| is_over && !was_over);
-            if is_news {
-                self.told.insert(key, is_over);
+            let told = self.told.entry(key).or_default();
+            let is_settled = std::mem::replace(&mut told.dropped, it.streams_dropped) == it.streams_dropped;
+            if (is_settled && !told.is_begun) || (is_over && !told.is_over) {
+                (told.is_begun, told.is_over) = (true, is_over);
                 lines.push(format!("       ! {}", it.sentence(zero, false)));
             }
         }
@@ -241,7 +251,10 @@ mod tests {
             told.new_of(&event)
         };
         assert!(say(&it).is_empty(), "a mark alone");
-        (it.streams_dropped, it.never_back, it.reconnected) = (504, 504, 0);
+        (it.streams_dropped, it.never_back, it.reconnected) = (20, 20, 0);
+        assert!(say(&it).is_empty(), "a second that ended in its middle");
+        (it.streams_dropped, it.never_back) = (504, 504);
+        assert!(say(&it).is_empty());
         let lines = say(&it);
         assert!(
             lines.len() == 1

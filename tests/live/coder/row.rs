@@ -31,7 +31,7 @@ fn scenario(standin: &Standin, daemon: &Daemon, more: &str) -> Report {
 
 #[test]
 fn a_scenario_is_a_row_of_what_was_stated_asked_and_measured() {
-    let settings = "build_time = '300ms'\nbuild_jitter = '0s'\nagent_time = '50ms'\nterminals = 'emulated'\nprovisioners = 3\n";
+    let settings = "build_time = '1s'\nbuild_jitter = '0s'\nagent_time = '50ms'\nterminals = 'emulated'\nprovisioners = 3\n";
     let (standin, daemon) = (Standin::start(settings, ""), Daemon::start());
     let report = scenario(&standin, &daemon, "");
     let builds = outcome(&report).builds.clone().expect("builds");
