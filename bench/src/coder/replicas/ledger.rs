@@ -84,7 +84,7 @@ pub struct Socket {
     pub id: String,
     /// Whose.
     pub user: String,
-    /// When it was closed, or, of a silent replica's, when that fell silent.
+    /// When its client could know: its RST or Close; of a silent replica's, when that fell silent.
     pub at: f64,
     /// Seconds from there until it was back.
     pub back_after: Option<f64>,
@@ -171,6 +171,20 @@ impl Ledger {
         }
     }
 
+    /// A Close goes to its client, who knows by that.
+    pub fn closing(&mut self, now: Time, socket: u64) {
+        self.struck_at(now, socket, What::Drain);
+    }
+
+    fn struck_at(&mut self, now: Time, socket: u64, by: What) {
+        for &(number, row) in self.rows.get(&socket).into_iter().flatten() {
+            let kept = &mut self.breaks[number];
+            if kept.what == by {
+                kept.rows[row].at = now;
+            }
+        }
+    }
+
     /// It is gone.
     pub fn closed(&mut self, now: Time, socket: u64) {
         let Some(open) = self.open.remove(&socket) else { return };
@@ -178,12 +192,7 @@ impl Ledger {
         if let Some(lost) = open.instead_of {
             self.away.entry(open.whose.id).or_default().push_front(lost); // it was not there yet
         }
-        for &(number, row) in self.rows.get(&socket).into_iter().flatten() {
-            let kept = &mut self.breaks[number];
-            if matches!(kept.what, What::Kill | What::Drain) {
-                kept.rows[row].at = now;
-            }
-        }
+        self.struck_at(now, socket, What::Kill);
     }
 
     fn back(&mut self, now: Time, lost: u64, replica: u16) {
@@ -351,13 +360,14 @@ mod tests {
         let mut ledger = Ledger::default();
         let first = terminal(&mut ledger, 0, 1, "ann", "s1");
         ledger.strike(at(1), 1, What::Drain, String::new());
-        ledger.closed(at(1), first);
-        let second = terminal(&mut ledger, 2, 0, "ann", "s1");
-        ledger.closed(at(3), second);
+        ledger.closing(at(2), first);
+        ledger.closed(at(9), first); // the answer to the Close came late, and takes nothing from the time away
+        let second = terminal(&mut ledger, 10, 0, "ann", "s1");
+        ledger.closed(at(11), second);
         assert_eq!((ledger.one(0, 0).dropped, ledger.one(0, 0).back), (1, 0));
-        let third = terminal(&mut ledger, 4, 0, "ann", "s1");
-        ledger.arrived(at(5), third, 1);
-        assert_eq!(ledger.one(0, 0).back, 1);
+        let third = terminal(&mut ledger, 12, 0, "ann", "s1");
+        ledger.arrived(at(13), third, 1);
+        assert_eq!((ledger.one(0, 0).back, ledger.one(0, 0).back_max), (1, Some(0.011)));
     }
 
     #[test]

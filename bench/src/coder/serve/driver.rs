@@ -220,6 +220,7 @@ impl Driver<'_> {
         if !self.channel.is_closing() {
             self.pump(now);
             self.channel.close(now, 1001, "server is going away");
+            self.stand.deployment.borrow_mut().ledger().closing(now, self.socket);
             self.leave(now);
         }
     }
