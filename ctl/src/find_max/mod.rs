@@ -375,9 +375,11 @@ impl<'a> Work<'a> {
         // A run of which the report cannot be had has told its steps all the same.
         if let Ok(report) = client.report(&found.run) {
             found.at = report.run.started_at;
-            let host = report.host.iter().filter(|entry| entry.status != "ok");
-            found.warnings = report.warnings;
-            found.warnings.extend(host.map(|entry| format!("this host: {} {}", entry.name, entry.value)));
+            // The plan was made for as much as there may ever be.
+            let said = report.warnings.into_iter().filter(|warning| !warning.starts_with("plan: "));
+            let host = report.host.into_iter().filter(|entry| entry.status != "ok");
+            let host = host.map(|entry| format!("this host: {} {}", entry.name, entry.value));
+            found.warnings = said.chain(host).collect();
         }
         found.sentences = text::sentences(&found);
         self.file().map_or(Ok(()), |file| keep(file, &found))?;

@@ -153,12 +153,13 @@ impl Found {
         // The last word on a load is its last step.
         let above = of_the_target().filter(|step| step.level > max || (max == 0 && !step.broke.is_empty()));
         let least = above.rev().min_by_key(|step| step.level);
-        self.broke = least.filter(|_| limit == Limit::Target || max == 0).map(|step| Broke {
-            level: step.level,
-            figures: step.broke.clone(),
-            disconnects: step.disconnects.clone(),
-            connect_failures: step.connect_failures.clone(),
-        });
+        self.broke =
+            least.filter(|_| matches!(limit, Limit::Target | Limit::Time) || max == 0).map(|step| Broke {
+                level: step.level,
+                figures: step.broke.clone(),
+                disconnects: step.disconnects.clone(),
+                connect_failures: step.connect_failures.clone(),
+            });
         let recovered = of_the_target().filter(|step| step.recovery.is_some());
         self.recovery = recovered.max_by_key(|step| step.level).and_then(|step| step.recovery.clone());
         self.knee = knee(&self.steps);

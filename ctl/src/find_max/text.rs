@@ -108,6 +108,14 @@ pub fn sentences(found: &Found) -> Vec<String> {
     if found.limit != Limit::Target && found.outcome != Outcome::Aborted {
         lines.push(ended(found.limit).into());
     }
+    let spoilt = |step: &&Step| step.level > found.max && step.limit.is_some_and(Limit::is_of_this_host);
+    let least = found.steps.iter().rev().filter(spoilt).min_by_key(|step| step.level);
+    if found.limit == Limit::Time
+        && let Some((at, limit)) = least.and_then(|step| Some((step.level, step.limit?)))
+    {
+        let limit = format!("{limit:?}").to_lowercase();
+        lines.push(format!("at {} this host was the limit ({limit})", level(vary, at)));
+    }
     if found.max > 0 && !found.confirmed && found.outcome != Outcome::Aborted {
         lines.push(format!("not confirmed: it was not held for {} s", found.asked.hold));
     }
@@ -192,7 +200,11 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(result.exit_code, 6);
-        let time = found(Limit::Time, false);
+        let mut time = found(Limit::Time, false);
+        time.steps.push(Step { level: 2000, limit: Some(Limit::Missed), ..Step::default() });
+        assert!(
+            sentences(&time).iter().any(|line| line == "at 2,000 streams this host was the limit (missed)")
+        );
         assert!(sentences(&time).iter().any(|line| line == "not confirmed: it was not held for 60 s"));
         assert_eq!((time.exit_code, found(Limit::Streams, true).exit_code), (6, 0));
     }
