@@ -298,7 +298,8 @@ impl Disruptions {
     }
 
     fn take_marks(&mut self, until: u64) {
-        while let Some(mark) = self.marks.pop_front_if(|mark| mark.at < until) {
+        while self.marks.front().is_some_and(|mark| mark.at < until) {
+            let mark = self.marks.pop_front().expect("there is one");
             self.begin_marked(mark);
         }
     }
@@ -331,7 +332,8 @@ impl Disruptions {
 
     /// Drops before `until` are not recent any more.
     fn forget_recent(&mut self, until: u64) {
-        while let Some(recent) = self.recent.pop_front_if(|recent| recent.at < until) {
+        while self.recent.front().is_some_and(|recent| recent.at < until) {
+            let recent = self.recent.pop_front().expect("there is one");
             self.recent_first += 1;
             self.loose -= u64::from(recent.of.is_none());
             let state = self.state(recent.stream);

@@ -256,7 +256,7 @@ fn a_groups_threshold_sees_its_own_cells_and_the_runs_all_of_them() {
     made.second(
         &[State::Steady; 2],
         |cells| {
-            (cells[STEADY].counters.payload_sent, cells[CELLS + STEADY].counters.payload_sent) = (100, 30)
+            (cells[STEADY].counters.payload_sent, cells[CELLS + STEADY].counters.payload_sent) = (100, 30);
         },
         &samples,
     );
