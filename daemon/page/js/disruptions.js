@@ -103,7 +103,7 @@ function disruptionTable(all, name, isOver) {
   const rows = all.map((disruption, at) => [name(disruption), ...columns.map(([, show]) => show(disruption, at))]);
   const expected = all.some((disruption) => disruption.expected !== null && disruption.expected !== undefined);
   const note = expected ? "Delivered and response are of the window that was expected; the run's own figures leave it out." : null;
-  return table("Who was hit, and how they came back", ["Disruption", ...columns.map(([head]) => head)], rows, note);
+  return table("Who was hit, and how they came back.", ["Disruption", ...columns.map(([head]) => head)], rows, note);
 }
 
 function stormTable(all, name) {
