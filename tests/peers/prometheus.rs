@@ -255,6 +255,7 @@ expression = \"response.p99 < 60s\"
 fn compared(expression: &str) -> Vec<&str> {
     let sides = expression
         .split(" or sum")
+        .flat_map(|part| part.split(" and on (job, instance) "))
         .flat_map(|part| [" > ", " < ", " == "].map(|sign| part.rsplit_once(sign)));
     sides.flatten().map(|(left, _)| left.trim()).collect()
 }
