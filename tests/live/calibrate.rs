@@ -9,20 +9,9 @@ use scale_api::http::{Started, Status};
 use scale_tests::host::until;
 use scale_tests::{Daemon, Process};
 
-use super::error;
+use super::{daemon_in_time, error};
 
 const SMALL: [&str; 5] = ["calibrate", "--max-streams", "200", "--time", "20s"];
-
-/// A daemon whose workers come before everybody else, where that is allowed: what is asked of them is to be in time.
-fn daemon() -> Daemon {
-    let mut daemon = Daemon::start();
-    if scale_ring::host::effective_uid() == 0 {
-        daemon.configure("realtime = \"fifo\"\n");
-        daemon.process.take().expect("it runs").end();
-        daemon.begin();
-    }
-    daemon
-}
 
 fn put(daemon: &Daemon, found: &Calibration) -> String {
     let mut stream = UnixStream::connect(daemon.socket()).expect("it listens");
@@ -56,7 +45,7 @@ fn dry_run(daemon: &Daemon, protocol: &str, conns: &str) -> Started {
 
 #[test]
 fn what_was_held_is_kept_and_later_plans_are_judged_by_it() {
-    let daemon = daemon();
+    let daemon = daemon_in_time();
     // A machine may be too busy for 1 ms just now; then nothing is kept, and it says so.
     let output = (0..3).find_map(|_| {
         let output = daemon.scalectl(&[&["--json"], &SMALL[..], &["--protocol", "wss"]].concat());

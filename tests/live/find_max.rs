@@ -7,22 +7,11 @@ use scale_tests::host::{Folder, until};
 use scale_tests::{Daemon, Process, Sink};
 use serde_json::Value;
 
-use super::error;
+use super::{daemon_in_time, error};
 
 /// A tenth of a second a tick, so that so many streams send ten times as many messages a second.
 const STREAMS: f64 = 200.0;
 const QUICK: [&str; 8] = ["--step", "4s", "--hold", "12s", "--time", "5m", "--bytes-per-tick", "100"];
-
-/// A daemon whose workers come before everybody else, where that is allowed: what is late is not to be theirs.
-fn daemon() -> Daemon {
-    let mut daemon = Daemon::start();
-    if scale_ring::host::effective_uid() == 0 {
-        daemon.configure("realtime = \"fifo\"\n");
-        daemon.process.take().expect("it runs").end();
-        daemon.begin();
-    }
-    daemon
-}
 
 fn find(daemon: &Daemon, sink: &Sink, words: &[&str]) -> Output {
     let target = format!("ws://{}/", sink.address);
@@ -36,7 +25,7 @@ fn found(output: &Output) -> Value {
 /// The sink's limit is found within 5 %, confirmed, and its first figure that broke is one of `first`.
 fn is_found(limit: &str, until: &[&str], first: &[&str]) {
     let sink = Sink::start(&["--protocol", "ws", "--limit", limit]);
-    let daemon = daemon();
+    let daemon = daemon_in_time();
     let until: Vec<&str> = until.iter().flat_map(|expression| ["--until", expression]).collect();
     // This machine may be taken by others just then, which is said, and is no answer.
     let answer = (0..3).find_map(|_| {
@@ -103,7 +92,7 @@ fn dropped_connections_are_found() {
 #[test]
 fn a_rate_that_grows_is_found_as_bytes() {
     let sink = Sink::start(&["--protocol", "ws", "--limit", "queue=2MB/s"]);
-    let daemon = daemon();
+    let daemon = daemon_in_time();
     let target = format!("ws://{}/", sink.address);
     let words = ["--vary", "rate", "--conns", "50", "--from", "24KB/s", "--until", SLOW];
     let words = [&["--json", "find-max", "--target", &target], &QUICK[..6], &words].concat();
@@ -120,7 +109,7 @@ fn a_rate_that_grows_is_found_as_bytes() {
 #[test]
 fn a_host_that_ends_first_is_said_to_and_the_target_is_not_blamed() {
     let sink = Sink::start(&["--protocol", "ws"]);
-    let daemon = daemon();
+    let daemon = daemon_in_time();
     let pid = daemon.process.as_ref().expect("it runs").0.id().to_string();
     let lowered = Command::new("prlimit").args(["--pid", &pid, "--nofile=400:400"]).status();
     assert!(lowered.expect("prlimit is there").success(), "fewer files than streams");
@@ -140,7 +129,7 @@ fn a_host_that_ends_first_is_said_to_and_the_target_is_not_blamed() {
 #[test]
 fn a_list_that_allows_no_more_is_neither_the_targets_limit_nor_this_hosts() {
     let sink = Sink::start(&["--protocol", "ws"]);
-    let daemon = daemon();
+    let daemon = daemon_in_time();
     daemon.allow("[[target]]\naddresses = [\"127.0.0.0/8\"]\nstreams_max = 130\n");
     assert_eq!(daemon.scalectl(&["reload"]).status.code(), Some(0));
     let output = find(&daemon, &sink, &["--from", "100"]);
@@ -155,7 +144,7 @@ fn a_list_that_allows_no_more_is_neither_the_targets_limit_nor_this_hosts() {
 #[test]
 fn even_the_least_that_breaks_is_an_answer() {
     let sink = Sink::start(&["--protocol", "ws", "--delay", "300ms"]);
-    let output = find(&daemon(), &sink, &["--from", "20", "--until", "response.p99 < 250ms"]);
+    let output = find(&daemon_in_time(), &sink, &["--from", "20", "--until", "response.p99 < 250ms"]);
     let answer = found(&output);
     assert_eq!((output.status.code(), &answer["max"]), (Some(99), &0.into()), "{answer}");
     assert_eq!(answer["broke"]["figures"][0]["expression"], "response.p99 < 250ms");
@@ -166,7 +155,7 @@ fn even_the_least_that_breaks_is_an_answer() {
 #[test]
 fn ctrl_c_ends_the_run_in_order_and_what_is_known_is_resumed_from_its_file() {
     let sink = Sink::start(&["--protocol", "ws", "--limit", "conns=60"]);
-    let daemon = daemon();
+    let daemon = daemon_in_time();
     let folder = Folder::new();
     let (file, page) = (folder.path("max.json"), folder.path("max.html"));
     let (file, page) = (file.display().to_string(), page.display().to_string());
