@@ -65,14 +65,14 @@ async fn run(arguments: SshArguments) -> Result<()> {
     while let Some(writer) = writers.try_join_next() {
         written.push(writer??);
     }
-    lock(&figures).received((opener.counts.received_bytes.load(Relaxed) - received_before) as usize);
-    let mut json = opened.to_json(&lock(&figures));
-    json["key_exchanges"] = opener.counts.key_exchanges.load(Relaxed).into();
-    println!("{json}");
     if arguments.verify {
         let all = tokio::time::timeout(PATIENCE, finish(&opener, written, writers, received_before));
         all.await.map_err(|_| "the last echoes did not come, or a channel did not end")??;
     }
+    lock(&figures).received((opener.counts.received_bytes.load(Relaxed) - received_before) as usize);
+    let mut json = opened.to_json(&lock(&figures));
+    json["key_exchanges"] = opener.counts.key_exchanges.load(Relaxed).into();
+    println!("{json}");
     Ok(())
 }
 

@@ -32,10 +32,10 @@ fn main() -> Result<()> {
     let mut schedule = Schedule::new(&arguments.paced, host::monotonic_now());
     let mut figures = Figures::new(&arguments.paced, schedule.start());
     peer.run(&mut schedule, &mut figures)?;
-    println!("{}", peer.opened.to_json(&figures));
     if arguments.verify {
-        peer.finish()?;
+        peer.finish(&mut figures)?;
     }
+    println!("{}", peer.opened.to_json(&figures));
     Ok(())
 }
 
@@ -259,8 +259,8 @@ impl Peer {
         Ok(all)
     }
 
-    /// Waits for the last echoes and ends each channel in order.
-    fn finish(&mut self) -> Result<()> {
+    /// Waits for the last echoes, which count, and ends each channel in order.
+    fn finish(&mut self, figures: &mut Figures) -> Result<()> {
         let until = host::monotonic_now().plus_ns(PATIENCE.as_nanos() as u64);
         let mut events = Vec::with_capacity(EVENTS_MAX);
         while self.received_bytes < self.sent_bytes || !self.held.is_empty() {
@@ -271,7 +271,7 @@ impl Peer {
             self.resume()?;
             wait(&self.epoll, &mut events, QUANTUM_NS)?;
             for event in &events {
-                self.receive(event.data.u64() as usize)?;
+                figures.received(self.receive(event.data.u64() as usize)?);
             }
         }
         for (number, stream) in self.streams.iter_mut().enumerate() {
