@@ -17,7 +17,8 @@ const NAMED_MAX: usize = 8;
 pub fn report(report: &Report) -> Vec<String> {
     let all = &report.disruptions;
     let one = |disruption: &Disruption| {
-        let mut lines = vec![format!("disruption:   {}", disruption.sentence(report.zero_at(), true))];
+        let mut lines =
+            vec![format!("disruption:   {}", disruption.sentence(report.zero_at(), !report.run.going))];
         lines.extend(details(disruption).into_iter().map(|line| format!("              {line}")));
         lines
     };
@@ -216,6 +217,13 @@ mod tests {
     #[test]
     fn what_says_nothing_is_not_said_and_lists_end() {
         let harmless = Disruption { mark: Some("deploy".into()), streams: 5, ..Disruption::default() };
+        let mut going = Report { disruptions: vec![killed()], ..Report::default() };
+        going.run.going = true;
+        assert!(
+            report(&going)[0].contains("; 4 away; "),
+            "who is away may still come back: {:?}",
+            report(&going)[0]
+        );
         let mut whole = Report { disruptions: vec![harmless; SHOWN_MAX + 3], ..Report::default() };
         let lines = report(&whole);
         assert_eq!(lines.len(), SHOWN_MAX + 1, "{lines:?}");

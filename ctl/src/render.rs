@@ -3,6 +3,7 @@
 use scale_api::http::{Reloaded, RunSummary};
 use scale_api::report::{
     Event, Figure, Load, Mark, Observed, Report, Run, SeriesRow, ServerChange, Ssh, SshPath, ThresholdResult,
+    Verdict,
 };
 use scale_api::threshold::LATENCIES;
 use scale_api::units::{thousands, utc};
@@ -380,6 +381,20 @@ fn observed(report: &Report) -> Vec<String> {
     report.observe.iter().map(line).collect()
 }
 
+/// Others' text as a terminal may show it: nothing in it moves, hides or colours what stands there.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// How a run ended and why; of one that goes, how it would.
+pub fn verdict(report: &Report) -> Vec<String> {
+    let Verdict { outcome, exit_code, reasons, .. } = &report.verdict;
+    let so_far = if report.run.going { "so far " } else { "" };
+    let line = format!("verdict:      {so_far}{outcome:?} (exit code {exit_code})").to_lowercase();
+    let reasons = reasons.iter().map(|reason| format!("              {}", plain(reason)));
+    std::iter::once(line).chain(reasons).collect()
+}
+
 /// The report.
 pub fn report(report: &Report) -> String {
     if let Some(outcome) = report.coder.as_ref().filter(|outcome| outcome.traffic.is_none()) {
@@ -458,11 +473,7 @@ pub fn report(report: &Report) -> String {
     lines.extend(crate::disruption::report(report));
     let thresholds = report.verdict.thresholds.iter();
     lines.extend(thresholds.map(|result| format!("threshold:    {}", threshold(result, "NOT MET"))));
-    lines.push(
-        format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
-            .to_lowercase(),
-    );
-    lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
+    lines.extend(verdict(report));
     lines.join("\n")
 }
 

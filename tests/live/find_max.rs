@@ -33,13 +33,13 @@ fn is_found(limit: &str, until: &[&str], first: &[&str]) {
         let answer = found(&output);
         assert_eq!(Some(i64::from(output.status.code().expect("it ended"))), answer["exit_code"].as_i64());
         if output.status.code() == Some(6) && answer["limit"] != "target" {
-            eprintln!("once more: {}", answer["sentences"]);
+            eprintln!("{limit}, once more: {}", answer["sentences"]);
             return None;
         }
         Some(answer)
     });
     let Some(answer) = answer else {
-        eprintln!("skipped: this machine is too busy for a generator that is in time");
+        eprintln!("skipped: {limit}: this machine is too busy for a generator that is in time");
         return;
     };
     let max = answer["max"].as_f64().expect("a number");
@@ -57,40 +57,8 @@ fn is_found(limit: &str, until: &[&str], first: &[&str]) {
     assert!(status(&daemon).run.is_none(), "its run has ended");
 }
 
-fn status(daemon: &Daemon) -> Status {
-    serde_json::from_slice(&daemon.scalectl(&["--json", "status"]).stdout).expect("JSON")
-}
-
-const LOST: &str = "disconnects.rate < 1%";
-const SLOW: &str = "response.p99 < 50ms";
-
-#[test]
-fn a_rate_limit_is_found() {
-    is_found("rate=2000/s", &[SLOW, LOST], &[LOST]);
-}
-
-#[test]
-fn a_limit_of_connections_is_found() {
-    is_found("conns=200", &[SLOW, LOST], &["load.open_ratio >= 99%"]);
-}
-
-#[test]
-fn a_queue_that_grows_is_found() {
-    is_found("queue=2000/s", &[SLOW, LOST], &[SLOW, "load.echoed_ratio >= 99%"]);
-}
-
-#[test]
-fn a_knee_is_found() {
-    is_found("knee=200", &[SLOW, LOST], &[SLOW]);
-}
-
-#[test]
-fn dropped_connections_are_found() {
-    is_found("drop=200", &[SLOW, LOST], &[LOST]);
-}
-
-#[test]
-fn a_rate_that_grows_is_found_as_bytes() {
+/// The same of bytes: what each stream sends grows.
+fn a_rate_is_found_as_bytes() {
     let sink = Sink::start(&["--protocol", "ws", "--limit", "queue=2MB/s"]);
     let daemon = daemon_in_time();
     let target = format!("ws://{}/", sink.address);
@@ -104,6 +72,32 @@ fn a_rate_that_grows_is_found_as_bytes() {
     }
     let max = answer["max"].as_f64().expect("a number");
     assert!((38_000.0..=42_000.0).contains(&max), "{max} B/s of 40,000: {answer}");
+}
+
+fn status(daemon: &Daemon) -> Status {
+    serde_json::from_slice(&daemon.scalectl(&["--json", "status"]).stdout).expect("JSON")
+}
+
+const LOST: &str = "disconnects.rate < 1%";
+const SLOW: &str = "response.p99 < 50ms";
+
+/// Kinds at once: each takes little of this machine, and most of its time waits.
+#[test]
+fn limits_of_rate_and_connections_are_found() {
+    std::thread::scope(|all| {
+        all.spawn(|| is_found("rate=2000/s", &[SLOW, LOST], &[LOST]));
+        all.spawn(|| is_found("conns=200", &[SLOW, LOST], &["load.open_ratio >= 99%"]));
+        all.spawn(|| is_found("drop=200", &[SLOW, LOST], &[LOST]));
+    });
+}
+
+#[test]
+fn a_queue_that_grows_and_a_knee_are_found() {
+    std::thread::scope(|all| {
+        all.spawn(|| is_found("queue=2000/s", &[SLOW, LOST], &[SLOW, "load.echoed_ratio >= 99%"]));
+        all.spawn(|| is_found("knee=200", &[SLOW, LOST], &[SLOW]));
+        all.spawn(a_rate_is_found_as_bytes);
+    });
 }
 
 #[test]

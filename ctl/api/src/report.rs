@@ -101,12 +101,15 @@ parts! {
         steps: Vec<crate::scenario::taken::StepReport>,
     }
     /// Which run. `zero_at`: Unix time of second 0 of its series, marks and disruptions; of a scenario the traffic's start.
+    /// `going`: it is not over, and these are its figures so far.
     Run {
         id: String,
         name: Option<String>,
         labels: BTreeMap<String, String>,
         started_at: f64,
         ended_at: f64,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        going: bool,
         zero_at: Option<f64>,
         seed: u64,
         version: String,

@@ -25,7 +25,7 @@ pub fn preflight(looked: &Preflight) -> String {
     if !looked.things.is_empty() && all > THINGS_SHOWN_MAX as u64 {
         lines.push(format!("  … and {} more", thousands(all - THINGS_SHOWN_MAX as u64)));
     }
-    lines.extend(looked.lines.iter().cloned());
+    lines.extend(looked.lines.iter().map(|line| crate::render::plain(line)));
     lines.join("\n")
 }
 
@@ -209,11 +209,7 @@ pub fn report(report: &Report, outcome: &Outcome) -> String {
         lines.extend(outcome.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
     }
     lines.extend(made_and_deleted(report, outcome));
-    lines.push(
-        format!("verdict:      {:?} (exit code {})", report.verdict.outcome, report.verdict.exit_code)
-            .to_lowercase(),
-    );
-    lines.extend(report.verdict.reasons.iter().map(|reason| format!("              {reason}")));
+    lines.extend(crate::render::verdict(report));
     lines.join("\n")
 }
 
@@ -227,7 +223,7 @@ pub fn scenario(report: &Report, outcome: &Outcome) -> Vec<String> {
     }
     if let Some(traffic) = outcome.traffic.as_ref().filter(|traffic| !traffic.failures.is_empty()) {
         let failed: u64 = traffic.failures.values().map(|failures| failures.count).sum();
-        lines.push(format!("traffic:      failed to {} workspaces", thousands(failed)));
+        lines.push(format!("traffic:      {} workspaces had failures", thousands(failed)));
         lines.extend(traffic.failures.iter().flat_map(|(name, failures)| class(outcome, name, failures)));
     }
     lines.extend(made_and_deleted(report, outcome));

@@ -101,7 +101,9 @@ fn properties(report: &Report) -> Vec<(String, String)> {
         all.push((format!("measured: {}", result.expression), threshold::show(result)));
     }
     let disruptions = report.disruptions.iter().take(DISRUPTIONS_MAX);
-    all.extend(disruptions.map(|it| ("disruption".to_owned(), it.sentence(report.zero_at(), true))));
+    all.extend(
+        disruptions.map(|it| ("disruption".to_owned(), it.sentence(report.zero_at(), !report.run.going))),
+    );
     all
 }
 

@@ -47,7 +47,8 @@ pub fn report(report: &Report) -> String {
     let thresholds = verdict.thresholds.iter().map(result).collect();
     table(&mut lines, &["threshold", "measured", ""], thresholds);
     let disruptions = report.disruptions.iter().take(DISRUPTIONS_MAX);
-    let disruptions = disruptions.map(|it| vec![plain(&it.sentence(report.zero_at(), true))]).collect();
+    let disruptions =
+        disruptions.map(|it| vec![plain(&it.sentence(report.zero_at(), !report.run.going))]).collect();
     table(&mut lines, &["disruption"], disruptions);
     if report.disruptions.len() > DISRUPTIONS_MAX {
         lines.push(format!("\nand {} more disruptions", report.disruptions.len() - DISRUPTIONS_MAX));

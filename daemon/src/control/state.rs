@@ -560,7 +560,8 @@ impl State {
 
     /// A report: of the going run so far, or as kept. `last` is the last kept, `current` the one that is going, if any.
     pub fn source(&self, id: &str) -> Source {
-        if let Some(report) = self.report_now().filter(|report| report.run.id == id || id == "current") {
+        if let Some(mut report) = self.report_now().filter(|report| report.run.id == id || id == "current") {
+            report.run.going = true;
             return Source::Going(Box::new(report));
         }
         let wanted = (id != "last" && id != "current").then(|| id.to_owned());

@@ -96,6 +96,8 @@ pub struct Socket {
 
 struct Open {
     replica: u16,
+    /// Of the replica: how often it had been started by then.
+    incarnation: u32,
     whose: Whose,
     /// A terminal that comes back in this one's place, until something is typed.
     instead_of: Option<u64>,
@@ -124,6 +126,8 @@ struct Row {
 #[derive(Default)]
 pub struct Ledger {
     open: BTreeMap<u64, Open>,
+    /// By replica, where it was started again: how often. What a former incarnation had open is nobody's any more.
+    incarnations: HashMap<u16, u32>,
     opened: u64,
     arrived: HashMap<String, u64>,
     breaks: Vec<Kept>,
@@ -153,8 +157,18 @@ impl Ledger {
             self.back(now, lost, replica);
             instead_of = None;
         }
-        self.open.insert(self.opened, Open { replica, whose, instead_of });
+        let incarnation = self.incarnation(replica);
+        self.open.insert(self.opened, Open { replica, incarnation, whose, instead_of });
         self.opened
+    }
+
+    fn incarnation(&self, replica: u16) -> u32 {
+        self.incarnations.get(&replica).copied().unwrap_or(0)
+    }
+
+    /// The replica begins anew.
+    pub(super) fn started(&mut self, replica: u16) {
+        *self.incarnations.entry(replica).or_default() += 1;
     }
 
     /// Payload has come over it.
@@ -209,9 +223,13 @@ impl Ledger {
         self.streams().filter(|(_, open)| open.replica == replica).count() as u64
     }
 
+    /// What clients of the deployment have open, other than build logs.
     fn streams(&self) -> impl Iterator<Item = (&u64, &Open)> {
-        let counts =
-            |(socket, open): &(&u64, &Open)| open.whose.sort != Sort::Log && !self.replaced.contains(socket);
+        let counts = |(socket, open): &(&u64, &Open)| {
+            open.whose.sort != Sort::Log
+                && !self.replaced.contains(socket)
+                && open.incarnation == self.incarnation(open.replica)
+        };
         self.open.iter().filter(counts)
     }
 
@@ -222,8 +240,10 @@ impl Ledger {
         let users = users.iter().filter(|user| !user.is_empty()).count() as u64;
         let websockets = self.streams().count() as u64;
         let mut rows = Vec::new();
+        let incarnation = self.incarnation(replica);
         for (&socket, open) in &self.open {
-            if open.replica != replica || self.replaced.contains(&socket) {
+            let is_its = (open.replica, open.incarnation) == (replica, incarnation);
+            if !is_its || self.replaced.contains(&socket) {
                 continue;
             }
             let struck = self.rows.entry(socket).or_default();
@@ -249,8 +269,9 @@ impl Ledger {
 
     /// A frozen replica goes on, and with it those who have waited.
     pub(super) fn thawed(&mut self, replica: u16) {
+        let its = (replica, self.incarnation(replica));
         let Self { open, rows, away, breaks, .. } = self;
-        for (socket, open) in open.iter().filter(|(_, open)| open.replica == replica) {
+        for (socket, open) in open.iter().filter(|(_, open)| (open.replica, open.incarnation) == its) {
             for (number, row) in rows.remove(socket).into_iter().flatten() {
                 breaks[number].rows[row].resumed = true;
             }
@@ -406,5 +427,19 @@ mod tests {
         assert_eq!((told.dropped, told.back, told.resumed, told.back_max), (2, 1, 1, Some(0.2)));
         ledger.strike(at(400), 3, What::Kill, String::new());
         assert_eq!(ledger.one(1, 0).dropped, 1, "s2 alone is there");
+    }
+
+    #[test]
+    fn what_a_former_incarnation_had_open_is_neither_struck_nor_thawed_again() {
+        let mut ledger = Ledger::default();
+        terminal(&mut ledger, 0, 1, "ann", "s1");
+        ledger.strike(at(100), 1, What::Cut, String::new());
+        ledger.started(1);
+        terminal(&mut ledger, 200, 1, "bob", "s2");
+        ledger.strike(at(300), 1, What::Freeze, String::new());
+        ledger.thawed(1);
+        let told = ledger.one(1, 0);
+        assert_eq!((told.websockets, told.dropped, told.resumed), (1, 1, 1), "s2 alone is there");
+        assert_eq!((ledger.one(0, 0).dropped, ledger.one(0, 0).resumed), (1, 0), "s1 is away for good");
     }
 }

@@ -245,14 +245,17 @@ impl Replicas {
             Order::Start(version) => {
                 replica.fate = watch::Sender::new(fate); // another incarnation: nobody watches it yet
                 replica.version = version.unwrap_or_else(|| replica.version.clone());
+                self.ledger.started(number);
             }
         }
         self.ledger.up(now, number, &replica.version);
         Ok(None)
     }
 
-    /// One after the other is `what` and back `away` later, each `every`.
+    /// One after the other is `what` and back `away` later, each `every`. An order for each of them, which takes back what
+    /// was planned.
     fn roll(&mut self, now: Time, what: What, away: Span, every: Span, version: Option<&str>) {
+        self.due.clear();
         for replica in 0..self.list.len() as u16 {
             let at = now.plus_ns(every.ns() * u64::from(replica));
             self.plan(at, replica, Order::Strike(what));
@@ -350,6 +353,8 @@ mod tests {
     fn they_roll_one_by_one() {
         let mut replicas = replicas(Balance::Turn);
         let (away, every) = (Span::from_ns(S), Span::from_ns(10 * S));
+        replicas.roll(at(98), What::Drain, away, every, Some("v1.5"));
+        replicas.poll(at(99));
         replicas.roll(at(100), What::Drain, away, every, Some("v2"));
         let states = |replicas: &Replicas| replicas.rows().iter().map(|row| row.state).collect::<Vec<_>>();
         assert_eq!(states(&replicas), [State::Down, State::Up, State::Up, State::Up]);
@@ -359,6 +364,6 @@ mod tests {
         assert_eq!(states(&replicas), [State::Up, State::Down, State::Up, State::Up]);
         replicas.poll(at(140));
         assert!(replicas.rows().iter().all(|row| row.state == State::Up && row.version == "v2"));
-        assert_eq!(replicas.breaks(0).len(), 4);
+        assert_eq!(replicas.breaks(0).len(), 5, "the first roll's only one, and the second's");
     }
 }

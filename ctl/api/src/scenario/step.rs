@@ -152,6 +152,10 @@ impl Step {
         if self.run.as_ref().is_some_and(|run| run.trim().is_empty() || run.contains('\0')) {
             wrong("run is a command, as sh -c takes it: run = \"kubectl …\"".into());
         }
+        let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\t' | '\0');
+        if self.run.as_ref().is_some_and(|run| !run.chars().all(is_text)) {
+            wrong("run holds control characters, with which a terminal shows something else than is run; put it into a script, and run that".into());
+        }
         if self.run.as_ref().is_some_and(|run| run.len() > COMMAND_BYTES_MAX) {
             wrong(format!("run has more than {COMMAND_BYTES_MAX} bytes; put it into a script, and run that"));
         }
@@ -213,16 +217,20 @@ fn traffic_ns(spec: &Spec) -> u64 {
 }
 
 impl Scenario {
-    /// The longest that the steps before and after the traffic may take.
+    /// The longest that the steps before and after the traffic may take, and those of the traffic beyond it.
     pub fn beside_traffic(&self) -> Span {
+        let traffic = traffic_ns(&self.planned(None));
         let of = |phase: Phase| {
             let steps = self.step.iter().filter(move |step| step.phase == phase);
-            // Each begins at its time or behind the one before, whichever is later.
+            // Each begins at its time or behind the one before, whichever is later; in the traffic while that goes.
             steps.fold(0u64, |sum, step| {
-                sum.max(step.at.map_or(0, Span::ns)).saturating_add(step.time_max().ns())
+                let begins = sum.max(step.at.map_or(0, Span::ns));
+                let begins = if phase == Phase::Traffic { begins.min(traffic) } else { begins };
+                sum.max(begins.saturating_add(step.time_max().ns()))
             })
         };
-        Span::from_ns(of(Phase::Before).saturating_add(of(Phase::After)))
+        let beyond = of(Phase::Traffic).saturating_sub(traffic);
+        Span::from_ns(of(Phase::Before).saturating_add(beyond).saturating_add(of(Phase::After)))
     }
 
     /// Checks the steps. `spec`: the traffic as planned.
@@ -262,8 +270,17 @@ impl Scenario {
                     ));
                 }
             }
-            if let Some(Err(why)) = step.wait_for.as_deref().map(|expression| awaited(expression, spec)) {
-                wrong(format!("wait_for: {why}"));
+            match step.wait_for.as_deref().map(|expression| awaited(expression, spec)) {
+                Some(Ok(awaited)) => {
+                    if let Some(over) = awaited.over().filter(|over| *over >= step.time_max()) {
+                        wrong(format!(
+                            "wait_for looks at {over} from now on, and gives up after {}; give a longer timeout",
+                            step.time_max()
+                        ));
+                    }
+                }
+                Some(Err(why)) => wrong(format!("wait_for: {why}")),
+                None => {}
             }
         }
     }
@@ -320,6 +337,8 @@ mod tests {
         assert!(one("mark = \"a\"\npass_env = [\"A\"]").contains("give run"));
         assert!(one("run = \"a\"\npass_env = [\"A=b\"]").contains("without its value"));
         assert!(one("run = \"a\"\ntimeout = \"0s\"").contains("more than 0s"));
+        assert!(one("run = \"true #\\u001b[2K\"").contains("a terminal shows something else"));
+        assert!(one("wait_for = \"response.p99 < 1s over 5m\"").contains("a longer timeout"));
         assert!(one("wait_for = \"respons.p99 < 1s\"").contains("step 1: wait_for: "));
         assert!(one("wait_for = \"response.p99 < 1s over 5s abort\"").contains("leave out `abort`"));
         assert!(

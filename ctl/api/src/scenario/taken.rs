@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Phase, Step};
 use crate::report::StartedBy;
+use crate::units::Span;
 
 /// Bytes of a command's output that are kept: the last ones.
 pub const OUTPUT_BYTES_MAX: usize = 16 << 10;
@@ -84,6 +85,18 @@ pub struct StepReport {
     pub run: Option<String>,
     /// What was waited for.
     pub wait_for: Option<String>,
+    /// When it is to come, after its phase's beginning; absent: as soon as the step before it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Span>,
+    /// For so long from the mark on streams are expected to drop, where the step says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_disruption: Option<Span>,
+    /// For the command or for what is waited for, where the step says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Variables that the command gets though their names say secret.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pass_env: Vec<String>,
     /// When it was due; `None`: that is not known yet, or it never was.
     pub due: Option<f64>,
     /// When it began.
@@ -113,8 +126,41 @@ impl StepReport {
             mark: step.mark.clone(),
             run: step.run.clone(),
             wait_for: step.wait_for.clone(),
+            planned: step.at,
+            expect_disruption: step.expect_disruption,
+            timeout: step.timeout,
+            pass_env: step.pass_env.clone(),
             ..Self::default()
         }
+    }
+
+    /// What was asked of it, and nothing of what came of it.
+    pub fn asked(&self) -> Self {
+        let Self { number, phase, planned, expect_disruption, timeout, .. } = *self;
+        let (mark, run, wait_for) = (self.mark.clone(), self.run.clone(), self.wait_for.clone());
+        let pass_env = self.pass_env.clone();
+        Self {
+            number,
+            phase,
+            mark,
+            run,
+            wait_for,
+            planned,
+            expect_disruption,
+            timeout,
+            pass_env,
+            ..Self::default()
+        }
+    }
+
+    /// The daemon was lost: what was not over then does not come any more.
+    pub fn lost(&mut self) {
+        if self.state.is_over() {
+            return;
+        }
+        let has_begun = self.state == StepState::Running;
+        self.state = if has_begun { StepState::Failed } else { StepState::NotRun };
+        self.why = Some("the daemon was lost".into());
     }
 
     /// Its mark, its command, or what it waits for.
@@ -156,8 +202,6 @@ pub struct ResultRequest {
     pub exit_code: Option<i32>,
     /// What kept it from its own end.
     pub why: Option<String>,
-    /// How long it took, in seconds.
-    pub seconds: f64,
     /// The last [`OUTPUT_BYTES_MAX`] of what it wrote.
     pub output: String,
     /// How much that was in all.

@@ -1,13 +1,14 @@
 //! A step's command: run by `sh -c` with the caller's own rights, in a process group of its own, so that it can be ended
-//! whole. What it writes is kept to its last [`OUTPUT_BYTES_MAX`] bytes.
+//! whole. What it writes goes into a file without a name, so that it may outlive this program, and is kept to its last
+//! [`OUTPUT_BYTES_MAX`] bytes.
 //!
 //! The text comes from the caller's own file and from nowhere else.
 
-use std::collections::VecDeque;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,10 @@ const SHELL: &str = "/bin/sh";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// From being told to end until it is killed.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
-/// What a shell that has ended left in the background may go on; what that writes after this is not kept.
-const OUTPUT_TIME_MAX: Duration = Duration::from_secs(1);
+/// A group whose shell has ended on being told to is asked this often whether anybody is left.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Bytes of output on disk; beyond it what is not kept anyway is let go.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// A last word of a variable's name, after which its value is a secret.
 const SECRET_WORDS: [&str; 8] =
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "CREDENTIAL", "CREDENTIALS"];
@@ -32,8 +35,6 @@ pub struct Ended {
     pub exit_code: Option<i32>,
     /// What kept it from its own end.
     pub why: Option<String>,
-    /// How long it took.
-    pub seconds: f64,
     /// The end of stdout and stderr, in the order in which they were written.
     pub output: String,
     /// How much that was in all.
@@ -59,21 +60,22 @@ pub fn withheld(passed: &[String]) -> Vec<String> {
 /// Runs a step's command to its end, its time, or until `is_cut_off` says so.
 pub fn run(step: &Step, is_cut_off: impl Fn() -> bool) -> Ended {
     let started = now();
-    match begin(step) {
-        Ok((child, output)) => {
-            let time_max = Duration::from_nanos(step.time_max().ns());
-            let (status, why) = wait(child, (started, time_max), is_cut_off);
-            let (text, output_bytes) = output.take();
-            Ended {
-                exit_code: status.map(code),
-                why,
-                seconds: started.elapsed().as_secs_f64(),
-                output: text,
-                output_bytes,
-            }
+    let failed = |why: String| Ended { why: Some(format!("it cannot be run: {why}")), ..Ended::default() };
+    let mut output = match Output::new() {
+        Ok(output) => output,
+        Err(error) => {
+            let folder = std::env::temp_dir();
+            return failed(format!("no file for what it writes in {} (TMPDIR): {error}", folder.display()));
         }
-        Err(error) => Ended { why: Some(format!("it cannot be run: {SHELL}: {error}")), ..Ended::default() },
-    }
+    };
+    let child = match begin(step, &output) {
+        Ok(child) => child,
+        Err(error) => return failed(format!("{SHELL}: {error}")),
+    };
+    let time_max = Duration::from_nanos(step.time_max().ns());
+    let (status, why) = wait(child, (started, time_max), &mut output, is_cut_off);
+    let (text, output_bytes) = output.take();
+    Ended { exit_code: status.map(code), why, output: text, output_bytes }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a command's time is measured here")]
@@ -81,24 +83,21 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn begin(step: &Step) -> std::io::Result<(Child, Output)> {
-    let (reader, writer) = std::io::pipe()?;
+fn begin(step: &Step, output: &Output) -> std::io::Result<Child> {
     let mut command = Command::new(SHELL);
     command.arg("-c").arg(step.run.as_deref().unwrap_or_default());
     for name in withheld(&step.pass_env) {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    let child = command.process_group(0).spawn()?;
-    // With it our own ends for writing go, without which the pipe would never come to an end.
-    drop(command);
-    Ok((child, Output::read(reader)))
+    command.stdin(Stdio::null()).stdout(output.file.try_clone()?).stderr(output.file.try_clone()?);
+    command.process_group(0).spawn()
 }
 
 /// Waits for the shell's end; with why it did not come by itself.
 fn wait(
     mut child: Child,
     (started, time_max): (Instant, Duration),
+    output: &mut Output,
     is_cut_off: impl Fn() -> bool,
 ) -> (Option<ExitStatus>, Option<String>) {
     let mut told: Option<(Instant, String)> = None;
@@ -106,16 +105,15 @@ fn wait(
         match child.try_wait() {
             Ok(None) => {}
             Ok(Some(status)) => {
-                if told.is_some() {
-                    // Those of its group that did not listen.
-                    signal(&child, "KILL");
+                if let Some((at, _)) = &told {
+                    end_group(&child, *at);
                 }
                 return (Some(status), told.map(|(_, why)| why));
             }
             Err(error) => return (None, Some(format!("it cannot be waited for: {error}"))),
         }
         match &told {
-            Some((at, _)) if at.elapsed() > END_TIME_MAX => signal(&child, "KILL"),
+            Some((at, _)) if at.elapsed() > END_TIME_MAX => _ = signal(&child, "KILL"),
             Some(_) => {}
             None => {
                 let why = if is_cut_off() {
@@ -131,17 +129,29 @@ fn wait(
                 }
             }
         }
+        output.look();
         thread::sleep(LOOK_EVERY);
     }
 }
 
+/// The shell has ended on being told to, `at` when; what it had started has the rest of its time to do the same.
+fn end_group(child: &Child, at: Instant) {
+    while signal(child, "0") {
+        if at.elapsed() > END_TIME_MAX {
+            signal(child, "KILL");
+            return;
+        }
+        thread::sleep(ASK_EVERY);
+    }
+}
+
 /// Sends a signal to the child's process group, by the shell's own kill(1): there is no other way without `unsafe`.
-fn signal(child: &Child, name: &str) {
+/// Whether there is such a group; "0" only asks for that.
+fn signal(child: &Child, name: &str) -> bool {
     let line = format!("kill -s {name} -- -{}", child.id());
     let mut kill = Command::new(SHELL);
     kill.arg("-c").arg(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // A group that has gone meanwhile is what was wanted.
-    let _ = kill.status();
+    kill.status().is_ok_and(|status| status.success())
 }
 
 /// As a shell says it (sh(1)).
@@ -149,59 +159,57 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// What a command writes, while a thread reads it.
+/// What a command writes.
 struct Output {
-    kept: Arc<Mutex<Kept>>,
-    reader: thread::JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Kept {
-    last: VecDeque<u8>,
-    all: u64,
-}
-
-impl Kept {
-    fn take(&mut self, bytes: &[u8]) {
-        self.all += bytes.len() as u64;
-        let bytes = &bytes[bytes.len().saturating_sub(OUTPUT_BYTES_MAX)..];
-        let over = (self.last.len() + bytes.len()).saturating_sub(OUTPUT_BYTES_MAX);
-        self.last.drain(..over);
-        self.last.extend(bytes);
-    }
-}
-
-fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Without a name, and appended to by all who have it: it goes with the last of them.
+    file: File,
+    /// Bytes that were let go, and the last of them.
+    before: u64,
+    last_before: Vec<u8>,
 }
 
 impl Output {
-    fn read(mut from: impl Read + Send + 'static) -> Self {
-        let kept = Arc::new(Mutex::new(Kept::default()));
-        let into = kept.clone();
-        let reader = thread::spawn(move || {
-            let mut bytes = [0; 8192];
-            while let Ok(length @ 1..) = from.read(&mut bytes) {
-                locked(&into).take(&bytes[..length]);
-            }
-        });
-        Self { kept, reader }
+    fn new() -> std::io::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("scalectl-{}-{number}", std::process::id()));
+        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(Self { file, before: 0, last_before: Vec::new() })
     }
 
-    /// What was written, once the shell has ended.
-    fn take(self) -> (String, u64) {
-        let since = now();
-        while !self.reader.is_finished() && since.elapsed() < OUTPUT_TIME_MAX {
-            thread::sleep(LOOK_EVERY);
+    /// Keeps the file from growing without end. What is written between the two calls is lost.
+    fn look(&mut self) {
+        let length = self.file.metadata().map_or(0, |about| about.len());
+        if length > FILE_BYTES_MAX {
+            self.last_before = self.end(length);
+            if self.file.set_len(0).is_ok() {
+                self.before += length;
+            }
         }
-        let mut kept = locked(&self.kept);
-        (String::from_utf8_lossy(kept.last.make_contiguous()).into_owned(), kept.all)
+    }
+
+    /// The last bytes of a file of `length`.
+    fn end(&self, length: u64) -> Vec<u8> {
+        let mut bytes = vec![0; length.min(OUTPUT_BYTES_MAX as u64) as usize];
+        let from = length - bytes.len() as u64;
+        let read = self.file.read_exact_at(&mut bytes, from);
+        if read.is_ok() { bytes } else { Vec::new() }
+    }
+
+    /// What was written so far: its end, and how much it was.
+    fn take(mut self) -> (String, u64) {
+        let length = self.file.metadata().map_or(0, |about| about.len());
+        self.last_before.extend(self.end(length));
+        let from = self.last_before.len().saturating_sub(OUTPUT_BYTES_MAX);
+        (String::from_utf8_lossy(&self.last_before[from..]).into_owned(), self.before + length)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     use scale_api::units::Span;
 
@@ -239,13 +247,34 @@ mod tests {
         let text = "sh -c 'trap \"\" TERM; echo $$; sleep 60 & wait; sleep 60' & wait";
         let ended = run(&Step { timeout: Some(Span::from_ns(300_000_000)), ..step(text) }, || false);
         assert!(ended.why.as_ref().is_some_and(|why| why.contains("longer than 0.3 s")), "{ended:?}");
-        assert!(ended.seconds < 30.0 && ended.exit_code != Some(0), "{ended:?}");
+        assert_ne!(ended.exit_code, Some(0), "{ended:?}");
         let pid = ended.output.lines().next().expect("its pid").to_owned();
         let since = now();
         while is_alive(&pid) {
             assert!(since.elapsed() < Duration::from_secs(10), "{pid} is still there");
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    #[test]
+    fn who_listens_has_its_time_to_tidy_up_though_its_shell_has_gone() {
+        let text = "sh -c 'trap \"sleep 1; echo tidied up; exit\" TERM; echo here; sleep 60 & wait' & wait";
+        let ended = run(&Step { timeout: Some(Span::from_ns(500_000_000)), ..step(text) }, || false);
+        assert_eq!(ended.output, "here\ntidied up\n", "{ended:?}");
+    }
+
+    #[test]
+    fn an_output_without_end_takes_no_more_than_its_room() {
+        let mut output = Output::new().expect("a file");
+        let more = vec![b'x'; FILE_BYTES_MAX as usize];
+        std::io::Write::write_all(&mut &output.file, &more).expect("written");
+        std::io::Write::write_all(&mut &output.file, b"end of the first").expect("written");
+        output.look();
+        assert_eq!(output.file.metadata().expect("it is there").len(), 0);
+        std::io::Write::write_all(&mut &output.file, b", last").expect("written");
+        let (text, bytes) = output.take();
+        assert_eq!((text.len(), bytes), (OUTPUT_BYTES_MAX, FILE_BYTES_MAX + 22));
+        assert!(text.ends_with("xend of the first, last"), "{}", &text[text.len() - 40..]);
     }
 
     #[test]
@@ -265,7 +294,7 @@ mod tests {
     fn what_is_left_in_the_background_is_not_waited_for() {
         let ended = run(&step("sleep 30 & echo $!"), || false);
         assert_eq!(ended.exit_code, Some(0));
-        assert!(ended.seconds < 25.0);
+        assert!(is_alive(&ended.output), "it goes on");
         let mut kill = Command::new(SHELL);
         kill.arg("-c").arg(format!("kill {}", ended.output.trim()));
         assert!(kill.status().is_ok_and(|status| status.success()));

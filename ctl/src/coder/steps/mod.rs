@@ -8,11 +8,13 @@
 mod command;
 pub mod render;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use scale_api::report::Exit;
 use scale_api::scenario::step::Step;
@@ -20,10 +22,17 @@ use scale_api::scenario::taken::{
     ClaimRequest, Claimed, Offer, ResultRequest, StepReport, claim_path, due_path, result_path, steps_path,
 };
 
+use serde::Serialize;
+
 use crate::client::{Body, Client, Failure};
 
 /// Steps that are due and not yet looked at; the daemon offers one at a time.
 const DUE_MAX: usize = 4;
+/// The daemon waits so long for a step to be taken, and about so long beyond a command's own time for what came of it.
+const CLAIM_TIME_MAX: Duration = Duration::from_secs(10);
+const RESULT_TIME_MAX: Duration = Duration::from_secs(25);
+/// What was not heard is said again after this.
+const INSIST_EVERY: Duration = Duration::from_millis(500);
 
 /// Set once commands are run here: who leaves is told.
 static IS_ATTACHED: AtomicBool = AtomicBool::new(false);
@@ -47,19 +56,30 @@ pub fn notice(steps: &[Step], is_detached: bool) -> Vec<String> {
     if commands.is_empty() {
         return Vec::new();
     }
-    let mut said = Vec::new();
-    let passed: Vec<String> = commands.iter().flat_map(|step| step.pass_env.clone()).collect();
-    let withheld = command::withheld(&passed);
-    if !withheld.is_empty() {
-        said.push(format!(
-            "commands do not get {}; pass_env in a step passes what it names",
-            withheld.join(", ")
-        ));
-    }
+    let mut said = withheld(steps);
     if is_detached {
         said.push("nobody runs the steps' commands after --detach: without `scalectl scenario -f FILE --attach RUN` they are not run, and the verdict fails".into());
     }
     said
+}
+
+/// Which variables commands do not get, and which commands, where others do.
+fn withheld(steps: &[Step]) -> Vec<String> {
+    let mut from: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let commands = (1..).zip(steps).filter(|(_, step)| step.run.is_some());
+    let count = commands.clone().count();
+    for (number, step) in commands {
+        for name in command::withheld(&step.pass_env) {
+            from.entry(name).or_default().push(number.to_string());
+        }
+    }
+    let (all, some): (Vec<_>, Vec<_>) = from.into_iter().partition(|(_, numbers)| numbers.len() == count);
+    let names: Vec<String> = all.into_iter().map(|(name, _)| name).collect();
+    let some = some.iter().map(|(name, numbers)| format!("of step {}, {name}", numbers.join(" and ")));
+    let mut said: Vec<String> = some.collect();
+    said.extend((!names.is_empty()).then(|| names.join(", ")));
+    let line = |what| format!("commands do not get {what}; pass_env in a step passes what it names");
+    said.into_iter().rev().map(line).collect()
 }
 
 /// Whether `steps` are those of the scenario `id`, which others may have begun.
@@ -68,9 +88,8 @@ pub fn notice(steps: &[Step], is_detached: bool) -> Vec<String> {
 /// They are not; it is not going.
 pub fn check(client: &Client, id: &str, steps: &[Step]) -> Result<(), Failure> {
     let theirs: Vec<StepReport> = client.get(&steps_path(id))?;
-    let plain = |step: &StepReport| (step.phase, step.mark.clone(), step.run.clone(), step.wait_for.clone());
-    let ours = (1..).zip(steps).map(|(number, step)| plain(&StepReport::new(number, step)));
-    if ours.ne(theirs.iter().map(plain)) {
+    let ours = (1..).zip(steps).map(|(number, step)| StepReport::new(number, step));
+    if ours.ne(theirs.iter().map(StepReport::asked)) {
         return Err(Failure::usage(format!(
             "the steps of --file are not those of run {id}; give the file that it was begun with"
         )));
@@ -88,12 +107,21 @@ pub fn attach(client: &Client, id: &str, steps: &[Step]) -> Result<Option<Attach
     }
     let offers = client.lines(&due_path(id))?;
     IS_ATTACHED.store(true, Ordering::Relaxed);
-    let is_cut_off = Arc::new(AtomicBool::new(false));
+    let heard = Arc::new(Heard::default());
     let (sender, due) = sync_channel(DUE_MAX);
-    let (cut_off, hand) =
-        (is_cut_off.clone(), Hand { client: client.clone(), id: id.to_owned(), steps: steps.to_vec() });
-    thread::spawn(move || listen(offers, &sender, &cut_off));
-    Ok(Some(Attached { hand: thread::spawn(move || hand.work(&due, &is_cut_off)) }))
+    let hand =
+        Hand { client: client.clone(), id: id.to_owned(), steps: steps.to_vec(), heard: heard.clone() };
+    thread::spawn(move || listen(offers, &sender, &heard));
+    Ok(Some(Attached { hand: thread::spawn(move || hand.work(&due)) }))
+}
+
+/// What the daemon has said besides which steps are due.
+#[derive(Default)]
+struct Heard {
+    /// A command that goes is to be ended.
+    is_cut_off: AtomicBool,
+    /// It says nothing more.
+    is_over: AtomicBool,
 }
 
 impl Attached {
@@ -105,12 +133,12 @@ impl Attached {
 }
 
 /// Passes on what is due. A daemon that says nothing more ends what goes: nobody would hear of it.
-fn listen(offers: BufReader<Body>, due: &SyncSender<(u64, u32)>, is_cut_off: &AtomicBool) {
+fn listen(offers: BufReader<Body>, due: &SyncSender<(u64, u32)>, heard: &Heard) {
     let mut last = None;
     for line in offers.lines().map_while(Result::ok) {
         let Ok(offer) = serde_json::from_str::<Offer>(&line) else { continue };
         if offer.is_cut_off {
-            is_cut_off.store(true, Ordering::Relaxed);
+            heard.is_cut_off.store(true, Ordering::Relaxed);
         }
         if offer.is_over {
             break;
@@ -123,7 +151,8 @@ fn listen(offers: BufReader<Body>, due: &SyncSender<(u64, u32)>, is_cut_off: &At
             }
         }
     }
-    is_cut_off.store(true, Ordering::Relaxed);
+    heard.is_over.store(true, Ordering::Relaxed);
+    heard.is_cut_off.store(true, Ordering::Relaxed);
 }
 
 /// The one who runs them.
@@ -131,34 +160,51 @@ struct Hand {
     client: Client,
     id: String,
     steps: Vec<Step>,
+    heard: Arc<Heard>,
 }
 
 impl Hand {
-    fn work(&self, due: &Receiver<(u64, u32)>, is_cut_off: &AtomicBool) {
+    fn work(&self, due: &Receiver<(u64, u32)>) {
         for (hand, number) in due {
             let step = (number as usize).checked_sub(1).and_then(|index| self.steps.get(index));
             let Some(step) = step.filter(|step| step.run.is_some()) else { continue };
             // Somebody else who is attached may have been faster.
-            let claim =
-                self.client.send::<Claimed>("POST", &claim_path(&self.id, number), &ClaimRequest { hand });
+            let claim = self.insist(&claim_path(&self.id, number), &ClaimRequest { hand }, CLAIM_TIME_MAX);
             if claim.is_err() {
                 continue;
             }
-            let ended = command::run(step, || is_cut_off.load(Ordering::Relaxed));
+            let ended = command::run(step, || self.heard.is_cut_off.load(Ordering::Relaxed));
             let result = ResultRequest {
                 hand,
                 exit_code: ended.exit_code,
                 why: ended.why,
-                seconds: ended.seconds,
                 output: ended.output,
                 output_bytes: ended.output_bytes,
             };
-            let said = self.client.send::<Claimed>("POST", &result_path(&self.id, number), &result);
+            let said = self.insist(&result_path(&self.id, number), &result, RESULT_TIME_MAX);
             if let Err(why) = said
-                && !is_cut_off.load(Ordering::Relaxed)
+                && !self.heard.is_over.load(Ordering::Relaxed)
             {
                 eprintln!("scalectl: what came of step {number} is not in the report: {}", why.message);
             }
+        }
+    }
+
+    /// Says it until it is heard, refused, or too late: one answer lost is not to leave a step without its end.
+    fn insist(&self, path: &str, what: &impl Serialize, within: Duration) -> Result<(), Failure> {
+        let mut tries = within.as_millis() / INSIST_EVERY.as_millis();
+        loop {
+            match self.client.send::<Claimed>("POST", path, what) {
+                Ok(_) => return Ok(()),
+                Err(why) => {
+                    let is_over = self.heard.is_over.load(Ordering::Relaxed);
+                    if why.exit == Exit::Usage || is_over || tries == 0 {
+                        return Err(why);
+                    }
+                }
+            }
+            tries -= 1;
+            thread::sleep(INSIST_EVERY);
         }
     }
 }

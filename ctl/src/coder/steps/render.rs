@@ -75,9 +75,10 @@ fn said(step: &StepReport) -> String {
     text
 }
 
-/// Others' text as one line of a terminal's.
+/// Others' text as one line of a terminal's, with an end.
 fn plain(text: &str) -> String {
-    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let text = crate::render::plain(text);
+    let mut chars = text.chars();
     let mut plain: String = chars.by_ref().take(LINE_CHARS_MAX).collect();
     if chars.next().is_some() {
         plain.push('…');

@@ -257,6 +257,7 @@ impl Going {
                 name: Some(self.name.into()),
                 started_at: self.started_at,
                 ended_at: wall_seconds(),
+                going: false,
                 version: env!("CARGO_PKG_VERSION").into(),
                 kernel: host::facts::kernel_release(),
                 started_by: self.permit.started_by(),

@@ -39,6 +39,11 @@ impl Judge {
         None
     }
 
+    /// What is waited for from now on has nothing of what was seen before.
+    pub fn wait_anew(&mut self, threshold: &Threshold) {
+        self.waits.retain(|wait| wait.watch.threshold != *threshold);
+    }
+
     /// Those that nobody asks for go, and what was kept for them.
     pub(super) fn forget_waits(&mut self) {
         let at = self.at;

@@ -6,6 +6,7 @@
 use std::io::{BufReader, ErrorKind};
 
 use scale_api::report::{Exit, Outcome, Report, Run, SCHEMA};
+use scale_api::scenario::taken::StepReport;
 use scale_api::spec::Spec;
 use scale_coder::ledger;
 use scale_ring::folder::Folder;
@@ -87,6 +88,7 @@ pub(super) fn cut_off(folder: &Folder, id: &str) -> Option<Report> {
     report.verdict.outcome = Outcome::Aborted;
     report.verdict.exit_code = Exit::Aborted as u8;
     report.verdict.reasons.insert(0, "the daemon was lost while the run was going".into());
+    report.steps.iter_mut().for_each(StepReport::lost);
     if let Some(coder) = &mut report.coder {
         coder.ended = "lost".into();
         coder.owned = ledger::read(&folder.path().join(ledger::FILE_NAME)).map_or(0, owned);

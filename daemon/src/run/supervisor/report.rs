@@ -103,6 +103,7 @@ impl Supervisor {
                 labels: self.spec.labels.clone(),
                 started_at: self.started_at,
                 ended_at: wall_seconds(),
+                going: false,
                 zero_at: Some(self.started_at),
                 seed: self.plan.seed,
                 version: env!("CARGO_PKG_VERSION").into(),

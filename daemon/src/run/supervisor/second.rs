@@ -172,15 +172,15 @@ impl Supervisor {
         }
     }
 
-    /// Whether a threshold holds by the last second, or by the last window where it has `over`; `None`: it has no
-    /// value yet. One is watched from the first time on that it is asked for.
-    pub fn holds_now(&mut self, threshold: &Threshold) -> Option<bool> {
-        Some(self.stands_now(threshold)?.ok)
-    }
-
-    /// How a threshold stands by the last second, with its value.
+    /// How a threshold stands by the last second, or by the last window where it has `over`; `None`: it has no value yet.
+    /// One is watched from the first time on that it is asked for.
     pub fn stands_now(&mut self, threshold: &Threshold) -> Option<ThresholdResult> {
         self.judge.now(threshold)
+    }
+
+    /// A threshold is waited for anew: what was seen of it before does not count.
+    pub fn wait_anew(&mut self, threshold: &Threshold) {
+        self.judge.wait_anew(threshold);
     }
 
     /// Where the run's thresholds stand after a second. A breach that lasts may end it, in order.

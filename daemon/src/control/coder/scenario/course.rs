@@ -221,7 +221,7 @@ impl Course {
         self.kept.borrow_mut().warnings.extend(why);
     }
 
-    /// Ends the step that is going, whatever else is said to it; `now`, or once more: all of it.
+    /// Ends the step that is going, whatever else is said to it; `now`: all of it.
     pub fn stop(&self, why: &str, now: bool) {
         let step = self.kept.borrow().steps.last().map(|step| step.name.clone());
         if now {
@@ -230,8 +230,9 @@ impl Course {
         } else {
             self.steps.close(why);
         }
-        // A step of its own kind says by its verdict whether it was aborted.
-        if now || matches!(step.as_deref(), Some(BASELINE | BEFORE | AFTER)) {
+        // A step of its own kind says by its verdict whether it was aborted; not the traffic's, of which a command is left.
+        let is_left = step.as_deref() == Some(TRAFFIC) && self.kept.borrow().traffic.is_some();
+        if now || is_left || matches!(step.as_deref(), Some(BASELINE | BEFORE | AFTER)) {
             self.trouble(Exit::Aborted, why);
         }
         self.stopper.stop();
@@ -379,6 +380,7 @@ impl Course {
             environment: self.environment.clone(),
             started_at: self.started_at,
             ended_at: wall_seconds(),
+            going: false,
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: host::facts::kernel_release(),
             started_by: self.permit.started_by(),

@@ -104,11 +104,13 @@ impl Drive {
         }
         if !looked.scenario.group.is_empty() && course.goes_on() {
             course.enter(TRAFFIC);
-            let _probe = Probe::start(&looked.client, TRAFFIC, course.samples.clone());
+            let probe = Probe::start(&looked.client, TRAFFIC, course.samples.clone());
             match self.begin_traffic(made.as_ref()).await {
                 Ok(true) => {
                     let over = async {
                         course.step_over().await;
+                        // A command may go on: what the API takes then is not under traffic.
+                        drop(probe);
                         course.steps.close(TRAFFIC_OVER);
                     };
                     tokio::join!(over, walk.go(Phase::Traffic));

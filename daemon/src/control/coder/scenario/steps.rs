@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use scale_api::http::{Problem, ProblemCode};
 use scale_api::report::StartedBy;
-use scale_api::scenario::step::Step;
+use scale_api::scenario::step::{Step, one_line};
 use scale_api::scenario::taken::{Offer, ResultRequest, StepReport, StepState, tail};
 use tokio::sync::watch;
 
@@ -36,6 +36,8 @@ pub struct Steps {
     next_hand: Cell<u64>,
     /// Who has the command that goes.
     holder: Cell<Option<u64>>,
+    /// The last command that was answered for, and by whom.
+    answered: Cell<Option<(u32, u64)>>,
     /// What those who are attached are told; the walk listens, too.
     offer: watch::Sender<Offer>,
     /// Why no further step begins.
@@ -74,12 +76,7 @@ impl Steps {
     pub fn resumed(mut list: Vec<StepReport>, zero: f64) -> Self {
         for step in &mut list {
             (step.due, step.at) = (step.due.map(|due| due + zero), step.at.map(|at| at + zero));
-            if step.state.is_over() {
-                continue;
-            }
-            let has_begun = step.state == StepState::Running;
-            step.state = if has_begun { StepState::Failed } else { StepState::NotRun };
-            step.why = Some("the daemon was lost".into());
+            step.lost();
         }
         Self::of(Vec::new(), list)
     }
@@ -91,6 +88,7 @@ impl Steps {
             hands: RefCell::default(),
             next_hand: Cell::new(1),
             holder: Cell::new(None),
+            answered: Cell::new(None),
             offer: watch::Sender::new(Offer::default()),
             closed: watch::Sender::new(None),
         }
@@ -169,6 +167,10 @@ impl Steps {
                 "who takes a step is attached first: GET /v1/runs/{id}/steps/due says as whom",
             ));
         }
+        if self.holder.get() == Some(hand) && self.state(number) == StepState::Running {
+            // It has it already, and did not hear so.
+            return Ok(());
+        }
         if self.offer.borrow().due != Some(number) {
             let stands = self.state(number).word();
             return Err(invalid(format!("step {number} is not to be taken: it is {stands}")));
@@ -183,17 +185,22 @@ impl Steps {
     /// # Errors
     /// It is not that one's, or it is over.
     pub fn answer(&self, number: u32, result: ResultRequest, now: f64) -> Result<(), Problem> {
+        if self.answered.get() == Some((number, result.hand)) {
+            // It was heard, and its answer was not.
+            return Ok(());
+        }
         if self.holder.get() != Some(result.hand) || self.state(number) != StepState::Running {
             let stands = self.state(number).word();
             return Err(invalid(format!("step {number} is not yours to answer: it is {stands}")));
         }
+        self.answered.set(Some((number, result.hand)));
         self.change(number, |step| {
             step.exit_code = result.exit_code;
             step.output = Some(tail(&result.output).to_owned());
             step.output_bytes = result.output_bytes.max(result.output.len() as u64);
         });
         let why = match (result.why, result.exit_code) {
-            (Some(why), _) => Some(cut(&why, WHY_BYTES_MAX).to_owned()),
+            (Some(why), _) => Some(cut(&one_line(&why), WHY_BYTES_MAX).to_owned()),
             (None, Some(0)) => None,
             (None, Some(code)) => Some(format!("exit code {code}")),
             (None, None) => Some("it came to no end".into()),
@@ -255,11 +262,6 @@ impl Steps {
         let mut closed = self.closed.subscribe();
         let why = closed.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
         why.unwrap_or_default()
-    }
-
-    /// Why none begins, if that is so.
-    pub fn is_closed(&self) -> Option<String> {
-        self.closed.borrow().clone()
     }
 
     /// All of the scenario is ended: commands that go are to be, too.
@@ -350,12 +352,14 @@ mod tests {
         steps.offer(1);
         assert!(claim(&first, 2).is_err());
         claim(&first, 1).unwrap();
+        claim(&first, 1).expect("who did not hear that it has the step may ask again");
         assert!(claim(&second, 1).unwrap_err().detail.contains("it is running"));
         assert!(
             steps.answer(1, result(second.number, Some(0)), 6.0).unwrap_err().detail.contains("not yours")
         );
         steps.answer(1, result(first.number, Some(0)), 7.5).unwrap();
-        assert!(steps.answer(1, result(first.number, Some(0)), 8.0).is_err());
+        // Said once more it changes nothing.
+        steps.answer(1, result(first.number, Some(1)), 8.0).unwrap();
         let report = &steps.reports(3.0)[0];
         assert_eq!((report.due, report.at, report.seconds), (Some(1.0), Some(2.0), Some(2.5)));
         assert_eq!(
@@ -423,12 +427,12 @@ mod tests {
         steps.close("later");
         assert_eq!(steps.closed().await, "the traffic is over");
         steps.open();
-        assert_eq!(steps.is_closed(), None);
+        assert_eq!(*steps.closed.borrow(), None);
         steps.cut_off("ended");
         let told = hand.told(pause).await.unwrap();
         assert!(told.is_cut_off && told.due.is_none());
         steps.open();
-        assert_eq!(steps.is_closed().as_deref(), Some("ended"), "what is cut off stays so");
+        assert_eq!(steps.closed.borrow().as_deref(), Some("ended"), "what is cut off stays so");
         drop(steps);
         assert_eq!(hand.told(pause).await, None);
     }

@@ -140,7 +140,10 @@ impl Walk<'_> {
     async fn wait(&self, step: &Step, awaited: &Threshold) -> Result<(), String> {
         let (mut looked, mut said) = (None, None);
         let began = self.second();
-        // It is watched from now on.
+        // It is watched from now on: a step before may have waited for the same.
+        if let Some(run) = self.state.borrow_mut().run() {
+            run.wait_anew(awaited);
+        }
         self.stands(awaited);
         let look = async {
             loop {

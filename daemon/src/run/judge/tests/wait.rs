@@ -58,6 +58,11 @@ fn what_is_waited_for_has_the_last_seconds_value() {
     // Fewer are wanted: who was to go is not away.
     made.gauges[0].requested = 8;
     assert_eq!(second(&mut made, State::Steady, 8, 0, 5)[1], yes);
+    // Who waits for the same once more waits for seconds that come.
+    made.judge.wait_anew(&waits[4]);
+    assert_eq!(made.judge.now(&waits[4]), None);
+    assert_eq!(second(&mut made, State::Steady, 8, 0, 5)[4], None, "a window of two");
+    assert_eq!(second(&mut made, State::Steady, 8, 0, 5)[4], yes);
     assert!(made.judge.standing().is_empty() && made.judge.results(&Report::default()).is_empty());
     assert_eq!(made.judge.end(made.at), None, "nothing that is waited for ends a run");
 }
