@@ -15,6 +15,7 @@ use scaled::run::series::Series;
 use serde_json::Value;
 
 mod disruptions;
+mod find_max;
 
 /// What breaks out of a page that is put together carelessly.
 const NAME: &str = "</script><script>alert(1)</script><b>&amp;";
