@@ -214,6 +214,11 @@ impl Disruptions {
         &self.windows
     }
 
+    /// Whether anything of `from..to`, in seconds since the run's start, is in one of them.
+    pub fn is_expected(&self, from: f64, to: f64) -> bool {
+        self.windows.iter().rev().any(|&(begin, end)| begin < end && begin < to && from < end)
+    }
+
     /// Looks at what has happened before `until`, all of which is there.
     pub fn advance(&mut self, until: u64) {
         if !self.happened.is_empty() {

@@ -285,6 +285,18 @@ fn a_window_that_was_expected_has_figures_of_its_own() {
 }
 
 #[test]
+fn seconds_of_which_a_part_was_expected_are_known_whatever_is_due_in_them() {
+    let mut run = Run::of(10);
+    run.all.mark(10 * S + S / 2, "kill", Some(30 * S));
+    run.all.mark(20 * S + S / 4, "again", Some(10 * S));
+    run.all.mark(50 * S, "not expected", None);
+    let expected: Vec<u64> =
+        (1..60).filter(|&second| run.all.is_expected((second - 1) as f64, second as f64)).collect();
+    assert_eq!(expected, (11..=31).collect::<Vec<u64>>());
+    assert!(run.all.is_expected(0.0, 11.0), "several seconds at once");
+}
+
+#[test]
 fn a_group_that_has_ended_has_no_streams_open() {
     let mut run = Run::of(100);
     run.told(5);
