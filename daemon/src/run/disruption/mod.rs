@@ -476,10 +476,9 @@ impl Disruptions {
             recent.of = Some(of);
             let (at, stream, back) = (recent.at, recent.stream, recent.back.take());
             let one = &mut self.list[of];
-            one.lose(stream, self.users.of(stream.0, stream.1), at, &loss);
-            match back {
-                Some((at, back)) => one.back(stream, at, &back),
-                None => self.state(stream).away = Some(Away::In(of)),
+            one.adopt(stream, self.users.of(stream.0, stream.1), at, &loss, back.as_ref());
+            if back.is_none() {
+                self.state(stream).away = Some(Away::In(of));
             }
         }
     }

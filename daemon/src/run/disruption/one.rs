@@ -26,8 +26,9 @@ pub(super) struct Marked {
 /// A stream that was dropped, until its case is closed.
 #[derive(Debug, Default)]
 struct Case {
-    /// Its first drop.
+    /// Its first drop, and its last.
     lost_at: u64,
+    last_lost_at: u64,
     /// When it was open again.
     back_at: Option<u64>,
     bytes_lost: u64,
@@ -78,6 +79,22 @@ struct Closed {
     lost_unknown: u64,
     bytes_repeated: u64,
     versions: BTreeMap<Arc<str>, u64>,
+}
+
+impl Case {
+    /// What a return says of the loss before it; true: how much that was, too.
+    fn settle(&mut self, back: &Back) -> bool {
+        self.bytes_repeated += back.bytes_repeated;
+        let Some(session) = back.session else { return false };
+        let (is_same, lost) = match session {
+            Session::Same { bytes_lost } => (true, bytes_lost),
+            Session::New { bytes_lost } => (false, Some(bytes_lost)),
+            Session::Unknown => (false, None),
+        };
+        self.is_same = Some(self.is_same.unwrap_or(true) && is_same);
+        self.bytes_lost += lost.unwrap_or(0);
+        lost.is_some()
+    }
 }
 
 impl Closed {
@@ -166,13 +183,7 @@ impl One {
         }
         let case = self.cases.entry(stream).or_insert_with(|| Case { lost_at: at, ..Case::default() });
         case.bytes_lost += loss.bytes_lost.unwrap_or(0);
-        if at < case.lost_at {
-            // Found late: it has been lost again since.
-            case.lost_at = at;
-            case.is_unknown |= loss.bytes_lost.is_none();
-            return;
-        }
-        case.back_at = None;
+        (case.last_lost_at, case.back_at) = (at, None);
         case.is_unknown |= case.is_open_question;
         case.is_open_question = loss.bytes_lost.is_none();
     }
@@ -183,24 +194,37 @@ impl One {
         self.told.take();
         case.back_at = Some(at);
         case.version_after.clone_from(&back.version);
-        case.bytes_repeated += back.bytes_repeated;
-        if let Some(session) = back.session {
-            let (is_same, lost) = match session {
-                Session::Same { bytes_lost } => (Some(true), bytes_lost),
-                Session::New { bytes_lost } => (Some(false), Some(bytes_lost)),
-                Session::Unknown => (Some(false), None),
-            };
-            case.is_same = Some(case.is_same.unwrap_or(true) && is_same == Some(true));
-            if let Some(lost) = lost {
-                case.bytes_lost += lost;
-                case.is_open_question = false;
-            }
-        }
+        case.is_open_question &= !case.settle(back);
         if self.has_ended
             && let Some(case) = self.cases.remove(&stream)
         {
             self.closed.add(&case);
         }
+    }
+
+    /// A drop that is found late to be its own, with the return that followed, if one has.
+    pub fn adopt(
+        &mut self,
+        stream: StreamId,
+        user: Option<u32>,
+        at: u64,
+        loss: &Loss,
+        back: Option<&(u64, Back)>,
+    ) {
+        let Some(case) = self.cases.get_mut(&stream).filter(|case| at < case.last_lost_at) else {
+            self.lose(stream, user, at, loss);
+            if let Some((at, back)) = back {
+                self.back(stream, *at, back);
+            }
+            return;
+        };
+        // It has been lost again since: where it stands now is known already.
+        self.told.take();
+        self.at = self.at.min(at);
+        case.lost_at = case.lost_at.min(at);
+        case.bytes_lost += loss.bytes_lost.unwrap_or(0);
+        let is_known = back.is_some_and(|(_, back)| case.settle(back));
+        case.is_unknown |= loss.bytes_lost.is_none() && !is_known;
     }
 
     /// Streams dropped and not open again.
