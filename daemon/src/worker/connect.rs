@@ -308,6 +308,7 @@ impl<R: Ring> Worker<R> {
             } else {
                 Standing::Failed
             };
+            self.give_up(stream, now);
             return self.stand(stream, standing);
         }
         flow.attempts += 1;

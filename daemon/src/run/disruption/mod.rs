@@ -64,6 +64,8 @@ pub enum What {
     Lost(Loss),
     /// Open again after that.
     Back(Back),
+    /// Given up after that: its group wants fewer.
+    GivenUp,
 }
 
 /// A lost connection.
@@ -133,7 +135,14 @@ struct Recent {
     /// The disruption that it is in; `None`: it is loose, and what is known of it stands here.
     of: Option<usize>,
     loss: Option<Loss>,
-    back: Option<(u64, Back)>,
+    then: Option<Then>,
+}
+
+/// What has become of a stream since a loose drop.
+#[derive(Debug)]
+enum Then {
+    Back(u64, Back),
+    GivenUp,
 }
 
 /// All of a run.
@@ -144,6 +153,8 @@ pub struct Disruptions {
     streams: Vec<Vec<State>>,
     /// The first stream's number, by group.
     first: Vec<u32>,
+    /// Groups whose time is over.
+    groups_ended: Vec<bool>,
     open: u64,
     /// Open streams by user.
     open_by_user: Vec<u32>,
@@ -174,7 +185,13 @@ pub struct Disruptions {
 impl Disruptions {
     /// Of groups whose streams' numbers begin at `first`.
     pub fn new(first: Vec<u32>) -> Self {
-        Self { streams: vec![Vec::new(); first.len()], first, ..Self::default() }
+        let groups = first.len();
+        Self {
+            streams: vec![Vec::new(); groups],
+            groups_ended: vec![false; groups],
+            first,
+            ..Self::default()
+        }
     }
 
     /// Says whose streams are whose; before any is open.
@@ -245,8 +262,9 @@ impl Disruptions {
         }
     }
 
-    /// The streams of a group close because its time is over.
+    /// The streams of a group close because its time is over. Who is away then has never come back.
     pub fn end_group(&mut self, group: usize) {
+        self.groups_ended[group] = true;
         for index in 0..self.streams[group].len() {
             self.set_open((group as u8, self.first[group] + index as u32), false);
         }
@@ -278,9 +296,9 @@ impl Disruptions {
         self.list.iter().map(One::dropped).sum()
     }
 
-    /// Streams that were dropped and are not open again.
+    /// Streams that were dropped and are not open again, of groups that go on.
     pub fn away(&self) -> u64 {
-        self.list.iter().map(One::away).sum()
+        self.list.iter().map(|one| one.away_of(|group| !self.groups_ended[usize::from(group)])).sum()
     }
 
     /// Disruptions that are not told because there are too many.
@@ -394,14 +412,15 @@ impl Disruptions {
         match what {
             What::Opened => {
                 self.set_open(stream, true);
-                // One that the group gave up meanwhile, and has wanted again.
-                self.take_back(stream, at, Back::default());
+                // One whose giving up was left out.
+                self.take_then(stream, Then::Back(at, Back::default()));
             }
             What::Closed => self.set_open(stream, false),
             What::Back(back) => {
                 self.set_open(stream, true);
-                self.take_back(stream, at, back);
+                self.take_then(stream, Then::Back(at, back));
             }
+            What::GivenUp => self.take_then(stream, Then::GivenUp),
             What::Lost(loss) => {
                 let open = self.open_now();
                 self.set_open(stream, false);
@@ -410,17 +429,20 @@ impl Disruptions {
         }
     }
 
-    fn take_back(&mut self, stream: StreamId, at: u64, back: Back) {
+    fn take_then(&mut self, stream: StreamId, then: Then) {
         match self.state(stream).away.take() {
             None => {}
             Some(Away::In(of)) => {
-                self.list[of].back(stream, at, &back);
+                match then {
+                    Then::Back(at, back) => self.list[of].back(stream, at, &back),
+                    Then::GivenUp => self.list[of].give_up(stream),
+                }
                 self.touched = self.touched.max(Some(of));
             }
             Some(Away::Loose(number)) => {
                 let index = number.checked_sub(self.recent_first).map(|index| index as usize);
                 if let Some(recent) = index.and_then(|index| self.recent.get_mut(index)) {
-                    recent.back = Some((at, back));
+                    recent.then = Some(then);
                 }
             }
         }
@@ -429,7 +451,7 @@ impl Disruptions {
     fn lose(&mut self, stream: StreamId, at: u64, loss: Loss, open: (u64, u64)) {
         self.forget_recent(at.saturating_sub(SPELL_NS));
         let current = self.current(at);
-        let mut recent = Recent { at, stream, open, of: current, loss: None, back: None };
+        let mut recent = Recent { at, stream, open, of: current, loss: None, then: None };
         let away = if let Some(current) = current {
             self.list[current].lose(stream, self.users.of(stream.0, stream.1), at, &loss);
             self.touched = Some(current);
@@ -474,11 +496,18 @@ impl Disruptions {
             let recent = &mut self.recent[number];
             let Some(loss) = recent.loss.take() else { continue };
             recent.of = Some(of);
-            let (at, stream, back) = (recent.at, recent.stream, recent.back.take());
+            let (at, stream, then) = (recent.at, recent.stream, recent.then.take());
             let one = &mut self.list[of];
-            one.adopt(stream, self.users.of(stream.0, stream.1), at, &loss, back.as_ref());
-            if back.is_none() {
-                self.state(stream).away = Some(Away::In(of));
+            let back = match &then {
+                Some(Then::Back(at, back)) => Some((*at, back)),
+                _ => None,
+            };
+            one.adopt(stream, self.users.of(stream.0, stream.1), at, &loss, back);
+            match then {
+                None => self.state(stream).away = Some(Away::In(of)),
+                // Unless it has been lost again since.
+                Some(Then::GivenUp) if self.state(stream).away.is_none() => self.list[of].give_up(stream),
+                Some(_) => {}
             }
         }
     }

@@ -33,6 +33,8 @@ struct Case {
     back_at: Option<u64>,
     bytes_lost: u64,
     bytes_repeated: u64,
+    /// Its group wants it no more since its last drop.
+    is_given_up: bool,
     /// Of a loss of its it is not known how much it was.
     is_unknown: bool,
     /// So of its last one, unless the session says it.
@@ -73,6 +75,7 @@ pub(super) struct One {
 struct Closed {
     /// Seconds that streams took to come back.
     recover: Vec<f32>,
+    given_up: u64,
     same: u64,
     has_sessions: bool,
     bytes_lost: u64,
@@ -82,6 +85,11 @@ struct Closed {
 }
 
 impl Case {
+    /// It is still looked for.
+    const fn is_away(&self) -> bool {
+        self.back_at.is_none() && !self.is_given_up
+    }
+
     /// What a return says of the loss before it; true: how much that was, too.
     fn settle(&mut self, back: &Back) -> bool {
         self.bytes_repeated += back.bytes_repeated;
@@ -99,6 +107,7 @@ impl Case {
 
 impl Closed {
     fn add(&mut self, case: &Case) {
+        self.given_up += u64::from(case.is_given_up);
         if let Some(back) = case.back_at {
             self.recover.push((back.saturating_sub(case.lost_at) as f64 / NANOS) as f32);
             if let Some(version) = &case.version_after {
@@ -150,14 +159,14 @@ impl One {
         if let Some(mark) = &mut self.mark {
             mark.until = mark.until.min(at);
         }
-        // Who is back stays so; the rest is still looked for.
+        // Who is back stays so, or given up; the rest is still looked for.
         let closed = &mut self.closed;
         self.cases.retain(|_, case| {
-            let is_back = case.back_at.is_some();
-            if is_back {
+            let is_away = case.is_away();
+            if !is_away {
                 closed.add(case);
             }
-            !is_back
+            is_away
         });
         self.users_affected += std::mem::take(&mut self.users).len() as u64;
     }
@@ -183,7 +192,7 @@ impl One {
         }
         let case = self.cases.entry(stream).or_insert_with(|| Case { lost_at: at, ..Case::default() });
         case.bytes_lost += loss.bytes_lost.unwrap_or(0);
-        (case.last_lost_at, case.back_at) = (at, None);
+        (case.last_lost_at, case.back_at, case.is_given_up) = (at, None, false);
         case.is_unknown |= case.is_open_question;
         case.is_open_question = loss.bytes_lost.is_none();
     }
@@ -195,6 +204,18 @@ impl One {
         case.back_at = Some(at);
         case.version_after.clone_from(&back.version);
         case.is_open_question &= !case.settle(back);
+        self.close_if_over(stream);
+    }
+
+    /// A stream that it has lost is not wanted any more: it is neither back nor away.
+    pub fn give_up(&mut self, stream: StreamId) {
+        let Some(case) = self.cases.get_mut(&stream).filter(|case| case.is_away()) else { return };
+        case.is_given_up = true;
+        self.told.take();
+        self.close_if_over(stream);
+    }
+
+    fn close_if_over(&mut self, stream: StreamId) {
         if self.has_ended
             && let Some(case) = self.cases.remove(&stream)
         {
@@ -209,12 +230,12 @@ impl One {
         user: Option<u32>,
         at: u64,
         loss: &Loss,
-        back: Option<&(u64, Back)>,
+        back: Option<(u64, &Back)>,
     ) {
         let Some(case) = self.cases.get_mut(&stream).filter(|case| at < case.last_lost_at) else {
             self.lose(stream, user, at, loss);
             if let Some((at, back)) = back {
-                self.back(stream, *at, back);
+                self.back(stream, at, back);
             }
             return;
         };
@@ -227,12 +248,14 @@ impl One {
         case.is_unknown |= loss.bytes_lost.is_none() && !is_known;
     }
 
-    /// Streams dropped and not open again.
+    /// Streams dropped, wanted, and not open again.
     pub fn away(&self) -> u64 {
-        if self.has_ended {
-            return self.cases.len() as u64;
-        }
-        self.cases.values().filter(|case| case.back_at.is_none()).count() as u64
+        self.away_of(|_| true)
+    }
+
+    /// Those of some groups.
+    pub fn away_of(&self, is_one: impl Fn(u8) -> bool) -> u64 {
+        self.cases.iter().filter(|((group, _), case)| case.is_away() && is_one(*group)).count() as u64
     }
 
     /// Streams dropped.
@@ -281,7 +304,7 @@ impl One {
             by_address: self.by_address.clone(),
             by_replica: self.by_replica.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
             by_group: self.by_group.iter().map(|(&number, n)| (group(number), *n)).collect(),
-            reconnected: self.dropped - away,
+            reconnected: self.dropped - away - closed.given_up,
             recover: closed.recover(),
             never_back: away,
             same_session: closed.has_sessions.then_some(closed.same),

@@ -195,6 +195,32 @@ fn returns_behind_the_window_count_where_the_stream_was_dropped() {
 }
 
 #[test]
+fn whom_their_group_gives_up_is_neither_back_nor_away() {
+    let mut run = Run::of(100);
+    run.lose(10 * S, 0..3).mark(11 * S, "kill");
+    // One of those that are found late, too.
+    push(&mut run.all, 11 * S, 0, What::GivenUp);
+    run.lose(12 * S, 3..50).back(15 * S, 3..20);
+    (20..40).for_each(|number| push(&mut run.all, 20 * S, number, What::GivenUp));
+    let one = run.told(30).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back, run.all.away()), (50, 17, 12, 12));
+    // It is wanted again and opens: that is no return. Dropped once more it is away, and still one stream.
+    push(&mut run.all, 31 * S, 20, What::Opened);
+    let one = run.told(32).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back), (50, 17, 12));
+    let one = run.lose(33 * S, 20..21).told(40).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back), (50, 17, 13));
+    // Long after its window, likewise.
+    push(&mut run.all, 90 * S, 45, What::GivenUp);
+    let one = run.back(91 * S, 20..21).told(100).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back, run.all.away()), (50, 18, 11, 11));
+    assert_eq!((one.bytes_lost, one.lost_unknown), (5100, 0), "what it cost is as it was");
+    // The group's time is over: nobody waits for them, and they have never come back.
+    run.all.end_group(0);
+    assert_eq!((run.told(101)[0].never_back, run.all.away()), (11, 0));
+}
+
+#[test]
 fn users_have_as_many_streams_as_they_have_and_are_hit_by_any_of_them() {
     let mut all = Disruptions::new(vec![0, 100]);
     all.set_users(Users::new([vec!["ann", "bob", "cid"], vec!["ann"]]));

@@ -174,6 +174,7 @@ fn happened(worker: &Hand, change: &changes::Change, started: Time) -> Happened 
     let what = match what {
         changes::What::Opened => What::Opened,
         changes::What::Closed => What::Closed,
+        changes::What::GivenUp => What::GivenUp,
         changes::What::Lost(loss) => What::Lost(Loss {
             class: loss.class,
             address: worker.opened.get(usize::from(loss.address)).map(|(address, _)| *address),
