@@ -135,7 +135,7 @@ impl<R: Ring> Worker<R> {
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting += 1;
         timeline.spend(flow.target);
-        if tried == 0 {
+        if tried == 0 && !flow.is_searching {
             let counters = self.meter.counters(timeline.cell_now(flow.target));
             counters.attempts += 1;
             counters.retries += u64::from(flow.lost.is_some());
@@ -161,7 +161,7 @@ impl<R: Ring> Worker<R> {
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
         timeline.unspend(flow.target);
-        if tried == 0 {
+        if tried == 0 && !flow.is_searching {
             // It has just been counted, and begins with its slot.
             let counters = self.meter.counters(timeline.cell_now(flow.target));
             counters.attempts -= 1;
@@ -284,11 +284,11 @@ impl<R: Ring> Worker<R> {
         if class == Class::AddressUnavailable && wanted && flow.searches < SEARCHES_MAX {
             // Others hold a stretch of ports: the next stretch, before it is called a failure.
             let wait = SEARCH_WAIT_NS << flow.searches;
-            (flow.searches, flow.connection) = (flow.searches + 1, NO_CONNECTION);
+            (flow.searches, flow.is_searching, flow.connection) = (flow.searches + 1, true, NO_CONNECTION);
             self.stand(stream, Standing::Waiting);
             return self.comebacks.push(Reverse((now.plus_ns(wait), stream)));
         }
-        flow.failure = Some(class);
+        (flow.failure, flow.is_searching) = (Some(class), false);
         let counters = self.meter.counters(timeline.cell_now(flow.target));
         counters.failures.count(class);
         counters.retries_failed += u64::from(flow.lost.is_some());

@@ -174,6 +174,7 @@ impl<R: Ring> Worker<R> {
             let standing = self.streams[stream as usize].standing;
             if matches!(standing, Standing::Closed | Standing::Failed | Standing::Waiting) {
                 self.give_up(stream, now);
+                self.streams[stream as usize].is_searching = false;
                 self.stand(stream, Standing::Planned);
             }
         }
