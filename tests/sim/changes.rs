@@ -22,7 +22,7 @@ pub fn expected(dice: &mut Dice, weather: Weather, end_ns: u64) -> Vec<(u64, Wor
     }
     let count = dice.of(&[1, 1, 2, 5]);
     (0..count)
-        .map(|_| (dice.between(0, end_ns), Word::Expect(dice.of(&[0, 1, 50, 400, 3000]) * MS)))
+        .map(|window| (dice.between(0, end_ns), Word::Expect(window, dice.of(&[0, 1, 50, 400, 3000]) * MS)))
         .collect()
 }
 

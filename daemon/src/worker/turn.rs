@@ -284,9 +284,9 @@ impl<R: Ring> Worker<R> {
                     let Share { start_at, worker, workers, .. } = self.share;
                     self.slots = Slots::new(&gates, start_at, worker, workers);
                 }
-                Command::Aside { from, until } => {
+                Command::Aside { window, from, until } => {
                     let from = from.max(self.counted_until.plus_ns(1));
-                    self.groups.iter_mut().for_each(|group| group.set_aside(from, until));
+                    self.groups.iter_mut().for_each(|group| group.set_aside(window, from, until));
                 }
             }
         }

@@ -200,9 +200,9 @@ impl Disruptions {
         self.users = users;
     }
 
-    /// A mark at `at`. `expected_ns`: so long from then on streams are expected to drop. True: what is due from then on
-    /// is to be counted aside.
-    pub fn mark(&mut self, at: u64, text: &str, expected_ns: Option<u64>) -> bool {
+    /// A mark at `at`. `expected_ns`: so long from then on streams are expected to drop, and what is due is to be counted
+    /// aside as the window of this number.
+    pub fn mark(&mut self, at: u64, text: &str, expected_ns: Option<u64>) -> Option<usize> {
         let window = expected_ns.map(|_| self.asides.begin());
         let until = at.saturating_add(expected_ns.unwrap_or(MARK_WINDOW.ns()));
         let seconds = |ns: u64| ns as f64 / NANOS;
@@ -213,7 +213,7 @@ impl Disruptions {
             self.windows.push((seconds(at), seconds(until)));
         }
         self.marks.push_back(Marked { at, text: text.to_owned(), until, window });
-        window.is_some()
+        window
     }
 
     /// Something has happened to a stream; in any order.

@@ -34,7 +34,7 @@ impl Run {
     }
 
     fn mark(&mut self, at: u64, text: &str) -> &mut Self {
-        assert!(!self.all.mark(at, text, None), "nothing is counted aside");
+        assert_eq!(self.all.mark(at, text, None), None, "nothing is counted aside");
         self
     }
 
@@ -321,12 +321,12 @@ fn attempts_are_the_storm_of_those_who_are_away() {
 #[test]
 fn a_window_that_was_expected_has_figures_of_its_own() {
     let mut run = Run::of(100);
-    assert!(run.all.mark(10 * S, "kill", Some(30 * S)));
+    assert_eq!(run.all.mark(10 * S, "kill", Some(30 * S)), Some(0));
     run.all.asides().take(0, (100, 80), std::iter::empty());
     run.lose(35 * S, 0..1).lose(45 * S, 1..2);
     let one = run.told(50).pop().unwrap();
     assert_eq!((one.expected, one.delivered_ratio, one.streams_dropped), (Some(30.0), Some(0.8), 1));
-    assert!(run.all.mark(60 * S, "again", Some(30 * S)));
+    assert_eq!(run.all.mark(60 * S, "again", Some(30 * S)), Some(1));
     run.mark(70 * S, "and another");
     let told = run.told(80);
     assert_eq!((told[1].expected, told[1].until, told[2].expected), (Some(10.0), Some(70.0), None));
@@ -459,10 +459,10 @@ mod counted_aside {
         }
         let (steady, aside) = (group.steady_cells(first), [0, 1].map(|turn| group.aside_cells(first, turn)));
         assert_eq!(aside[1].end, group.cells(first).end);
-        timeline.set_aside(at(10), at(20));
-        timeline.set_aside(at(30), at(60));
+        timeline.set_aside(Some(0), at(10), at(20));
+        timeline.set_aside(Some(1), at(30), at(60));
         // The next mark ends a window, and begins one, or none.
-        timeline.set_aside(at(40), at(50));
+        timeline.set_aside(Some(2), at(40), at(50));
         for (due, place) in [
             (1, first..first + 2),
             (9, steady.clone()),
@@ -486,8 +486,21 @@ mod counted_aside {
                 assert_eq!(timeline.cell_now(target), now, "at {due} s");
             }
         }
-        timeline.set_aside(at(45), at(45));
+        timeline.set_aside(None, at(45), at(45));
         assert_eq!(timeline.cell(at(45), 0), steady.start, "a mark of which nothing was expected");
         assert_eq!(timeline.cell(at(44), 0), aside[0].start);
+    }
+
+    #[test]
+    fn a_window_that_a_worker_has_none_of_is_counted_all_the_same() {
+        let group = group();
+        let mut timeline = Timeline::new(&group, 0, Time::ZERO, 0, 1);
+        timeline.set_aside(Some(0), at(10), at(20));
+        // It was over before the worker heard of it.
+        timeline.set_aside(Some(1), at(31), at(30));
+        timeline.set_aside(Some(2), at(40), at(50));
+        assert_eq!(timeline.cell(at(12), 0), group.aside_cells(0, 0).start);
+        assert_eq!(timeline.cell(at(42), 0), group.aside_cells(0, 2 % Group::ASIDE).start);
+        assert_eq!(timeline.cell(at(31), 0), timeline.cell(at(25), 0), "nothing of it is left");
     }
 }

@@ -51,9 +51,10 @@ impl Supervisor {
             return Ok(());
         }
         let until = now.plus_ns(expected.unwrap_or(0));
-        if self.disruptions.mark(at, text, expected) || !self.disruptions.asides().is_empty() {
+        let window = self.disruptions.mark(at, text, expected);
+        if !self.disruptions.asides().is_empty() {
             // One that is not expected ends the window of one that was.
-            self.send(&Command::Aside { from: now, until });
+            self.send(&Command::Aside { window, from: now, until });
         }
         Ok(())
     }
