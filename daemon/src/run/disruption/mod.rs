@@ -270,20 +270,25 @@ impl Disruptions {
         }
     }
 
-    /// Attempts of the last seconds. They are the newest disruption's whose streams are away.
+    /// Attempts of the last seconds. They are the newest disruption's whose streams are away, but for those that others
+    /// are known to have made because they were answered.
     pub fn take_attempts(&mut self, attempts: Attempts) {
         let is_away = |one: &One| one.away() > 0;
         let now = self.list.iter().rposition(is_away);
         let of = now.max(self.storms_in).max(self.touched.take());
         self.storms_in = now;
+        let mut own = 0;
+        for (index, one) in self.list.iter_mut().enumerate() {
+            let answers = one.take_answers();
+            own += if of == Some(index) { answers } else { 0 };
+        }
         let Some(of) = of.filter(|_| attempts.seconds > 0) else { return };
         let storm = &mut self.list[of].storm;
         let Attempts { seconds, offered, answered, refused } = attempts;
+        let offered = offered.saturating_sub(answered.saturating_sub(own));
         storm.offered += offered;
-        storm.answered += answered;
         storm.refused += refused;
         storm.offered_per_second_max = storm.offered_per_second_max.max(offered.div_ceil(seconds));
-        storm.answered_per_second_max = storm.answered_per_second_max.max(answered.div_ceil(seconds));
     }
 
     /// How many there are.

@@ -66,8 +66,29 @@ pub(super) struct One {
     cases: BTreeMap<StreamId, Case>,
     closed: Closed,
     pub storm: Storm,
+    answers: Answers,
     /// What it comes to, as long as nothing has changed.
     told: RefCell<Option<Disruption>>,
+}
+
+/// Returns, each of which answered an attempt.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Since they were last taken.
+    fresh: u64,
+    /// The second in which the last one was, and how many were in it.
+    second: (u64, u64),
+}
+
+impl Answers {
+    fn count(&mut self, at: u64, storm: &mut Storm) {
+        self.fresh += 1;
+        let second = at / NANOS as u64;
+        let before = if self.second.0 == second { self.second.1 } else { 0 };
+        self.second = (second, before + 1);
+        storm.answered += 1;
+        storm.answered_per_second_max = storm.answered_per_second_max.max(before + 1);
+    }
 }
 
 /// What cases that are closed add up to.
@@ -201,6 +222,7 @@ impl One {
     pub fn back(&mut self, stream: StreamId, at: u64, back: &Back) {
         let Some(case) = self.cases.get_mut(&stream).filter(|case| case.lost_at <= at) else { return };
         self.told.take();
+        self.answers.count(at, &mut self.storm);
         case.back_at = Some(at);
         case.version_after.clone_from(&back.version);
         case.is_open_question &= !case.settle(back);
@@ -241,11 +263,19 @@ impl One {
         };
         // It has been lost again since: where it stands now is known already.
         self.told.take();
+        if let Some((at, _)) = back {
+            self.answers.count(at, &mut self.storm);
+        }
         self.at = self.at.min(at);
         case.lost_at = case.lost_at.min(at);
         case.bytes_lost += loss.bytes_lost.unwrap_or(0);
         let is_known = back.is_some_and(|(_, back)| case.settle(back));
         case.is_unknown |= loss.bytes_lost.is_none() && !is_known;
+    }
+
+    /// How many of its streams have been answered since that was last asked.
+    pub const fn take_answers(&mut self) -> u64 {
+        std::mem::replace(&mut self.answers.fresh, 0)
     }
 
     /// Streams dropped, wanted, and not open again.

@@ -296,7 +296,7 @@ fn attempts_are_the_storm_of_those_who_are_away() {
     let attempts =
         |offered, answered| Attempts { seconds: 1, offered, answered, refused: offered - answered };
     run.all.take_attempts(attempts(9, 9));
-    run.mark(10 * S, "kill").lose(11 * S, 0..50).back(13 * S, 0..50);
+    run.mark(10 * S, "kill").lose(11 * S, 0..50).back(11 * S + S / 2, 0..10).back(13 * S, 10..50);
     for second in 1..=20 {
         run.all.advance(second * S);
         run.all.take_attempts(match second {
@@ -316,6 +316,28 @@ fn attempts_are_the_storm_of_those_who_are_away() {
     run.all.advance(12 * S);
     run.all.take_attempts(attempts(50, 50));
     assert_eq!(run.told(12)[0].storm.answered, 50);
+}
+
+#[test]
+fn attempts_of_streams_that_are_none_of_its_own_are_no_storm_of_it() {
+    let mut run = Run::of(100);
+    run.mark(10 * S, "kill").lose(11 * S, 0..50).back(13 * S, 0..49);
+    // One never comes back. Long after it streams are lost one at a time, and back at once.
+    (100..200).for_each(|second| {
+        run.lose(second * S, 60..61).back(second * S + S / 2, 60..61);
+    });
+    for second in 1..=200 {
+        run.all.advance(second * S);
+        let (offered, answered, refused) = match second {
+            14 => (50, 49, 1),
+            101.. => (1, 1, 0),
+            _ => (0, 0, 0),
+        };
+        run.all.take_attempts(Attempts { seconds: 1, offered, answered, refused });
+    }
+    let one = run.told(200).remove(0);
+    assert_eq!((one.reconnected, one.never_back), (49, 1));
+    assert_eq!((one.storm.offered, one.storm.answered, one.storm.refused), (50, 49, 1));
 }
 
 #[test]
