@@ -145,6 +145,15 @@ enum Then {
     GivenUp,
 }
 
+/// A disruption that is not told.
+#[derive(Debug)]
+struct LeftOut {
+    at: u64,
+    is_marked: bool,
+    /// Drops until then are its own.
+    until: u64,
+}
+
 /// All of a run.
 #[derive(Debug, Default)]
 pub struct Disruptions {
@@ -175,8 +184,7 @@ pub struct Disruptions {
     happened: Vec<Happened>,
     /// Disruptions beyond [`DISRUPTIONS_MAX`].
     left_out: u64,
-    /// When the last of these began, or went on.
-    left_out_at: Option<u64>,
+    newest_left_out: Option<LeftOut>,
     /// The newest whose streams were away when attempts were last counted, and that had drops or returns since.
     storms_in: Option<usize>,
     touched: Option<usize>,
@@ -372,14 +380,34 @@ impl Disruptions {
 
     fn begin(&mut self, one: One) -> Option<usize> {
         if self.list.len() >= DISRUPTIONS_MAX {
-            // One that nobody marked goes on with each of its drops.
-            let goes_on = self.left_out_at.is_some_and(|last| one.at <= last.saturating_add(SPELL_END_NS));
-            self.left_out += u64::from(one.mark.is_some() || !goes_on);
-            self.left_out_at = Some(one.at);
+            self.leave_out(&one);
             return None;
         }
         self.list.push(one);
         Some(self.list.len() - 1)
+    }
+
+    /// Counts one that is not told, unless it is a part of the one that was left out last.
+    fn leave_out(&mut self, one: &One) {
+        let spell_end = one.at.saturating_add(SPELL_END_NS + 1);
+        match (&mut self.newest_left_out, &one.mark) {
+            // People mark late.
+            (Some(last), Some(mark))
+                if !last.is_marked && mark.at <= last.at.saturating_add(SPELL_END_NS) =>
+            {
+                (last.is_marked, last.until) = (true, mark.until);
+            }
+            (Some(last), None) if one.at < last.until => {
+                if !last.is_marked {
+                    last.until = spell_end;
+                }
+            }
+            (last, mark) => {
+                let until = mark.as_ref().map_or(spell_end, |mark| mark.until);
+                *last = Some(LeftOut { at: one.at, is_marked: mark.is_some(), until });
+                self.left_out += 1;
+            }
+        }
     }
 
     const fn open_now(&self) -> (u64, u64) {

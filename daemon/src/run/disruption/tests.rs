@@ -384,6 +384,14 @@ fn there_are_so_many_at_most_and_the_rest_is_counted() {
     }
     run.lose(300 * S, 0..50);
     assert_eq!((run.told(400).len(), run.all.left_out()), (DISRUPTIONS_MAX, 8));
+    // What drops long after such a mark is its own, as it would be if it were told.
+    run.back(410 * S, 0..50).mark(420 * S, "kill").lose(450 * S, 0..50).back(460 * S, 0..50);
+    run.told(500);
+    assert_eq!(run.all.left_out(), 9);
+    // And so is its mark who marks late.
+    run.lose(510 * S, 0..50).mark(515 * S, "what was that?").lose(560 * S, 50..100);
+    run.told(600);
+    assert_eq!(run.all.left_out(), 10);
     assert_eq!(run.all.told(3, |_| String::new()).len(), 3);
 }
 
