@@ -101,8 +101,6 @@ pub struct Attempts {
     pub seconds: u64,
     /// Begun.
     pub offered: u64,
-    /// Streams opened.
-    pub answered: u64,
     /// Failed.
     pub refused: u64,
 }
@@ -187,6 +185,8 @@ pub struct Disruptions {
     newest_left_out: Option<LeftOut>,
     /// The newest whose streams were away when attempts were last counted, and that had drops or returns since.
     storms_in: Option<usize>,
+    /// Returns since then of streams whose loss is in none.
+    loose_answers: u64,
     touched: Option<usize>,
 }
 
@@ -285,15 +285,15 @@ impl Disruptions {
         let now = self.list.iter().rposition(is_away);
         let of = now.max(self.storms_in).max(self.touched.take());
         self.storms_in = now;
-        let mut own = 0;
+        let mut others = std::mem::take(&mut self.loose_answers);
         for (index, one) in self.list.iter_mut().enumerate() {
             let answers = one.take_answers();
-            own += if of == Some(index) { answers } else { 0 };
+            others += if of == Some(index) { 0 } else { answers };
         }
         let Some(of) = of.filter(|_| attempts.seconds > 0) else { return };
         let storm = &mut self.list[of].storm;
-        let Attempts { seconds, offered, answered, refused } = attempts;
-        let offered = offered.saturating_sub(answered.saturating_sub(own));
+        let Attempts { seconds, offered, refused } = attempts;
+        let offered = offered.saturating_sub(others);
         storm.offered += offered;
         storm.refused += refused;
         storm.offered_per_second_max = storm.offered_per_second_max.max(offered.div_ceil(seconds));
@@ -473,6 +473,7 @@ impl Disruptions {
                 self.touched = self.touched.max(Some(of));
             }
             Some(Away::Loose(number)) => {
+                self.loose_answers += u64::from(matches!(then, Then::Back(..)));
                 let index = number.checked_sub(self.recent_first).map(|index| index as usize);
                 if let Some(recent) = index.and_then(|index| self.recent.get_mut(index)) {
                     recent.then = Some(then);
@@ -532,7 +533,10 @@ impl Disruptions {
             let (at, stream, then) = (recent.at, recent.stream, recent.then.take());
             let one = &mut self.list[of];
             let back = match &then {
-                Some(Then::Back(at, back)) => Some((*at, back)),
+                Some(Then::Back(at, back)) => {
+                    self.loose_answers = self.loose_answers.saturating_sub(1);
+                    Some((*at, back))
+                }
                 _ => None,
             };
             one.adopt(stream, self.users.of(stream.0, stream.1), at, &loss, back);

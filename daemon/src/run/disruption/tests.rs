@@ -293,8 +293,7 @@ fn replicas_addresses_and_versions_are_those_of_the_first_drop_and_the_last_retu
 #[test]
 fn attempts_are_the_storm_of_those_who_are_away() {
     let mut run = Run::of(100);
-    let attempts =
-        |offered, answered| Attempts { seconds: 1, offered, answered, refused: offered - answered };
+    let attempts = |offered, answered| Attempts { seconds: 1, offered, refused: offered - answered };
     run.all.take_attempts(attempts(9, 9));
     run.mark(10 * S, "kill").lose(11 * S, 0..50).back(11 * S + S / 2, 0..10).back(13 * S, 10..50);
     for second in 1..=20 {
@@ -328,12 +327,12 @@ fn attempts_of_streams_that_are_none_of_its_own_are_no_storm_of_it() {
     });
     for second in 1..=200 {
         run.all.advance(second * S);
-        let (offered, answered, refused) = match second {
-            14 => (50, 49, 1),
-            101.. => (1, 1, 0),
-            _ => (0, 0, 0),
+        let (offered, refused) = match second {
+            14 => (50, 1),
+            101.. => (1, 0),
+            _ => (0, 0),
         };
-        run.all.take_attempts(Attempts { seconds: 1, offered, answered, refused });
+        run.all.take_attempts(Attempts { seconds: 1, offered, refused });
     }
     let one = run.told(200).remove(0);
     assert_eq!((one.reconnected, one.never_back), (49, 1));

@@ -86,7 +86,6 @@ impl Supervisor {
         self.disruptions.take_attempts(Attempts {
             seconds,
             offered: sums.retries - before.retries,
-            answered: sums.reconnects - before.reconnects,
             refused: sums.retries_failed - before.retries_failed,
         });
         self.take_asides();
