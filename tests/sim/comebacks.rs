@@ -1,7 +1,7 @@
 //! Streams that try again while very many others have to wait on.
 
+use scale_ring::Time;
 use scale_ring::sim::{Faults, World};
-use scale_ring::{Ring, Time};
 use scaled::worker::changes::{Change, What};
 use scaled::worker::share::Command;
 

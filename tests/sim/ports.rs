@@ -38,7 +38,6 @@ fn a_stretch_of_ports_that_others_hold_is_passed_before_a_stream_fails() {
         enough && skipped > 10 * opened && failed < opened / 20,
         "{opened} opened, {failed} failed, {skipped}"
     );
-    println!("{begun} begun, {ended} ended, {streams} streams");
     assert!(
         begun - ended <= streams / 10,
         "{begun} attempts, and {ended} came to an end: searches are no more"
