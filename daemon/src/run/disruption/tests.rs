@@ -486,8 +486,9 @@ mod counted_aside {
         while timeline.next_step() <= at(5) {
             timeline.step(&group, at(5));
         }
-        let (steady, aside) = (group.steady_cells(first), [0, 1].map(|turn| group.aside_cells(first, turn)));
-        assert_eq!(aside[1].end, group.cells(first).end);
+        let (steady, aside) =
+            (group.steady_cells(first), [0, 1, 2, 3].map(|turn| group.aside_cells(first, turn)));
+        assert_eq!(aside[3].end, group.cells(first).end);
         timeline.set_aside(Some(0), at(10), at(20));
         timeline.set_aside(Some(1), at(30), at(60));
         // The next mark ends a window, and begins one, or none.
@@ -500,8 +501,8 @@ mod counted_aside {
             (20, steady.clone()),
             (30, aside[1].clone()),
             (39, aside[1].clone()),
-            (40, aside[0].clone()),
-            (49, aside[0].clone()),
+            (40, aside[2].clone()),
+            (49, aside[2].clone()),
             (50, steady.clone()),
         ] {
             for target in [0, 1] {
@@ -517,7 +518,9 @@ mod counted_aside {
         }
         timeline.set_aside(None, at(45), at(45));
         assert_eq!(timeline.cell(at(45), 0), steady.start, "a mark of which nothing was expected");
-        assert_eq!(timeline.cell(at(44), 0), aside[0].start);
+        assert_eq!(timeline.cell(at(44), 0), aside[2].start);
+        timeline.set_aside(Some(4), at(70), at(80));
+        assert_eq!(timeline.cell(at(71), 0), aside[0].start, "the first one's cells once more");
     }
 
     #[test]

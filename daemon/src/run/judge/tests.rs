@@ -18,11 +18,12 @@ use crate::worker::share::GroupPhase;
 
 mod wait;
 
-/// The cell of what was before steady state, and that of its stage, of group 0; group 1 has the next two.
+/// The cell of what was before steady state, that of its stage, and the first of those aside, of group 0; behind all of
+/// them group 1 has as many.
 const BEFORE: usize = 0;
 const STEADY: usize = 1;
 const ASIDE: usize = 2;
-const CELLS: usize = 4;
+const CELLS: usize = ASIDE + Group::ASIDE;
 
 fn groups(names: &[&str]) -> Arc<[Group]> {
     let group = |name: &&str| GroupSpec {
