@@ -5,13 +5,14 @@ use std::sync::mpsc::{Receiver, channel};
 use scale_api::spec::Spec;
 use scale_bench::sink::{self, Sink};
 use scale_ring::host::Facts;
-use scale_ring::sim::{Faults, SimRing, World};
+use scale_ring::sim::{Faults, Handle, SimRing, World};
 use scale_ring::{Ring, SocketOptions, Time};
 use scaled::run::breaker::{Breakers, Seen};
 use scaled::run::plan::{Host, Plan};
 use scaled::run::targets::Permit;
 use scaled::stream::flow::Standing;
 use scaled::stream::meter::Cell;
+use scaled::worker::changes::Change;
 use scaled::worker::gate::Gates;
 use scaled::worker::share::{Command, GroupGauges};
 use scaled::worker::{Inbox, Share, Snapshot, Turn, Worker};
@@ -28,25 +29,27 @@ const WELL_AT: u64 = 30;
 const SECONDS_MAX: u64 = 150;
 
 /// A worker, what is said to it, and what it has said last.
-struct Hand {
-    worker: Worker<SimRing>,
-    inbox: Inbox,
+pub struct Hand {
+    pub worker: Worker<SimRing>,
+    pub inbox: Inbox,
+    pub handle: Handle,
     snapshots: Receiver<Snapshot>,
-    wakes: Box<dyn Fn() -> Time>,
+    pub changes: Vec<Change>,
     cells: Vec<Cell>,
     gauges: Vec<GroupGauges>,
     second: u64,
-    is_done: bool,
+    pub is_done: bool,
 }
 
 impl Hand {
     /// Its turn, if it is to have one, and what it hands over.
-    fn turn(&mut self, now: Time) {
-        if self.is_done || (self.wakes)() > now {
+    pub fn turn(&mut self, now: Time) {
+        if self.is_done || self.handle.wake_at() > now {
             return;
         }
         self.is_done = self.worker.turn() == Turn::Finished;
-        for snapshot in self.snapshots.try_iter() {
+        for mut snapshot in self.snapshots.try_iter() {
+            self.changes.append(&mut snapshot.changes);
             self.cells.resize_with(snapshot.cells.len(), Cell::default);
             for (mine, cell) in self.cells.iter_mut().zip(snapshot.cells) {
                 mine.counters = cell.counters;
@@ -68,14 +71,22 @@ struct Ran {
 }
 
 fn plan(breaker: &str, seed: u64) -> Plan {
-    let text = format!(
+    plan_of(&text(breaker, seed), WORKERS, seed)
+}
+
+fn text(breaker: &str, seed: u64) -> String {
+    format!(
         "seed = {seed}\n[[group]]\ntarget = [\"ws://127.0.0.1:80/\"]\nconns = {STREAMS}\nconnect_rate = \"{RATE}/s\"\n\
          tick_interval = \"1s\"\nbytes_per_tick = \"64B\"\nwarm_up = \"0s\"\nduration = \"{SECONDS_MAX}s\"\n\
          reconnect = \"backoff\"\nbreaker = \"{breaker}\"\n"
-    );
-    let spec = Spec::from_toml(&text, "run.toml").expect("a run");
+    )
+}
+
+/// Of a run's file, where every name is the target's address.
+pub fn plan_of(text: &str, workers: u32, seed: u64) -> Plan {
+    let spec = Spec::from_toml(text, "run.toml").expect("a run");
     let host = Host {
-        cores: (0..WORKERS as usize).collect(),
+        cores: (0..workers as usize).collect(),
         facts: Facts::default(),
         doctor: Vec::new(),
         seed,
@@ -90,7 +101,7 @@ fn plan(breaker: &str, seed: u64) -> Plan {
     Plan::new(&spec, &host, &Permit::default(), &mut resolve).expect("a plan")
 }
 
-fn sink(world: &World) -> (Sink<SimRing>, Box<dyn Fn() -> Time>) {
+pub fn sink(world: &World) -> (Sink<SimRing>, Box<dyn Fn() -> Time>) {
     let mut ring = world.ring();
     let handle = ring.handle();
     let settings = sink::Settings {
@@ -108,19 +119,19 @@ fn sink(world: &World) -> (Sink<SimRing>, Box<dyn Fn() -> Time>) {
     (Sink::new(ring, listener, settings, None), Box::new(move || handle.wake_at()))
 }
 
-fn hand(world: &World, plan: &Plan, number: u32, start_at: Time) -> Hand {
+pub fn hand(world: &World, plan: &Plan, (number, workers): (u32, u32), start_at: Time) -> Hand {
     let ring = world.ring();
     let handle = ring.handle();
     let share = Share {
         worker: number,
-        workers: WORKERS,
+        workers,
         start_at,
         seed: plan.seed,
         groups: plan.groups.clone(),
         endpoints: plan.endpoints.clone(),
         addresses: plan.addresses.clone(),
         ports: plan.ports.clone(),
-        streams_max: STREAMS as usize,
+        streams_max: plan.groups.iter().map(|group| group.conns_max() as usize).sum(),
         stream_by_stream: false,
         gates: Gates::default(),
     };
@@ -129,7 +140,8 @@ fn hand(world: &World, plan: &Plan, number: u32, start_at: Time) -> Hand {
         worker: Worker::new(ring, share, inbox.clone(), out),
         inbox,
         snapshots,
-        wakes: Box::new(move || handle.wake_at()),
+        handle,
+        changes: Vec::new(),
         cells: Vec::new(),
         gauges: Vec::new(),
         second: 0,
@@ -162,10 +174,11 @@ fn run(seed: u64, breaker: &str, refuse_per_mille: u64) -> Ran {
     let plan = plan(breaker, seed);
     let mut breakers = Breakers::new(plan.groups.clone());
     let (mut sink, sink_wakes) = sink(&world);
-    let mut hands: Vec<Hand> = (0..WORKERS).map(|number| hand(&world, &plan, number, start)).collect();
+    let mut hands: Vec<Hand> =
+        (0..WORKERS).map(|number| hand(&world, &plan, (number, WORKERS), start)).collect();
     let (mut ran, mut is_over) = (Ran::default(), false);
     while hands.iter().any(|hand| !hand.is_done) {
-        let wakes = hands.iter().filter(|hand| !hand.is_done).map(|hand| (hand.wakes)());
+        let wakes = hands.iter().filter(|hand| !hand.is_done).map(|hand| hand.handle.wake_at());
         world.advance(wakes.fold(sink_wakes().min(world.next()), Time::min));
         assert!(world.now() < start.plus_ns(2 * SECONDS_MAX * SECOND_NS), "seed {seed}: {ran:?}");
         if world.now() >= start.plus_ns(WELL_AT * SECOND_NS) {

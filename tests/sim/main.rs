@@ -4,7 +4,8 @@
 //! - [`drive`]: gives everybody their turns until the run is over.
 //! - [`check`]: what must hold afterwards, whatever went wrong.
 //! - `ssh`: what a seed makes of SSH.
-//! - `closes`: servers that close in the midst of it. `breaker`: a target that refuses half.
+//! - `closes`: servers that close in the midst of it. `breaker`: a target that refuses half. `comebacks`: who tries again while
+//!   very many have to wait on.
 //! - `ports`: source ports that others hold. `cuts`: servers that are killed or cut off, and who comes back; `changes`: what is told of
 //!   streams one by one, and windows that are expected to be disrupted.
 //!
@@ -16,6 +17,7 @@ mod breaker;
 mod changes;
 mod check;
 mod closes;
+mod comebacks;
 mod cuts;
 mod drive;
 mod ports;

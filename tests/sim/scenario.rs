@@ -46,8 +46,8 @@ pub enum Word {
     Resume,
     Conns(usize, u32),
     Pace(usize, u64, u32),
-    /// For so long, in ns, disruptions are expected.
-    Expect(u64),
+    /// The window of this number: for so long, in ns, disruptions are expected.
+    Expect(usize, u64),
 }
 
 /// Somebody gets no turn for a while.

@@ -149,7 +149,7 @@ impl Group {
 
     /// Windows that are expected to be disrupted take turns in so many cells a target, so that what is late in
     /// one is not taken for the next one's.
-    pub const ASIDE: usize = 2;
+    pub const ASIDE: usize = 4;
 
     /// Cells of this group in a meter: one a target for before steady, for each stage, and [`Self::ASIDE`] for
     /// what is due in windows that are expected to be disrupted.

@@ -84,7 +84,9 @@ fn place(groups: &[Group], cell: usize) -> Option<(Arc<str>, String)> {
 mod tests {
     use super::*;
 
-    /// Two groups of one stage: two targets, one target; so 8 cells and 4 cells.
+    /// Two groups of one stage: two targets, one target; the second one's cells begin here.
+    const SECOND_GROUP: usize = 2 * (2 + Group::ASIDE);
+
     fn groups() -> Vec<Group> {
         let spec = |name: &str, targets: &[&str]| scale_api::spec::GroupSpec {
             name: name.into(),
@@ -106,7 +108,7 @@ mod tests {
     #[test]
     fn a_class_is_said_once_with_where_most_of_it_was() {
         let groups = groups();
-        let mut workers = [vec![Cell::default(); 12], vec![Cell::default(); 12]];
+        let mut workers = [(); 2].map(|()| vec![Cell::default(); SECOND_GROUP * 3 / 2]);
         let mut failures = Failures::default();
         let take = |failures: &mut Failures, workers: &[Vec<Cell>; 2]| {
             failures.take(&groups, &[&workers[0], &workers[1]])
@@ -115,7 +117,7 @@ mod tests {
         for _ in 0..2 {
             workers[1][3].counters.failures.count(Class::Refused);
         }
-        workers[1][9].counters.disconnects.count(Class::Reset);
+        workers[1][SECOND_GROUP + 1].counters.disconnects.count(Class::Reset);
         let (a, b) = (groups[0].name.clone(), groups[1].name.clone());
         let refused = |count| Failed {
             what: What::Attempt,

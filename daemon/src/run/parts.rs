@@ -74,13 +74,21 @@ pub enum Depth {
     Counters,
 }
 
-/// Adds up `workers`: each one's cells and gauges. What was due in `aside`, windows in seconds since the run's start one
-/// behind the other, is no load, and these seconds are none of steady state.
+/// What of a run is none of steady state though its groups were: in seconds since its start, one behind the other.
+#[derive(Debug, Clone, Copy)]
+pub struct LeftOut<'a> {
+    /// Pauses: they shift what is still ahead. One that goes on has no end.
+    pub pauses: &'a [(f64, f64)],
+    /// Windows that were expected to be disrupted: what was due in them is no load.
+    pub expected: &'a [(f64, f64)],
+}
+
+/// Adds up `workers`: each one's cells and gauges.
 pub fn add_up(
     plan: &Plan,
     workers: &[(&[Cell], &[GroupGauges])],
     ended: &OpenAtEnd,
-    aside: &[(f64, f64)],
+    left_out: LeftOut<'_>,
     depth: Depth,
 ) -> Parts {
     let mut parts = Parts {
@@ -119,7 +127,12 @@ pub fn add_up(
         let gauges = || workers.iter().filter_map(|(_, groups)| groups.get(index));
         let steady = gauges().map(|gauges| gauges.steady_ns).max().unwrap_or(0) as f64 / 1e9;
         let begin = (group.start_ns + group.ramp_ns + group.warm_up_ns) as f64 / 1e9;
-        let spans = outside((begin, begin + steady), aside);
+        let LeftOut { pauses, expected } = left_out;
+        let is_load = |spans: Vec<(f64, f64)>| -> Vec<(f64, f64)> {
+            spans.into_iter().flat_map(|span| outside(span, expected)).collect()
+        };
+        let running = running(begin, steady, pauses);
+        let spans = is_load(running.clone());
         parts.was_steady |= steady > 0.0;
         steady_all.extend_from_slice(&spans);
         let open = |target: usize| gauges().filter_map(|g| g.open.get(target)).map(|&n| u64::from(n)).sum();
@@ -134,9 +147,8 @@ pub fn add_up(
         for (number, stage_sum) in stage_sums.iter().enumerate() {
             let stage = &group.stages[number];
             let length = stage.hold_ns.map_or(f64::INFINITY, |hold| (hold + stage.over_ns) as f64 / 1e9);
-            let from = begin + before;
-            let seconds = (steady - before).clamp(0.0, length);
-            let seconds = covered(outside((from, from + seconds), aside));
+            let until = before + (steady - before).clamp(0.0, length);
+            let seconds = covered(is_load(part_of(&running, (before, until))));
             before += length;
             let number = number + 1;
             let requested = if number <= reached { u64::from(stage.conns) } else { 0 };
@@ -203,6 +215,39 @@ fn requested(plan: &Plan, group: &Group, target: usize, streams: u64) -> u64 {
     rounds * whole + group.pattern.iter().cycle().skip(first).take(rest).filter(ours).count() as u64
 }
 
+/// When what is planned for `begin`, and for so many seconds, has been: a pause before it shifts it, and one within
+/// is no part of it.
+fn running(begin: f64, seconds: f64, pauses: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let (mut at, mut left, mut spans) = (begin, seconds, Vec::with_capacity(pauses.len() + 1));
+    for &(from, until) in pauses {
+        if from < at {
+            at += until - from;
+        } else {
+            let until_pause = (from - at).min(left);
+            spans.push((at, at + until_pause));
+            left -= until_pause;
+            at = until;
+        }
+    }
+    spans.push((at, at + left));
+    spans.retain(|(from, to)| from < to);
+    spans
+}
+
+/// What of `spans` lies from so many to so many seconds into them.
+fn part_of(spans: &[(f64, f64)], (from, to): (f64, f64)) -> Vec<(f64, f64)> {
+    let mut before = 0.0;
+    let mut part = Vec::with_capacity(spans.len());
+    for &(begin, end) in spans {
+        let length = end - begin;
+        let at = |seconds: f64| begin + (seconds - before).clamp(0.0, length);
+        part.push((at(from), at(to)));
+        before += length;
+    }
+    part.retain(|(from, to)| from < to);
+    part
+}
+
 /// What of a span is in none of `windows`, which come one behind the other.
 fn outside((from, to): (f64, f64), windows: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut left = Vec::with_capacity(windows.len() + 1);
@@ -231,7 +276,96 @@ fn covered(mut spans: Vec<(f64, f64)>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use scale_api::spec::Spec;
+    use scale_ring::Time;
+
     use super::*;
+    use crate::load::Random;
+    use crate::worker::share::GroupPhase;
+    use crate::worker::timeline::Timeline;
+
+    /// Ten seconds before steady state, then two stages of 60 s.
+    fn plan() -> Plan {
+        let text = "[[group]]\ntarget = [\"ws://127.0.0.1:9/\"]\nconns = 10\nramp = \"5s\"\nwarm_up = \"5s\"\n\
+                    duration = \"60s\"\n[[group.stage]]\nconns = 20\nhold = \"60s\"\n";
+        let spec = Spec::from_toml(text, "run.toml").expect("a run");
+        let mut resolve = |_: &str, port: u16| Ok(vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))]);
+        Plan::new(&spec, &crate::run::plan::tests::host(), &Default::default(), &mut resolve).expect("a plan")
+    }
+
+    /// Seconds of the run and of its stages, where a worker has been steady for so long.
+    fn seconds(plan: &Plan, steady: f64, left_out: LeftOut<'_>) -> [f64; 3] {
+        const BYTES: u64 = 1_000_000;
+        let group = &plan.groups[0];
+        assert_eq!(group.stages.len(), 2);
+        let mut cells = vec![Cell::default(); group.cells(0).len()];
+        (1..=2).for_each(|stage| cells[stage].counters.payload_sent = BYTES);
+        let gauges = [GroupGauges { steady_ns: (steady * 1e9) as u64, stage: 2, ..GroupGauges::default() }];
+        let parts = add_up(plan, &[(&cells, &gauges)], &OpenAtEnd::new(), left_out, Depth::Counters);
+        let of = |part: &Part| part.load.rate_sent.map_or(0.0, |rate| BYTES as f64 / rate);
+        [parts.steady_seconds, of(&parts.stages[0]), of(&parts.stages[1])]
+    }
+
+    #[test]
+    fn a_pause_and_a_window_that_overlap_are_left_out_once() {
+        let plan = plan();
+        for (pauses, expected, steady, wanted) in [
+            (&[(60.0, 90.0)][..], &[(50.0, 110.0)][..], 120.0, [90.0, 40.0, 50.0]),
+            (&[(60.0, 90.0)], &[(130.0, 190.0)], 120.0, [90.0, 60.0, 30.0]),
+            // In the ramp: all that is ahead shifts.
+            (&[(2.0, 32.0)], &[(100.0, 105.0)], 120.0, [115.0, 60.0, 55.0]),
+            // It goes on.
+            (&[(60.0, f64::INFINITY)], &[(55.0, 115.0)], 50.0, [45.0, 45.0, 0.0]),
+            (&[(4.0, f64::INFINITY)], &[], 0.0, [0.0; 3]),
+        ] {
+            let seconds = seconds(&plan, steady, LeftOut { pauses, expected });
+            let is_close = seconds.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-3);
+            assert!(is_close, "{seconds:?}, not {wanted:?}: {pauses:?} {expected:?}");
+        }
+    }
+
+    /// As a worker's time line goes, quarter by quarter of a second.
+    #[test]
+    fn seconds_are_those_in_which_the_time_line_was_steady() {
+        let (plan, mut random) = (plan(), Random::new(3));
+        let group = &plan.groups[0];
+        for _ in 0..200 {
+            let mut times = |count: u64, shift: f64| -> Vec<(f64, f64)> {
+                let mut at = 0.0;
+                (0..random.below(count))
+                    .map(|_| {
+                        let from = at + random.below(60) as f64 + shift;
+                        at = (from - shift) + 1.0 + random.below(40) as f64;
+                        (from, at + shift)
+                    })
+                    .collect()
+            };
+            // What begins with a pause has begun.
+            let (pauses, expected) = (times(4, 0.25), times(4, 0.0));
+            let is_in = |all: &[(f64, f64)], at: f64| all.iter().any(|&(from, to)| from <= at && at < to);
+            let mut timeline = Timeline::new(group, 0, Time::ZERO, 0, 1);
+            let (mut steady, mut wanted) = (0.0, [0.0; 3]);
+            for quarter in 0..random.below(1200) {
+                let (at, now) = (quarter as f64 / 4.0, Time::from_ns(quarter * 250_000_000));
+                match (timeline.is_paused(), is_in(&pauses, at)) {
+                    (false, true) => timeline.pause(now),
+                    (true, false) => timeline.resume(now),
+                    _ => {}
+                }
+                while now >= timeline.next_step() && timeline.phase < GroupPhase::Draining {
+                    timeline.step(group, now);
+                }
+                let end = Time::from_ns((quarter + 1) * 250_000_000);
+                if timeline.phase == GroupPhase::Steady && !timeline.is_paused() && !is_in(&expected, at) {
+                    [0, timeline.stage].iter().for_each(|&of| wanted[of] += 0.25);
+                }
+                steady = timeline.steady_ns(end) as f64 / 1e9;
+            }
+            let seconds = seconds(&plan, steady, LeftOut { pauses: &pauses, expected: &expected });
+            let is_close = seconds.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-3);
+            assert!(is_close, "{seconds:?}, not {wanted:?}: {pauses:?} {expected:?}");
+        }
+    }
 
     #[test]
     fn windows_that_were_expected_are_cut_out_of_a_span() {

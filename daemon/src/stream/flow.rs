@@ -97,6 +97,8 @@ pub struct Stream {
     pub rank: Option<NonZeroU32>,
     /// Times that it looked again for a source port since it was last open.
     pub searches: u8,
+    /// Its attempt, which has been counted, goes on with such a search.
+    pub is_searching: bool,
     /// Ticks missed by back-pressure: how often it stalled.
     pub stalls: u32,
     /// Bytes of the oldest message's echo that have come.
@@ -178,6 +180,7 @@ impl Stream {
             since: Time::ZERO,
             rank: None,
             searches: 0,
+            is_searching: false,
             stalls: 0,
             front_bytes: 0,
             last: (0, 0),
@@ -251,7 +254,7 @@ impl Stream {
     /// A connection is open: what an older one saw says nothing of it. Whether its first bytes have come.
     pub fn begin_connection(&mut self) -> bool {
         self.end_connection();
-        (self.attempts, self.searches) = (0, 0);
+        (self.attempts, self.searches, self.is_searching) = (0, 0, false);
         self.answered = std::mem::take(&mut self.spoken_to);
         self.first_sent = Time::NEVER;
         self.last = (0, 0);

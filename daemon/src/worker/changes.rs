@@ -44,6 +44,8 @@ pub enum What {
     Lost(Loss),
     /// Open again after that.
     Back(Back),
+    /// Its group, which shrinks, has given it up after that.
+    GivenUp,
 }
 
 /// A lost connection.
@@ -114,6 +116,16 @@ impl<R: Ring> Worker<R> {
         let Stream { version, replica, .. } = *flow;
         let loss = Loss { class, address: connection.met_at, replica, version, bytes_lost };
         changes.note(flow, now, What::Lost(loss));
+    }
+
+    /// A stream is not wanted any more: nobody waits for one that has been lost, and it is as if new when it is
+    /// wanted again.
+    pub(super) fn give_up(&mut self, stream: u32, now: Time) {
+        let flow = &mut self.streams[stream as usize];
+        if flow.lost.is_some() && self.groups[usize::from(flow.group)].phase < GroupPhase::Draining {
+            flow.lost = None;
+            self.changes.note(flow, now, What::GivenUp);
+        }
     }
 
     /// A stream is being closed by us.

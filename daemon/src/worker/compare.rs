@@ -7,6 +7,7 @@ use crate::stream::lost::Session;
 use crate::stream::meter::Figure;
 
 use super::changes::{Back, What};
+use super::share::GroupPhase;
 use super::turn::Worker;
 
 impl<R: Ring> Worker<R> {
@@ -32,7 +33,13 @@ impl<R: Ring> Worker<R> {
         flow.version = versions.meet(names.build.as_deref(), now);
         flow.replica = replicas[number].meet(names.replica.as_deref(), now);
         let preamble = connection.take_preamble();
-        let Some(lost) = flow.lost.take() else { return changes.note(flow, now, What::Opened) };
+        let is_told = groups[number].phase < GroupPhase::Draining;
+        let Some(lost) = flow.lost.take() else {
+            if is_told {
+                changes.note(flow, now, What::Opened);
+            }
+            return;
+        };
         versions.change(lost.version, flow.version);
         let cell = groups[number].cell_now(flow.target);
         meter.record(cell, Figure::Reconnect, now.ns_since(lost.at));
@@ -43,7 +50,9 @@ impl<R: Ring> Worker<R> {
         let replayed = preamble.map_or(0, |preamble| u64::from(preamble.preamble_bytes()));
         let bytes_repeated = if matches!(session, Some(Session::Same { .. })) { replayed } else { 0 };
         let Stream { replica, version, .. } = *flow;
-        changes.note(flow, now, What::Back(Back { replica, version, session, bytes_repeated }));
+        if is_told {
+            changes.note(flow, now, What::Back(Back { replica, version, session, bytes_repeated }));
+        }
         match session {
             None => {}
             Some(Session::Unknown) => counters.sessions_unknown += 1,

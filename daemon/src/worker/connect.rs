@@ -135,7 +135,7 @@ impl<R: Ring> Worker<R> {
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting += 1;
         timeline.spend(flow.target);
-        if tried == 0 {
+        if tried == 0 && !flow.is_searching {
             let counters = self.meter.counters(timeline.cell_now(flow.target));
             counters.attempts += 1;
             counters.retries += u64::from(flow.lost.is_some());
@@ -161,7 +161,7 @@ impl<R: Ring> Worker<R> {
         let timeline = &mut self.groups[usize::from(flow.group)];
         timeline.connecting -= 1;
         timeline.unspend(flow.target);
-        if tried == 0 {
+        if tried == 0 && !flow.is_searching {
             // It has just been counted, and begins with its slot.
             let counters = self.meter.counters(timeline.cell_now(flow.target));
             counters.attempts -= 1;
@@ -284,11 +284,11 @@ impl<R: Ring> Worker<R> {
         if class == Class::AddressUnavailable && wanted && flow.searches < SEARCHES_MAX {
             // Others hold a stretch of ports: the next stretch, before it is called a failure.
             let wait = SEARCH_WAIT_NS << flow.searches;
-            (flow.searches, flow.connection) = (flow.searches + 1, NO_CONNECTION);
+            (flow.searches, flow.is_searching, flow.connection) = (flow.searches + 1, true, NO_CONNECTION);
             self.stand(stream, Standing::Waiting);
             return self.comebacks.push(Reverse((now.plus_ns(wait), stream)));
         }
-        flow.failure = Some(class);
+        (flow.failure, flow.is_searching) = (Some(class), false);
         let counters = self.meter.counters(timeline.cell_now(flow.target));
         counters.failures.count(class);
         counters.retries_failed += u64::from(flow.lost.is_some());
@@ -308,6 +308,7 @@ impl<R: Ring> Worker<R> {
             } else {
                 Standing::Failed
             };
+            self.give_up(stream, now);
             return self.stand(stream, standing);
         }
         flow.attempts += 1;
@@ -338,21 +339,23 @@ impl<R: Ring> Worker<R> {
         timeline.is_sending() && local < timeline.requested
     }
 
-    /// A stream's back-off is over. No more than the ramp's own rate of connects, but for `client`.
-    pub(super) fn retry(&mut self, stream: u32, now: Time) {
+    /// A stream's back-off is over. No more than the ramp's own rate of connects, but for `client`. True: it has tried.
+    pub(super) fn retry(&mut self, stream: u32, now: Time) -> bool {
         let group = usize::from(self.streams[stream as usize].group);
         if self.streams[stream as usize].standing != Standing::Waiting {
-            return;
+            return false;
         }
         if !self.is_wanted(stream) {
-            return self.stand(stream, Standing::Closed);
+            self.stand(stream, Standing::Closed);
+            return false;
         }
         if !self.may_connect(group) {
             self.comebacks.push(Reverse((now.plus_ns(ROOM_WAIT_NS), stream)));
-            return;
+            return false;
         }
         if self.is_held(stream) {
-            return self.wait_held(stream, now);
+            self.wait_held(stream, now);
+            return false;
         }
         let spec = &self.share.groups[group];
         let timeline = &mut self.groups[group];
@@ -360,13 +363,14 @@ impl<R: Ring> Worker<R> {
         if !matches!(spec.reconnect, Reconnect::Client(_)) || is_first {
             if now < timeline.reconnect_next {
                 self.comebacks.push(Reverse((timeline.reconnect_next, stream)));
-                return;
+                return false;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;
             let ramps = if is_first { timeline.launch_interval_ns() } else { 0 };
             timeline.reconnect_next = now.plus_ns(interval.max(ramps));
         }
         self.attempt(stream, now);
+        true
     }
 
     /// The stream is open: it is due from now on, if it was not already.

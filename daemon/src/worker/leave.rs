@@ -173,7 +173,8 @@ impl<R: Ring> Worker<R> {
             let stream = self.groups[group].streams[local];
             let standing = self.streams[stream as usize].standing;
             if matches!(standing, Standing::Closed | Standing::Failed | Standing::Waiting) {
-                self.streams[stream as usize].lost = None;
+                self.give_up(stream, now);
+                self.streams[stream as usize].is_searching = false;
                 self.stand(stream, Standing::Planned);
             }
         }

@@ -80,9 +80,10 @@ pub enum Command {
     },
     /// The list of targets was read again.
     Gates(Gates),
-    /// What is due within these times is expected to be disrupted, and counted aside. Where both are the same,
-    /// nothing is from there on.
+    /// What is due within these times is expected to be disrupted, and counted aside.
     Aside {
+        /// The window's number among the run's; `None`: it is none, and ends the one before.
+        window: Option<usize>,
         /// From then on, as far as it has not been counted yet.
         from: Time,
         /// Until then, this one left out.

@@ -80,8 +80,8 @@ pub struct Timeline {
     stage_from: Vec<Time>,
     /// Stages that the plan has.
     stages: usize,
-    /// Windows that are expected to be disrupted, oldest first: what is due in them is counted aside.
-    asides: Vec<(Time, Time)>,
+    /// Windows that are expected to be disrupted, oldest first, with their numbers: what is due in them is counted aside.
+    asides: Vec<(usize, Time, Time)>,
     /// End of the last of them; what is due from then on needs no look at them.
     aside_until: Time,
     /// Where what happens now is counted: the stage, or aside.
@@ -199,20 +199,20 @@ impl Timeline {
     /// The row of cells for what is due within a window that is expected to be disrupted.
     #[cold]
     fn aside(&self, due: Time) -> Option<usize> {
-        let turn = self.asides.iter().rposition(|&(from, until)| from <= due && due < until)?;
-        Some(self.stages + 1 + turn % Group::ASIDE)
+        let &(window, ..) = self.asides.iter().rev().find(|&&(_, from, until)| from <= due && due < until)?;
+        Some(self.stages + 1 + window % Group::ASIDE)
     }
 
-    /// What is due in `from..until` is counted aside, which ends a window before that; none begins where the two
-    /// are the same. What has been counted until `from` stays where it is.
-    pub fn set_aside(&mut self, from: Time, until: Time) {
-        if let Some((_, end)) = self.asides.last_mut() {
+    /// What is due in `from..until` is counted aside as the run's window of this number, which ends a window before
+    /// that; without a number none begins. What has been counted until `from` stays where it is, which may be all.
+    pub fn set_aside(&mut self, window: Option<usize>, from: Time, until: Time) {
+        if let Some((.., end)) = self.asides.last_mut() {
             *end = (*end).min(from);
         }
-        if from < until {
-            self.asides.push((from, until));
+        if let Some(window) = window.filter(|_| from < until) {
+            self.asides.push((window, from, until));
         }
-        self.aside_until = self.asides.last().map_or(Time::ZERO, |&(_, until)| until);
+        self.aside_until = self.asides.last().map_or(Time::ZERO, |&(.., until)| until);
     }
 
     /// A turn begins: where what happens in it is counted.

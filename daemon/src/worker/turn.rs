@@ -56,9 +56,10 @@ pub(super) const SEND_BATCH: usize = 32;
 pub(super) const SENDS_MAX: usize = 256;
 /// Connects, closes and the like started in a turn.
 pub(super) const LAUNCHES_MAX: usize = 64;
-/// Streams that wait and are looked at in a turn: thousands whose wait is over at once must not keep others' sends
-/// waiting.
+/// Streams that waited and try again in a turn: thousands whose wait is over at once must not keep others' sends waiting.
 const COMEBACKS_MAX: usize = 8;
+/// Of those whose wait is over so many are looked at: most may have to wait on, and must not keep others from trying.
+const LOOKS_MAX: usize = 256;
 /// Streams that a group's drain goes to in a turn.
 pub(super) const CLOSES_MAX: usize = 256;
 /// Sends that come due within this are sent together: half of it is their mean lateness.
@@ -283,9 +284,9 @@ impl<R: Ring> Worker<R> {
                     let Share { start_at, worker, workers, .. } = self.share;
                     self.slots = Slots::new(&gates, start_at, worker, workers);
                 }
-                Command::Aside { from, until } => {
+                Command::Aside { window, from, until } => {
                     let from = from.max(self.counted_until.plus_ns(1));
-                    self.groups.iter_mut().for_each(|group| group.set_aside(from, until));
+                    self.groups.iter_mut().for_each(|group| group.set_aside(window, from, until));
                 }
             }
         }
@@ -347,13 +348,17 @@ impl<R: Ring> Worker<R> {
 
     /// Streams whose wait is over try again, whoever has waited for longest first.
     fn come_back(&mut self, now: Time) {
-        for _ in 0..COMEBACKS_MAX {
+        let mut room = COMEBACKS_MAX;
+        for _ in 0..LOOKS_MAX {
             let Some(&Reverse((_, stream))) = self.comebacks.peek().filter(|Reverse((at, _))| *at <= now)
             else {
                 return;
             };
             self.comebacks.pop();
-            self.retry(stream, now);
+            room -= usize::from(self.retry(stream, now));
+            if room == 0 {
+                return;
+            }
         }
     }
 

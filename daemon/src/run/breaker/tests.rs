@@ -8,10 +8,10 @@ use super::*;
 use crate::run::plan::Plan;
 use crate::run::targets::Permit;
 
-/// Cells of group 0: before steady, by target; then its stage's, and those aside. Then group 1's four.
+/// Cells of group 0: before steady, by target; then its stage's, and those aside. Then group 1's.
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
-const SECOND_GROUP: usize = 8;
+const SECOND_GROUP: usize = 2 * (2 + Group::ASIDE);
 
 struct Made {
     breakers: Breakers,
@@ -40,7 +40,7 @@ impl Made {
         let gauges = GroupGauges { phase: GroupPhase::Ramping, requested: 10, ..GroupGauges::default() };
         Self {
             breakers: Breakers::new(groups),
-            cells: vec![Cell::default(); 12],
+            cells: vec![Cell::default(); SECOND_GROUP * 3 / 2],
             gauges: vec![gauges; 2],
             at: 0,
         }

@@ -64,6 +64,8 @@ pub enum What {
     Lost(Loss),
     /// Open again after that.
     Back(Back),
+    /// Given up after that: its group wants fewer.
+    GivenUp,
 }
 
 /// A lost connection.
@@ -99,8 +101,6 @@ pub struct Attempts {
     pub seconds: u64,
     /// Begun.
     pub offered: u64,
-    /// Streams opened.
-    pub answered: u64,
     /// Failed.
     pub refused: u64,
 }
@@ -133,7 +133,23 @@ struct Recent {
     /// The disruption that it is in; `None`: it is loose, and what is known of it stands here.
     of: Option<usize>,
     loss: Option<Loss>,
-    back: Option<(u64, Back)>,
+    then: Option<Then>,
+}
+
+/// What has become of a stream since a loose drop.
+#[derive(Debug)]
+enum Then {
+    Back(u64, Back),
+    GivenUp,
+}
+
+/// A disruption that is not told.
+#[derive(Debug)]
+struct LeftOut {
+    at: u64,
+    is_marked: bool,
+    /// Drops until then are its own.
+    until: u64,
 }
 
 /// All of a run.
@@ -144,6 +160,8 @@ pub struct Disruptions {
     streams: Vec<Vec<State>>,
     /// The first stream's number, by group.
     first: Vec<u32>,
+    /// Groups whose time is over.
+    groups_ended: Vec<bool>,
     open: u64,
     /// Open streams by user.
     open_by_user: Vec<u32>,
@@ -164,17 +182,24 @@ pub struct Disruptions {
     happened: Vec<Happened>,
     /// Disruptions beyond [`DISRUPTIONS_MAX`].
     left_out: u64,
-    /// When the last of these began, or went on.
-    left_out_at: Option<u64>,
+    newest_left_out: Option<LeftOut>,
     /// The newest whose streams were away when attempts were last counted, and that had drops or returns since.
     storms_in: Option<usize>,
+    /// Returns since then of streams whose loss is in none.
+    loose_answers: u64,
     touched: Option<usize>,
 }
 
 impl Disruptions {
     /// Of groups whose streams' numbers begin at `first`.
     pub fn new(first: Vec<u32>) -> Self {
-        Self { streams: vec![Vec::new(); first.len()], first, ..Self::default() }
+        let groups = first.len();
+        Self {
+            streams: vec![Vec::new(); groups],
+            groups_ended: vec![false; groups],
+            first,
+            ..Self::default()
+        }
     }
 
     /// Says whose streams are whose; before any is open.
@@ -183,9 +208,9 @@ impl Disruptions {
         self.users = users;
     }
 
-    /// A mark at `at`. `expected_ns`: so long from then on streams are expected to drop. True: what is due from then on
-    /// is to be counted aside.
-    pub fn mark(&mut self, at: u64, text: &str, expected_ns: Option<u64>) -> bool {
+    /// A mark at `at`. `expected_ns`: so long from then on streams are expected to drop, and what is due is to be counted
+    /// aside as the window of this number.
+    pub fn mark(&mut self, at: u64, text: &str, expected_ns: Option<u64>) -> Option<usize> {
         let window = expected_ns.map(|_| self.asides.begin());
         let until = at.saturating_add(expected_ns.unwrap_or(MARK_WINDOW.ns()));
         let seconds = |ns: u64| ns as f64 / NANOS;
@@ -196,7 +221,7 @@ impl Disruptions {
             self.windows.push((seconds(at), seconds(until)));
         }
         self.marks.push_back(Marked { at, text: text.to_owned(), until, window });
-        window.is_some()
+        window
     }
 
     /// Something has happened to a stream; in any order.
@@ -212,6 +237,11 @@ impl Disruptions {
     /// When they are, in seconds since the run's start, one behind the other.
     pub fn windows(&self) -> &[(f64, f64)] {
         &self.windows
+    }
+
+    /// Whether anything of `from..to`, in seconds since the run's start, is in one of them.
+    pub fn is_expected(&self, from: f64, to: f64) -> bool {
+        self.windows.iter().rev().any(|&(begin, end)| begin < end && begin < to && from < end)
     }
 
     /// Looks at what has happened before `until`, all of which is there.
@@ -240,27 +270,33 @@ impl Disruptions {
         }
     }
 
-    /// The streams of a group close because its time is over.
+    /// The streams of a group close because its time is over. Who is away then has never come back.
     pub fn end_group(&mut self, group: usize) {
+        self.groups_ended[group] = true;
         for index in 0..self.streams[group].len() {
             self.set_open((group as u8, self.first[group] + index as u32), false);
         }
     }
 
-    /// Attempts of the last seconds. They are the newest disruption's whose streams are away.
+    /// Attempts of the last seconds. They are the newest disruption's whose streams are away, but for those that others
+    /// are known to have made because they were answered.
     pub fn take_attempts(&mut self, attempts: Attempts) {
         let is_away = |one: &One| one.away() > 0;
         let now = self.list.iter().rposition(is_away);
         let of = now.max(self.storms_in).max(self.touched.take());
         self.storms_in = now;
+        let mut others = std::mem::take(&mut self.loose_answers);
+        for (index, one) in self.list.iter_mut().enumerate() {
+            let answers = one.take_answers();
+            others += if of == Some(index) { 0 } else { answers };
+        }
         let Some(of) = of.filter(|_| attempts.seconds > 0) else { return };
         let storm = &mut self.list[of].storm;
-        let Attempts { seconds, offered, answered, refused } = attempts;
+        let Attempts { seconds, offered, refused } = attempts;
+        let offered = offered.saturating_sub(others);
         storm.offered += offered;
-        storm.answered += answered;
         storm.refused += refused;
         storm.offered_per_second_max = storm.offered_per_second_max.max(offered.div_ceil(seconds));
-        storm.answered_per_second_max = storm.answered_per_second_max.max(answered.div_ceil(seconds));
     }
 
     /// How many there are.
@@ -273,9 +309,9 @@ impl Disruptions {
         self.list.iter().map(One::dropped).sum()
     }
 
-    /// Streams that were dropped and are not open again.
+    /// Streams that were dropped and are not open again, of groups that go on.
     pub fn away(&self) -> u64 {
-        self.list.iter().map(One::away).sum()
+        self.list.iter().map(|one| one.away_of(|group| !self.groups_ended[usize::from(group)])).sum()
     }
 
     /// Disruptions that are not told because there are too many.
@@ -344,14 +380,34 @@ impl Disruptions {
 
     fn begin(&mut self, one: One) -> Option<usize> {
         if self.list.len() >= DISRUPTIONS_MAX {
-            // One that nobody marked goes on with each of its drops.
-            let goes_on = self.left_out_at.is_some_and(|last| one.at <= last.saturating_add(SPELL_END_NS));
-            self.left_out += u64::from(one.mark.is_some() || !goes_on);
-            self.left_out_at = Some(one.at);
+            self.leave_out(&one);
             return None;
         }
         self.list.push(one);
         Some(self.list.len() - 1)
+    }
+
+    /// Counts one that is not told, unless it is a part of the one that was left out last.
+    fn leave_out(&mut self, one: &One) {
+        let spell_end = one.at.saturating_add(SPELL_END_NS + 1);
+        match (&mut self.newest_left_out, &one.mark) {
+            // People mark late.
+            (Some(last), Some(mark))
+                if !last.is_marked && mark.at <= last.at.saturating_add(SPELL_END_NS) =>
+            {
+                (last.is_marked, last.until) = (true, mark.until);
+            }
+            (Some(last), None) if one.at < last.until => {
+                if !last.is_marked {
+                    last.until = spell_end;
+                }
+            }
+            (last, mark) => {
+                let until = mark.as_ref().map_or(spell_end, |mark| mark.until);
+                *last = Some(LeftOut { at: one.at, is_marked: mark.is_some(), until });
+                self.left_out += 1;
+            }
+        }
     }
 
     const fn open_now(&self) -> (u64, u64) {
@@ -389,14 +445,15 @@ impl Disruptions {
         match what {
             What::Opened => {
                 self.set_open(stream, true);
-                // One that the group gave up meanwhile, and has wanted again.
-                self.take_back(stream, at, Back::default());
+                // One whose giving up was left out.
+                self.take_then(stream, Then::Back(at, Back::default()));
             }
             What::Closed => self.set_open(stream, false),
             What::Back(back) => {
                 self.set_open(stream, true);
-                self.take_back(stream, at, back);
+                self.take_then(stream, Then::Back(at, back));
             }
+            What::GivenUp => self.take_then(stream, Then::GivenUp),
             What::Lost(loss) => {
                 let open = self.open_now();
                 self.set_open(stream, false);
@@ -405,17 +462,21 @@ impl Disruptions {
         }
     }
 
-    fn take_back(&mut self, stream: StreamId, at: u64, back: Back) {
+    fn take_then(&mut self, stream: StreamId, then: Then) {
         match self.state(stream).away.take() {
             None => {}
             Some(Away::In(of)) => {
-                self.list[of].back(stream, at, &back);
+                match then {
+                    Then::Back(at, back) => self.list[of].back(stream, at, &back),
+                    Then::GivenUp => self.list[of].give_up(stream),
+                }
                 self.touched = self.touched.max(Some(of));
             }
             Some(Away::Loose(number)) => {
+                self.loose_answers += u64::from(matches!(then, Then::Back(..)));
                 let index = number.checked_sub(self.recent_first).map(|index| index as usize);
                 if let Some(recent) = index.and_then(|index| self.recent.get_mut(index)) {
-                    recent.back = Some((at, back));
+                    recent.then = Some(then);
                 }
             }
         }
@@ -424,7 +485,7 @@ impl Disruptions {
     fn lose(&mut self, stream: StreamId, at: u64, loss: Loss, open: (u64, u64)) {
         self.forget_recent(at.saturating_sub(SPELL_NS));
         let current = self.current(at);
-        let mut recent = Recent { at, stream, open, of: current, loss: None, back: None };
+        let mut recent = Recent { at, stream, open, of: current, loss: None, then: None };
         let away = if let Some(current) = current {
             self.list[current].lose(stream, self.users.of(stream.0, stream.1), at, &loss);
             self.touched = Some(current);
@@ -469,12 +530,21 @@ impl Disruptions {
             let recent = &mut self.recent[number];
             let Some(loss) = recent.loss.take() else { continue };
             recent.of = Some(of);
-            let (at, stream, back) = (recent.at, recent.stream, recent.back.take());
+            let (at, stream, then) = (recent.at, recent.stream, recent.then.take());
             let one = &mut self.list[of];
-            one.lose(stream, self.users.of(stream.0, stream.1), at, &loss);
-            match back {
-                Some((at, back)) => one.back(stream, at, &back),
+            let back = match &then {
+                Some(Then::Back(at, back)) => {
+                    self.loose_answers = self.loose_answers.saturating_sub(1);
+                    Some((*at, back))
+                }
+                _ => None,
+            };
+            one.adopt(stream, self.users.of(stream.0, stream.1), at, &loss, back);
+            match then {
                 None => self.state(stream).away = Some(Away::In(of)),
+                // Unless it has been lost again since.
+                Some(Then::GivenUp) if self.state(stream).away.is_none() => self.list[of].give_up(stream),
+                Some(_) => {}
             }
         }
     }

@@ -26,12 +26,15 @@ pub(super) struct Marked {
 /// A stream that was dropped, until its case is closed.
 #[derive(Debug, Default)]
 struct Case {
-    /// Its first drop.
+    /// Its first drop, and its last.
     lost_at: u64,
+    last_lost_at: u64,
     /// When it was open again.
     back_at: Option<u64>,
     bytes_lost: u64,
     bytes_repeated: u64,
+    /// Its group wants it no more since its last drop.
+    is_given_up: bool,
     /// Of a loss of its it is not known how much it was.
     is_unknown: bool,
     /// So of its last one, unless the session says it.
@@ -63,8 +66,29 @@ pub(super) struct One {
     cases: BTreeMap<StreamId, Case>,
     closed: Closed,
     pub storm: Storm,
+    answers: Answers,
     /// What it comes to, as long as nothing has changed.
     told: RefCell<Option<Disruption>>,
+}
+
+/// Returns, each of which answered an attempt.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Since they were last taken.
+    fresh: u64,
+    /// The second in which the last one was, and how many were in it.
+    second: (u64, u64),
+}
+
+impl Answers {
+    fn count(&mut self, at: u64, storm: &mut Storm) {
+        self.fresh += 1;
+        let second = at / NANOS as u64;
+        let before = if self.second.0 == second { self.second.1 } else { 0 };
+        self.second = (second, before + 1);
+        storm.answered += 1;
+        storm.answered_per_second_max = storm.answered_per_second_max.max(before + 1);
+    }
 }
 
 /// What cases that are closed add up to.
@@ -72,6 +96,7 @@ pub(super) struct One {
 struct Closed {
     /// Seconds that streams took to come back.
     recover: Vec<f32>,
+    given_up: u64,
     same: u64,
     has_sessions: bool,
     bytes_lost: u64,
@@ -80,8 +105,30 @@ struct Closed {
     versions: BTreeMap<Arc<str>, u64>,
 }
 
+impl Case {
+    /// It is still looked for.
+    const fn is_away(&self) -> bool {
+        self.back_at.is_none() && !self.is_given_up
+    }
+
+    /// What a return says of the loss before it; true: how much that was, too.
+    fn settle(&mut self, back: &Back) -> bool {
+        self.bytes_repeated += back.bytes_repeated;
+        let Some(session) = back.session else { return false };
+        let (is_same, lost) = match session {
+            Session::Same { bytes_lost } => (true, bytes_lost),
+            Session::New { bytes_lost } => (false, Some(bytes_lost)),
+            Session::Unknown => (false, None),
+        };
+        self.is_same = Some(self.is_same.unwrap_or(true) && is_same);
+        self.bytes_lost += lost.unwrap_or(0);
+        lost.is_some()
+    }
+}
+
 impl Closed {
     fn add(&mut self, case: &Case) {
+        self.given_up += u64::from(case.is_given_up);
         if let Some(back) = case.back_at {
             self.recover.push((back.saturating_sub(case.lost_at) as f64 / NANOS) as f32);
             if let Some(version) = &case.version_after {
@@ -133,14 +180,14 @@ impl One {
         if let Some(mark) = &mut self.mark {
             mark.until = mark.until.min(at);
         }
-        // Who is back stays so; the rest is still looked for.
+        // Who is back stays so, or given up; the rest is still looked for.
         let closed = &mut self.closed;
         self.cases.retain(|_, case| {
-            let is_back = case.back_at.is_some();
-            if is_back {
+            let is_away = case.is_away();
+            if !is_away {
                 closed.add(case);
             }
-            !is_back
+            is_away
         });
         self.users_affected += std::mem::take(&mut self.users).len() as u64;
     }
@@ -166,13 +213,7 @@ impl One {
         }
         let case = self.cases.entry(stream).or_insert_with(|| Case { lost_at: at, ..Case::default() });
         case.bytes_lost += loss.bytes_lost.unwrap_or(0);
-        if at < case.lost_at {
-            // Found late: it has been lost again since.
-            case.lost_at = at;
-            case.is_unknown |= loss.bytes_lost.is_none();
-            return;
-        }
-        case.back_at = None;
+        (case.last_lost_at, case.back_at, case.is_given_up) = (at, None, false);
         case.is_unknown |= case.is_open_question;
         case.is_open_question = loss.bytes_lost.is_none();
     }
@@ -181,21 +222,22 @@ impl One {
     pub fn back(&mut self, stream: StreamId, at: u64, back: &Back) {
         let Some(case) = self.cases.get_mut(&stream).filter(|case| case.lost_at <= at) else { return };
         self.told.take();
+        self.answers.count(at, &mut self.storm);
         case.back_at = Some(at);
         case.version_after.clone_from(&back.version);
-        case.bytes_repeated += back.bytes_repeated;
-        if let Some(session) = back.session {
-            let (is_same, lost) = match session {
-                Session::Same { bytes_lost } => (Some(true), bytes_lost),
-                Session::New { bytes_lost } => (Some(false), Some(bytes_lost)),
-                Session::Unknown => (Some(false), None),
-            };
-            case.is_same = Some(case.is_same.unwrap_or(true) && is_same == Some(true));
-            if let Some(lost) = lost {
-                case.bytes_lost += lost;
-                case.is_open_question = false;
-            }
-        }
+        case.is_open_question &= !case.settle(back);
+        self.close_if_over(stream);
+    }
+
+    /// A stream that it has lost is not wanted any more: it is neither back nor away.
+    pub fn give_up(&mut self, stream: StreamId) {
+        let Some(case) = self.cases.get_mut(&stream).filter(|case| case.is_away()) else { return };
+        case.is_given_up = true;
+        self.told.take();
+        self.close_if_over(stream);
+    }
+
+    fn close_if_over(&mut self, stream: StreamId) {
         if self.has_ended
             && let Some(case) = self.cases.remove(&stream)
         {
@@ -203,12 +245,47 @@ impl One {
         }
     }
 
-    /// Streams dropped and not open again.
-    pub fn away(&self) -> u64 {
-        if self.has_ended {
-            return self.cases.len() as u64;
+    /// A drop that is found late to be its own, with the return that followed, if one has.
+    pub fn adopt(
+        &mut self,
+        stream: StreamId,
+        user: Option<u32>,
+        at: u64,
+        loss: &Loss,
+        back: Option<(u64, &Back)>,
+    ) {
+        let Some(case) = self.cases.get_mut(&stream).filter(|case| at < case.last_lost_at) else {
+            self.lose(stream, user, at, loss);
+            if let Some((at, back)) = back {
+                self.back(stream, at, back);
+            }
+            return;
+        };
+        // It has been lost again since: where it stands now is known already.
+        self.told.take();
+        if let Some((at, _)) = back {
+            self.answers.count(at, &mut self.storm);
         }
-        self.cases.values().filter(|case| case.back_at.is_none()).count() as u64
+        self.at = self.at.min(at);
+        case.lost_at = case.lost_at.min(at);
+        case.bytes_lost += loss.bytes_lost.unwrap_or(0);
+        let is_known = back.is_some_and(|(_, back)| case.settle(back));
+        case.is_unknown |= loss.bytes_lost.is_none() && !is_known;
+    }
+
+    /// How many of its streams have been answered since that was last asked.
+    pub const fn take_answers(&mut self) -> u64 {
+        std::mem::replace(&mut self.answers.fresh, 0)
+    }
+
+    /// Streams dropped, wanted, and not open again.
+    pub fn away(&self) -> u64 {
+        self.away_of(|_| true)
+    }
+
+    /// Those of some groups.
+    pub fn away_of(&self, is_one: impl Fn(u8) -> bool) -> u64 {
+        self.cases.iter().filter(|((group, _), case)| case.is_away() && is_one(*group)).count() as u64
     }
 
     /// Streams dropped.
@@ -257,7 +334,7 @@ impl One {
             by_address: self.by_address.clone(),
             by_replica: self.by_replica.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
             by_group: self.by_group.iter().map(|(&number, n)| (group(number), *n)).collect(),
-            reconnected: self.dropped - away,
+            reconnected: self.dropped - away - closed.given_up,
             recover: closed.recover(),
             never_back: away,
             same_session: closed.has_sessions.then_some(closed.same),

@@ -34,7 +34,7 @@ impl Run {
     }
 
     fn mark(&mut self, at: u64, text: &str) -> &mut Self {
-        assert!(!self.all.mark(at, text, None), "nothing is counted aside");
+        assert_eq!(self.all.mark(at, text, None), None, "nothing is counted aside");
         self
     }
 
@@ -146,6 +146,28 @@ fn people_mark_late() {
 }
 
 #[test]
+fn a_drop_that_is_found_late_leaves_where_its_stream_stands_as_it_is() {
+    let unknown = || What::Lost(Loss { bytes_lost: None, ..loss(Class::Reset) });
+    let same =
+        |bytes_lost| What::Back(Back { session: Some(Session::Same { bytes_lost }), ..Back::default() });
+    for answer in [Some(3), None] {
+        let mut run = Run::of(100);
+        push(&mut run.all, 11 * S, 0, unknown());
+        push(&mut run.all, 11 * S + S / 2, 0, same(answer));
+        run.mark(12 * S, "kill").lose(13 * S, 0..1).lose(14 * S, 10..20);
+        let one = run.told(20).pop().unwrap();
+        // Those ten make the drop of before the mark one of its own; the stream has been away since another one.
+        assert_eq!((one.at, one.streams_dropped, one.reconnected, one.never_back), (11.0, 11, 0, 11));
+        assert_eq!((one.recover, run.all.away()), (None, 11));
+        assert_eq!(one.bytes_lost, 1100 + answer.unwrap_or(0));
+        assert_eq!(one.lost_unknown, u64::from(answer.is_none()), "its own return says how much it was");
+        // Its time runs from the first drop to the last return.
+        let one = run.back(22 * S, 0..1).told(24).pop().unwrap();
+        assert_eq!((one.reconnected, one.recover.map(|it| it.max)), (1, Some(11.0)));
+    }
+}
+
+#[test]
 fn a_stream_counts_once_and_its_time_runs_from_its_first_drop_to_its_last_return() {
     let mut run = Run::of(100);
     run.mark(10 * S, "restart");
@@ -170,6 +192,32 @@ fn returns_behind_the_window_count_where_the_stream_was_dropped() {
     assert_eq!(hits(&told), [(Some("one"), 10), (Some("two"), 15)]);
     assert_eq!((told[0].reconnected, told[0].never_back), (10, 0));
     assert_eq!((told[1].reconnected, told[1].never_back, told[1].streams), (0, 15, 90));
+}
+
+#[test]
+fn whom_their_group_gives_up_is_neither_back_nor_away() {
+    let mut run = Run::of(100);
+    run.lose(10 * S, 0..3).mark(11 * S, "kill");
+    // One of those that are found late, too.
+    push(&mut run.all, 11 * S, 0, What::GivenUp);
+    run.lose(12 * S, 3..50).back(15 * S, 3..20);
+    (20..40).for_each(|number| push(&mut run.all, 20 * S, number, What::GivenUp));
+    let one = run.told(30).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back, run.all.away()), (50, 17, 12, 12));
+    // It is wanted again and opens: that is no return. Dropped once more it is away, and still one stream.
+    push(&mut run.all, 31 * S, 20, What::Opened);
+    let one = run.told(32).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back), (50, 17, 12));
+    let one = run.lose(33 * S, 20..21).told(40).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back), (50, 17, 13));
+    // Long after its window, likewise.
+    push(&mut run.all, 90 * S, 45, What::GivenUp);
+    let one = run.back(91 * S, 20..21).told(100).pop().unwrap();
+    assert_eq!((one.streams_dropped, one.reconnected, one.never_back, run.all.away()), (50, 18, 11, 11));
+    assert_eq!((one.bytes_lost, one.lost_unknown), (5100, 0), "what it cost is as it was");
+    // The group's time is over: nobody waits for them, and they have never come back.
+    run.all.end_group(0);
+    assert_eq!((run.told(101)[0].never_back, run.all.away()), (11, 0));
 }
 
 #[test]
@@ -245,10 +293,9 @@ fn replicas_addresses_and_versions_are_those_of_the_first_drop_and_the_last_retu
 #[test]
 fn attempts_are_the_storm_of_those_who_are_away() {
     let mut run = Run::of(100);
-    let attempts =
-        |offered, answered| Attempts { seconds: 1, offered, answered, refused: offered - answered };
+    let attempts = |offered, answered| Attempts { seconds: 1, offered, refused: offered - answered };
     run.all.take_attempts(attempts(9, 9));
-    run.mark(10 * S, "kill").lose(11 * S, 0..50).back(13 * S, 0..50);
+    run.mark(10 * S, "kill").lose(11 * S, 0..50).back(11 * S + S / 2, 0..10).back(13 * S, 10..50);
     for second in 1..=20 {
         run.all.advance(second * S);
         run.all.take_attempts(match second {
@@ -271,17 +318,51 @@ fn attempts_are_the_storm_of_those_who_are_away() {
 }
 
 #[test]
+fn attempts_of_streams_that_are_none_of_its_own_are_no_storm_of_it() {
+    let mut run = Run::of(100);
+    run.mark(10 * S, "kill").lose(11 * S, 0..50).back(13 * S, 0..49);
+    // One never comes back. Long after it streams are lost one at a time, and back at once.
+    (100..200).for_each(|second| {
+        run.lose(second * S, 60..61).back(second * S + S / 2, 60..61);
+    });
+    for second in 1..=200 {
+        run.all.advance(second * S);
+        let (offered, refused) = match second {
+            14 => (50, 1),
+            101.. => (1, 0),
+            _ => (0, 0),
+        };
+        run.all.take_attempts(Attempts { seconds: 1, offered, refused });
+    }
+    let one = run.told(200).remove(0);
+    assert_eq!((one.reconnected, one.never_back), (49, 1));
+    assert_eq!((one.storm.offered, one.storm.answered, one.storm.refused), (50, 49, 1));
+}
+
+#[test]
 fn a_window_that_was_expected_has_figures_of_its_own() {
     let mut run = Run::of(100);
-    assert!(run.all.mark(10 * S, "kill", Some(30 * S)));
+    assert_eq!(run.all.mark(10 * S, "kill", Some(30 * S)), Some(0));
     run.all.asides().take(0, (100, 80), std::iter::empty());
     run.lose(35 * S, 0..1).lose(45 * S, 1..2);
     let one = run.told(50).pop().unwrap();
     assert_eq!((one.expected, one.delivered_ratio, one.streams_dropped), (Some(30.0), Some(0.8), 1));
-    assert!(run.all.mark(60 * S, "again", Some(30 * S)));
+    assert_eq!(run.all.mark(60 * S, "again", Some(30 * S)), Some(1));
     run.mark(70 * S, "and another");
     let told = run.told(80);
     assert_eq!((told[1].expected, told[1].until, told[2].expected), (Some(10.0), Some(70.0), None));
+}
+
+#[test]
+fn seconds_of_which_a_part_was_expected_are_known_whatever_is_due_in_them() {
+    let mut run = Run::of(10);
+    run.all.mark(10 * S + S / 2, "kill", Some(30 * S));
+    run.all.mark(20 * S + S / 4, "again", Some(10 * S));
+    run.all.mark(50 * S, "not expected", None);
+    let expected: Vec<u64> =
+        (1..60).filter(|&second| run.all.is_expected((second - 1) as f64, second as f64)).collect();
+    assert_eq!(expected, (11..=31).collect::<Vec<u64>>());
+    assert!(run.all.is_expected(0.0, 11.0), "several seconds at once");
 }
 
 #[test]
@@ -302,6 +383,14 @@ fn there_are_so_many_at_most_and_the_rest_is_counted() {
     }
     run.lose(300 * S, 0..50);
     assert_eq!((run.told(400).len(), run.all.left_out()), (DISRUPTIONS_MAX, 8));
+    // What drops long after such a mark is its own, as it would be if it were told.
+    run.back(410 * S, 0..50).mark(420 * S, "kill").lose(450 * S, 0..50).back(460 * S, 0..50);
+    run.told(500);
+    assert_eq!(run.all.left_out(), 9);
+    // And so is its mark who marks late.
+    run.lose(510 * S, 0..50).mark(515 * S, "what was that?").lose(560 * S, 50..100);
+    run.told(600);
+    assert_eq!(run.all.left_out(), 10);
     assert_eq!(run.all.told(3, |_| String::new()).len(), 3);
 }
 
@@ -313,14 +402,22 @@ fn each_drop_is_in_at_most_one_and_what_is_away_is_away() {
         let mut run = Run::of(40);
         let (mut open, mut drops) = (vec![true; 40], 0);
         let mut at = S;
+        // The last mark, and each stream's last drop.
+        let (mut mark, mut dropped) = (None, vec![None; 40]);
+        // Some runs are slow, and some are marked seldom: there drops are found late.
+        let (slowness, seldom) = (1 + random.below(6), [10, 50][random.below(2) as usize]);
         for _ in 0..300 {
-            at += random.below(S);
+            at += random.below(slowness * S);
             let stream = random.below(40) as u32;
-            match random.below(10) {
-                0 => drop(run.mark(at, "now")),
+            match random.below(seldom) {
+                0 => {
+                    run.mark(at, "now");
+                    mark = Some(at);
+                }
                 _ if open[stream as usize] => {
                     run.lose(at, stream..stream + 1);
                     (open[stream as usize], drops) = (false, drops + 1);
+                    dropped[stream as usize] = Some((at, mark));
                 }
                 _ => {
                     run.back(at, stream..stream + 1);
@@ -340,7 +437,13 @@ fn each_drop_is_in_at_most_one_and_what_is_away_is_away() {
             assert!(one.users_affected <= Some(one.streams_dropped));
         }
         let away: u64 = told.iter().map(|one| one.never_back).sum();
-        assert!(away <= open.iter().filter(|is_open| !**is_open).count() as u64);
+        let closed = || dropped.iter().zip(&open).filter(|(_, is_open)| !**is_open).map(|(last, _)| last);
+        // A window is open for so long at least, or until the next mark: who was dropped in one last is away.
+        let marked = |last: &&Option<(u64, Option<u64>)>| {
+            last.is_some_and(|(at, mark)| mark.is_some_and(|mark| at < mark + MARK_WINDOW.ns()))
+        };
+        let (least, most) = (closed().filter(marked).count() as u64, closed().count() as u64);
+        assert!((least..=most).contains(&away), "{away} of {least} to {most} are away");
         assert_eq!((run.all.away(), run.all.dropped()), (away, counted));
     }
 }
@@ -383,12 +486,13 @@ mod counted_aside {
         while timeline.next_step() <= at(5) {
             timeline.step(&group, at(5));
         }
-        let (steady, aside) = (group.steady_cells(first), [0, 1].map(|turn| group.aside_cells(first, turn)));
-        assert_eq!(aside[1].end, group.cells(first).end);
-        timeline.set_aside(at(10), at(20));
-        timeline.set_aside(at(30), at(60));
+        let (steady, aside) =
+            (group.steady_cells(first), [0, 1, 2, 3].map(|turn| group.aside_cells(first, turn)));
+        assert_eq!(aside[3].end, group.cells(first).end);
+        timeline.set_aside(Some(0), at(10), at(20));
+        timeline.set_aside(Some(1), at(30), at(60));
         // The next mark ends a window, and begins one, or none.
-        timeline.set_aside(at(40), at(50));
+        timeline.set_aside(Some(2), at(40), at(50));
         for (due, place) in [
             (1, first..first + 2),
             (9, steady.clone()),
@@ -397,8 +501,8 @@ mod counted_aside {
             (20, steady.clone()),
             (30, aside[1].clone()),
             (39, aside[1].clone()),
-            (40, aside[0].clone()),
-            (49, aside[0].clone()),
+            (40, aside[2].clone()),
+            (49, aside[2].clone()),
             (50, steady.clone()),
         ] {
             for target in [0, 1] {
@@ -412,8 +516,23 @@ mod counted_aside {
                 assert_eq!(timeline.cell_now(target), now, "at {due} s");
             }
         }
-        timeline.set_aside(at(45), at(45));
+        timeline.set_aside(None, at(45), at(45));
         assert_eq!(timeline.cell(at(45), 0), steady.start, "a mark of which nothing was expected");
-        assert_eq!(timeline.cell(at(44), 0), aside[0].start);
+        assert_eq!(timeline.cell(at(44), 0), aside[2].start);
+        timeline.set_aside(Some(4), at(70), at(80));
+        assert_eq!(timeline.cell(at(71), 0), aside[0].start, "the first one's cells once more");
+    }
+
+    #[test]
+    fn a_window_that_a_worker_has_none_of_is_counted_all_the_same() {
+        let group = group();
+        let mut timeline = Timeline::new(&group, 0, Time::ZERO, 0, 1);
+        timeline.set_aside(Some(0), at(10), at(20));
+        // It was over before the worker heard of it.
+        timeline.set_aside(Some(1), at(31), at(30));
+        timeline.set_aside(Some(2), at(40), at(50));
+        assert_eq!(timeline.cell(at(12), 0), group.aside_cells(0, 0).start);
+        assert_eq!(timeline.cell(at(42), 0), group.aside_cells(0, 2 % Group::ASIDE).start);
+        assert_eq!(timeline.cell(at(31), 0), timeline.cell(at(25), 0), "nothing of it is left");
     }
 }

@@ -2,7 +2,8 @@
 //! ends the run. At its end [`verdict`] says what it came to.
 //!
 //! A window slides by the second. Of what is counted in steady state it covers seconds that were wholly
-//! steady, one behind the other: stages follow each other in it, a pause begins it anew. Of what is counted
+//! steady, one behind the other: stages follow each other in it, a pause begins it anew, and so does a window in which
+//! disruptions were expected. Of what is counted
 //! over the whole run it covers every second.
 //!
 //! Kept are counts of each second, and samples of those figures alone that a threshold names.
@@ -75,6 +76,8 @@ pub struct Seen<'a> {
     pub at: u64,
     /// See there.
     pub seconds: u64,
+    /// A part of it was expected to be disrupted: it is none of steady state.
+    pub is_expected: bool,
     /// Of each worker: counters so far, and gauges of its groups.
     pub workers: &'a [(&'a [Cell], &'a [GroupGauges])],
     /// As [`Judge::samples`] had them.
@@ -172,7 +175,7 @@ impl Judge {
 
     /// A second is complete. `report`: the run's so far, without latencies, if [`Self::reads_reports`].
     pub fn take(&mut self, seen: &Seen<'_>, report: Option<Report>) {
-        self.scopes.take(&self.groups, seen.workers, seen.seconds);
+        self.scopes.take(&self.groups, seen);
         self.at = seen.at;
         self.forget_waits();
         let report = report.map(|report| self.complete(report));

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::is_echo;
 use super::window::Counts;
-use crate::load::{Group, Traffic};
+use super::{Seen, is_echo};
+use crate::load::Group;
 use crate::run::parts;
 use crate::stream::meter::{Cell, Counters, Figure};
 use crate::worker::share::{GroupGauges, GroupPhase};
@@ -46,8 +46,6 @@ struct Scope {
     steady_ns: u64,
     /// The second ended in steady state.
     ended_steady: bool,
-    /// See [`due_aside`].
-    due_aside: u64,
     /// All of the second was steady.
     is_steady: bool,
 }
@@ -62,8 +60,9 @@ impl Scopes {
         Self(vec![Scope::default(); groups + 1])
     }
 
-    /// A second is over, or `seconds` of them.
-    pub fn take(&mut self, groups: &[Group], workers: &[(&[Cell], &[GroupGauges])], seconds: u64) {
+    /// A second is over, or several of them.
+    pub fn take(&mut self, groups: &[Group], seen: &Seen<'_>) {
+        let (workers, seconds) = (seen.workers, seen.seconds);
         let mut all = Counts::default();
         let (mut is_steady, mut steady_ns, mut first) = (false, 0, 0);
         for (index, group) in groups.iter().enumerate() {
@@ -73,7 +72,7 @@ impl Scopes {
             let gauges: Vec<&GroupGauges> = workers.iter().filter_map(|(_, own)| own.get(index)).collect();
             let scope = &mut self.0[index];
             scope.take(group, now, &gauges, seconds);
-            scope.leave_out(due_aside(group, &cells, workers));
+            scope.is_steady &= !seen.is_expected;
             all.add(&scope.second);
             is_steady |= scope.is_steady;
             steady_ns = steady_ns.max(scope.steady_ns);
@@ -99,12 +98,6 @@ impl Scopes {
 }
 
 impl Scope {
-    /// A second of which a part was expected to be disrupted is none of steady state.
-    fn leave_out(&mut self, due_aside: u64) {
-        self.is_steady &= due_aside == self.due_aside;
-        self.due_aside = due_aside;
-    }
-
     fn take(&mut self, group: &Group, now: Counters, gauges: &[&GroupGauges], seconds: u64) {
         let steady_ns = gauges.iter().map(|gauges| gauges.steady_ns).max().unwrap_or(0);
         self.is_steady =
@@ -145,17 +138,6 @@ impl Scope {
             ),
         };
         self.so_far = now;
-    }
-}
-
-/// What shows that a window which is expected to be disrupted goes on: ticks due in it, or bytes where none are.
-fn due_aside(group: &Group, cells: &Range<usize>, workers: &[(&[Cell], &[GroupGauges])]) -> u64 {
-    let aside = group.steady_cells(cells.start).end..cells.end;
-    let cells = workers.iter().filter_map(|(own, _)| own.get(aside.clone())).flatten();
-    let counters = cells.map(|cell| &cell.counters);
-    match group.traffic {
-        Traffic::Receive => counters.map(|counters| counters.payload_received).sum(),
-        Traffic::Echo | Traffic::Discard => counters.map(|counters| counters.ticks_due).sum(),
     }
 }
 

@@ -18,11 +18,12 @@ use crate::worker::share::GroupPhase;
 
 mod wait;
 
-/// The cell of what was before steady state, and that of its stage, of group 0; group 1 has the next two.
+/// The cell of what was before steady state, that of its stage, and the first of those aside, of group 0; behind all of
+/// them group 1 has as many.
 const BEFORE: usize = 0;
 const STEADY: usize = 1;
 const ASIDE: usize = 2;
-const CELLS: usize = 4;
+const CELLS: usize = ASIDE + Group::ASIDE;
 
 fn groups(names: &[&str]) -> Arc<[Group]> {
     let group = |name: &&str| GroupSpec {
@@ -51,6 +52,8 @@ struct Made {
     cells: Vec<Cell>,
     gauges: Vec<GroupGauges>,
     at: u64,
+    /// The seconds that come are in a window in which disruptions are expected.
+    is_expected: bool,
     report: Report,
 }
 
@@ -67,6 +70,7 @@ impl Made {
             cells: vec![Cell::default(); CELLS * names.len()],
             gauges: vec![GroupGauges { requested: 10, ..GroupGauges::default() }; names.len()],
             at: 0,
+            is_expected: false,
             report,
         }
     }
@@ -91,6 +95,7 @@ impl Made {
         let seen = Seen {
             at: self.at,
             seconds: 1,
+            is_expected: self.is_expected,
             workers: &[(&self.cells, &self.gauges)],
             samples,
             busy: &[0.5],
@@ -198,6 +203,7 @@ fn what_was_expected_to_be_disrupted_is_in_no_window_but_its_losses_are() {
     let mut results = Vec::new();
     for second in 0..12 {
         let samples = if second == 6 { vec![(ASIDE, Figure::Response, 9000)] } else { Vec::new() };
+        made.is_expected = (5..8).contains(&second);
         results = made.second(
             &[State::Steady],
             |cells| {
@@ -216,6 +222,21 @@ fn what_was_expected_to_be_disrupted_is_in_no_window_but_its_losses_are() {
     let is_met: Vec<bool> = results.iter().map(|result| result.ok).collect();
     assert_eq!(is_met, [true, true, false, false], "{results:?}");
     assert_eq!((results[0].value, results[1].value, results[3].value), (Some(100.0), Some(1.0), None));
+}
+
+#[test]
+fn what_was_expected_ends_no_run_though_nothing_comes_in_it() {
+    let mut made = Made::new(&["main"], &["load.rate_received >= 1KB/s over 5s abort"]);
+    for second in 0..40 {
+        made.is_expected = (10..25).contains(&second);
+        let cell = if made.is_expected { ASIDE } else { STEADY };
+        // Gone for eight seconds: nothing is counted anywhere.
+        let bytes = if (12..20).contains(&second) { 0 } else { 2000 };
+        made.second(&[State::Steady], |cells| cells[cell].counters.payload_received += bytes, &[]);
+        assert_eq!(made.judge.end(made.at), None, "at second {second}");
+        let is_full = (6..=9).contains(&second) || second >= 30;
+        assert!(!is_full || made.judge.watches[0].now == Some(2000.0), "at second {second}");
+    }
 }
 
 #[test]

@@ -51,9 +51,10 @@ impl Supervisor {
             return Ok(());
         }
         let until = now.plus_ns(expected.unwrap_or(0));
-        if self.disruptions.mark(at, text, expected) || !self.disruptions.asides().is_empty() {
+        let window = self.disruptions.mark(at, text, expected);
+        if !self.disruptions.asides().is_empty() {
             // One that is not expected ends the window of one that was.
-            self.send(&Command::Aside { from: now, until });
+            self.send(&Command::Aside { window, from: now, until });
         }
         Ok(())
     }
@@ -85,7 +86,6 @@ impl Supervisor {
         self.disruptions.take_attempts(Attempts {
             seconds,
             offered: sums.retries - before.retries,
-            answered: sums.reconnects - before.reconnects,
             refused: sums.retries_failed - before.retries_failed,
         });
         self.take_asides();
@@ -174,6 +174,7 @@ fn happened(worker: &Hand, change: &changes::Change, started: Time) -> Happened 
     let what = match what {
         changes::What::Opened => What::Opened,
         changes::What::Closed => What::Closed,
+        changes::What::GivenUp => What::GivenUp,
         changes::What::Lost(loss) => What::Lost(Loss {
             class: loss.class,
             address: worker.opened.get(usize::from(loss.address)).map(|(address, _)| *address),

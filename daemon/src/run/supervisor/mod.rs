@@ -84,6 +84,8 @@ pub struct Supervisor {
     rss_steady: u64,
     host: Vec<DoctorEntry>,
     paused: bool,
+    /// When it was, in seconds since the run's start; one that goes on has no end.
+    pauses: Vec<(f64, f64)>,
     hopeless_told: bool,
     warnings: Vec<String>,
     fleet: Option<Fleet>,
@@ -152,6 +154,7 @@ impl Supervisor {
             rss_steady: 0,
             host,
             paused: false,
+            pauses: Vec::new(),
             hopeless_told: false,
             fleet: None,
         })
@@ -245,14 +248,22 @@ impl Supervisor {
 
     /// Holds connections and stops sending.
     pub fn pause(&mut self) {
-        self.paused = true;
-        self.send(&Command::Pause(host::monotonic_now()));
+        let now = host::monotonic_now();
+        if !std::mem::replace(&mut self.paused, true) {
+            self.pauses.push((now.since(self.started).as_secs_f64(), f64::INFINITY));
+        }
+        self.send(&Command::Pause(now));
     }
 
     /// Goes on.
     pub fn resume(&mut self) {
-        self.paused = false;
-        self.send(&Command::Resume(host::monotonic_now()));
+        let now = host::monotonic_now();
+        if std::mem::replace(&mut self.paused, false)
+            && let Some((_, until)) = self.pauses.last_mut()
+        {
+            *until = now.since(self.started).as_secs_f64();
+        }
+        self.send(&Command::Resume(now));
     }
 
     /// The named moments so far.

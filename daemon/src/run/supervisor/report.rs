@@ -85,8 +85,7 @@ impl Supervisor {
         let groups = &self.plan.groups;
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let parts =
-            parts::add_up(&self.plan, &workers, &self.open_at_end, self.disruptions.windows(), Depth::All);
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, self.left_out(), Depth::All);
         let (steady, was_steady) = (parts.steady_seconds, parts.was_steady);
         let (user, system) = host::process_cpu_seconds();
         let messages =
@@ -157,17 +156,16 @@ impl Supervisor {
         report
     }
 
+    /// What of the run is none of steady state.
+    fn left_out(&self) -> parts::LeftOut<'_> {
+        parts::LeftOut { pauses: &self.pauses, expected: self.disruptions.windows() }
+    }
+
     /// What of the report so far thresholds may name, without latencies.
     pub(super) fn report_for_judge(&self) -> Report {
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let parts = parts::add_up(
-            &self.plan,
-            &workers,
-            &self.open_at_end,
-            self.disruptions.windows(),
-            Depth::Counters,
-        );
+        let parts = parts::add_up(&self.plan, &workers, &self.open_at_end, self.left_out(), Depth::Counters);
         Report {
             run: report::Run { started_at: self.started_at, ..Default::default() },
             spec: Spec { expect_disruption: self.spec.expect_disruption, ..Spec::default() },

@@ -191,6 +191,7 @@ impl Supervisor {
         let seen = Seen {
             at: self.second,
             seconds: row.seconds,
+            is_expected: self.disruptions.is_expected(row.at - row.seconds as f64, row.at),
             workers: &workers,
             samples,
             busy: &row.busy,
