@@ -12,9 +12,8 @@ use super::result::{Found, Recovery, Step, Vary};
 use super::walk::Driver;
 use super::{RECOVER_SECONDS, text};
 use crate::client::Client;
-use crate::say;
 use crate::seek::search::Search;
-use crate::seek::session::{End, Session};
+use crate::seek::session::{End, Session, say};
 
 /// All is well where it was for so many seconds on end.
 const WELL_SECONDS: usize = 3;
@@ -188,7 +187,7 @@ impl Driver for Live<'_> {
         let watched = self.session.elapsed() - begun;
         let recovery = Recovery { from, to, seconds, watched };
         if !self.quiet {
-            say(&format!("{:>20} {}", "", text::recovery(self.way.vary, &recovery)));
+            say(&format!("{:>20} {}", "", text::recovery(self.way.vary, &recovery)))?;
         }
         if seconds.is_none() && to > self.way.from {
             // What comes next is not to be measured on what this has left.
@@ -198,17 +197,15 @@ impl Driver for Live<'_> {
         Ok(recovery)
     }
 
-    fn tell(&mut self, step: &Step) {
-        if !self.quiet {
-            say(&text::step(self.way.vary, step));
-        }
+    fn tell(&mut self, step: &Step) -> Result<(), End> {
+        if self.quiet { Ok(()) } else { say(&text::step(self.way.vary, step)) }
     }
 
     fn keep(&mut self, search: &Search, steps: &[Step]) {
         self.found.steps = steps.to_vec();
         self.found.conclude(search.best(), search.is_confirmed(), search.limit(), false);
         if let Some(Err(failure)) = self.file.map(|file| super::keep(file, &self.found)) {
-            eprintln!("scalectl: {}", failure.message);
+            crate::warn(&failure.message);
         }
     }
 }

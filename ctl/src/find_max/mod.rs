@@ -31,9 +31,9 @@ use crate::commands::{Cli, Load, complete};
 use crate::files;
 use crate::seek::bound::bound;
 use crate::seek::search::{Pace, Search};
-use crate::seek::session::{End, Ending, Session, Signals};
+use crate::seek::session::{End, Ending, Session, Signals, say};
+use crate::show;
 use crate::ssh::SshFlags;
-use crate::{say, show};
 use judge::Rules;
 use live::{Live, Way};
 use result::{Asked, Found, SCHEMA, Vary};
@@ -310,9 +310,7 @@ impl<'a> Work<'a> {
         let started: Started = client.send("POST", RUNS, &request)?;
         drop(request);
         let run = started.id.unwrap_or_default();
-        if !quiet {
-            say(&text::head(&self.asked));
-        }
+        let session = Session::follow(client, &run, signals)?;
         let others = self.spec.group.iter().enumerate().filter(|(at, _)| *at != self.group);
         let way = Way {
             vary: self.asked.vary,
@@ -330,7 +328,7 @@ impl<'a> Work<'a> {
         };
         let mut live = Live {
             client,
-            session: Session::follow(client, &run, signals)?,
+            session,
             rules: &self.rules,
             way,
             beside,
@@ -339,7 +337,8 @@ impl<'a> Work<'a> {
             found: Found { run, ..known },
             file: self.file(),
         };
-        let end = walk::walk(&mut search, &mut steps, &mut live);
+        let told = if quiet { Ok(()) } else { say(&text::head(&self.asked)) };
+        let end = told.and_then(|()| walk::walk(&mut search, &mut steps, &mut live));
         let Live { session, mut found, .. } = live;
         found.steps = steps;
         let how = match &end {
@@ -348,7 +347,7 @@ impl<'a> Work<'a> {
             Ok(()) | Err(End::RunOver) => Ending::InOrder,
         };
         if how == Ending::Aborted {
-            eprintln!("scalectl: {}", crate::view::INTERRUPTED);
+            crate::warn(crate::view::INTERRUPTED);
         }
         session.end(how);
         match end {

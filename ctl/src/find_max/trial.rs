@@ -55,6 +55,8 @@ struct Simulated {
     burst: f64,
     /// Ended when so many steps are taken.
     steps_max: usize,
+    /// So many steps are printed, and then nobody reads any more.
+    read_max: usize,
     kept: Vec<Step>,
 }
 
@@ -84,6 +86,7 @@ impl Simulated {
             queue: 0.0,
             burst: truth * TICKS / 4.0,
             steps_max: usize::MAX,
+            read_max: usize::MAX,
             kept: Vec::new(),
         }
     }
@@ -252,7 +255,10 @@ impl Driver for Simulated {
         Ok(Recovery { from, to, seconds, watched: self.spent - begun })
     }
 
-    fn tell(&mut self, _: &Step) {}
+    fn tell(&mut self, _: &Step) -> Result<(), End> {
+        self.read_max = self.read_max.checked_sub(1).ok_or(End::Interrupted)?;
+        Ok(())
+    }
 
     fn keep(&mut self, _: &Search, steps: &[Step]) {
         self.kept = steps.to_vec();
@@ -360,4 +366,13 @@ fn too_little_time_confirms_nothing() {
     target.time = 60.0;
     let result = target.find(1_000_000, Vec::new());
     assert!(!result.confirmed && result.exit_code == 6, "{result:?}");
+}
+
+#[test]
+fn where_nobody_reads_any_more_it_ends_with_what_is_known() {
+    let mut target = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 5);
+    target.read_max = 2;
+    let result = target.find(1_000_000, Vec::new());
+    assert_eq!((result.outcome, result.steps.len(), result.max), (Outcome::Aborted, 3, 400));
+    assert_eq!(target.kept, result.steps);
 }

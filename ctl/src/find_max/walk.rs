@@ -27,7 +27,10 @@ pub trait Driver {
     fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End>;
 
     /// A step was taken.
-    fn tell(&mut self, step: &Step);
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    fn tell(&mut self, step: &Step) -> Result<(), End>;
 
     /// What is known by now.
     fn keep(&mut self, search: &Search, steps: &[Step]);
@@ -59,40 +62,43 @@ pub fn walk(search: &mut Search, steps: &mut Vec<Step>, driver: &mut impl Driver
             Next::Done => return Ok(()),
         };
         let mut tries = 1;
-        let mut step = loop {
+        let (mut step, told) = loop {
             let step = match driver.step(level, hold) {
                 // Every stream is down, or nothing comes back any more.
                 Err(End::RunOver) => {
                     let step = Step { level, hold, limit: Some(Limit::Target), ..Step::default() };
-                    driver.tell(&step);
+                    let told = driver.tell(&step);
                     search.took(next, outcome(&step));
                     steps.push(step);
                     driver.keep(search, steps);
-                    return Ok(());
+                    return told;
                 }
                 step => step?,
             };
-            driver.tell(&step);
+            let told = driver.tell(&step);
             let is_ours = step.limit.is_some_and(|limit| limit != Limit::Target);
-            if !is_ours || tries == HOST_TRIES || search.next(driver.left()) != next {
-                break step;
+            if told.is_err() || !is_ours || tries == HOST_TRIES || search.next(driver.left()) != next {
+                break (step, told);
             }
             tries += 1;
         };
         search.took(next, outcome(&step));
-        let broke = step.limit.is_some();
-        if broke && search.best() > 0 {
+        let mut end = told;
+        if end.is_ok() && step.limit.is_some() && search.best() > 0 {
             match driver.come_down(level, search.best()) {
-                Ok(recovery) => step.recovery = Some(recovery),
-                Err(end) => {
-                    steps.push(step);
-                    driver.keep(search, steps);
-                    return if matches!(end, End::RunOver) { Ok(()) } else { Err(end) };
+                Ok(recovery) => {
+                    step.recovery = Some(recovery);
+                    search.stands_at(search.best());
                 }
+                Err(why) => end = Err(why),
             }
-            search.stands_at(search.best());
         }
         steps.push(step);
         driver.keep(search, steps);
+        match end {
+            Ok(()) => {}
+            Err(End::RunOver) => return Ok(()),
+            end => return end,
+        }
     }
 }
