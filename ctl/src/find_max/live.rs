@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use scale_api::http::SetRequest;
+use scale_api::report::Exit;
 use scale_api::units::Rate;
 
 use super::judge::{Judge, Rules, Verdict};
@@ -11,7 +12,7 @@ use super::reading::{Beside, Reading, between, p99};
 use super::result::{Found, Recovery, Step, Vary};
 use super::walk::Driver;
 use super::{RECOVER_SECONDS, text};
-use crate::client::Client;
+use crate::client::{Client, Failure};
 use crate::seek::search::Search;
 use crate::seek::session::{End, Session, say};
 
@@ -106,8 +107,13 @@ impl Live<'_> {
             for (name, value) in &now.observe {
                 self.beside.observed.entry(name.clone()).or_default().push(*value);
             }
-            let mut report = between(opening, &settled, &self.reading()?, &self.beside)?;
-            let Some(Verdict { limit, broke }) = judge.take(self.rules, busy, &mut report) else { continue };
+            let now = self.reading()?;
+            let mut report = between(opening, &settled, &now, &self.beside)?;
+            let verdict = judge.take(self.rules, busy, &mut report, &now.report);
+            let Some(Verdict { limit, broke, unknown }) = verdict else { continue };
+            if !unknown.is_empty() {
+                return Err(without_value(&unknown, judge.seconds()).into());
+            }
             let (load, latency) = (report.load, report.latency);
             let length = (self.session.elapsed() - settled.at).max(1e-3);
             return Ok(Step {
@@ -148,12 +154,20 @@ impl Live<'_> {
             let first = readings.pop_front().expect("there are several");
             let last = readings.back().expect("there are several");
             let mut report = between(&first, &first, last, &self.beside)?;
-            if !waits && self.rules.unmet(&mut report).is_empty() {
+            if !waits && self.rules.unmet(&mut report, &last.report).0.is_empty() {
                 return Ok(Some((first.at - begun).max(0.0)));
             }
         }
         Ok(None)
     }
+}
+
+fn without_value(expressions: &[String], seconds: u64) -> Failure {
+    let message = format!(
+        "--until '{}' had no value in a step of {seconds} s, so it says nothing of the target; ask for a figure that this load has, and of `observe` see whether the Prometheus answers, and more often than a step lasts (--step)",
+        expressions.join("', '")
+    );
+    Failure { message, exit: Exit::Incomplete }
 }
 
 impl Driver for Live<'_> {

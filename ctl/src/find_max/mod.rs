@@ -162,7 +162,7 @@ fn level(vary: Vary, word: &str, text: &str) -> Result<u64, Failure> {
 fn rules(flags: &FindMax, written: &Spec, tick: f64) -> Result<Rules, Failure> {
     let threshold: Vec<_> =
         flags.until.iter().map(|expression| ThresholdSpec { expression: expression.trim().into() }).collect();
-    let spec = Spec { threshold, preset: Vec::new(), ..written.clone() };
+    let spec = Spec { threshold, preset: Vec::new(), expect_disruption: None, ..written.clone() };
     let (groups, observe) = (spec.group_names(), spec.observe_names());
     for text in &flags.until {
         let threshold = Threshold::parse(text, &Names { groups: &groups, observe: &observe })

@@ -17,7 +17,8 @@ type Histograms = BTreeMap<String, BTreeMap<String, String>>;
 pub struct Reading {
     /// Seconds since its start.
     pub at: f64,
-    report: Report,
+    /// All of it by then.
+    pub report: Report,
     histograms: Histograms,
 }
 

@@ -179,7 +179,7 @@ impl Simulated {
         for second in 0..RECOVER_SECONDS as usize {
             let mut sum = Sum::default();
             self.second(&mut sum);
-            if self.rules.unmet(&mut Self::report(&sum)).is_empty() {
+            if self.rules.unmet(&mut Self::report(&sum), &Report::default()).0.is_empty() {
                 return Some(second as f64);
             }
         }
@@ -226,7 +226,8 @@ impl Driver for Simulated {
         loop {
             let busy = self.second(&mut sum);
             let mut report = Self::report(&sum);
-            if let Some(Verdict { limit, broke }) = judge.take(&self.rules, busy, &mut report) {
+            let verdict = judge.take(&self.rules, busy, &mut report, &Report::default());
+            if let Some(Verdict { limit, broke, .. }) = verdict {
                 let (seconds, busy) = (judge.seconds(), judge.busy());
                 let disconnects = report.load.disconnects;
                 return Ok(Step {
