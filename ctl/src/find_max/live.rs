@@ -10,7 +10,7 @@ use scale_api::units::Rate;
 use super::judge::{Judge, Rules, Verdict};
 use super::reading::{Beside, Reading, between, p99};
 use super::result::{Found, Recovery, Step, Vary};
-use super::walk::Driver;
+use super::walk::{Driver, is_confirmed};
 use super::{RECOVER_SECONDS, text};
 use crate::client::{Client, Failure};
 use crate::seek::search::Search;
@@ -217,7 +217,7 @@ impl Driver for Live<'_> {
 
     fn keep(&mut self, search: &Search, steps: &[Step]) {
         self.found.steps = steps.to_vec();
-        self.found.conclude(search.best(), search.is_confirmed(), search.limit(), false);
+        self.found.conclude(search.best(), is_confirmed(search, steps), search.limit(), false);
         if let Some(Err(failure)) = self.file.map(|file| super::keep(file, &self.found)) {
             crate::warn(&failure.message);
         }

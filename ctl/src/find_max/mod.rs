@@ -290,7 +290,7 @@ impl<'a> Work<'a> {
     }
 
     fn find(&self, client: &Client, signals: Signals, known: Found, quiet: bool) -> Result<Found, Failure> {
-        if known.confirmed {
+        if known.is_final() {
             return Ok(known);
         }
         let from = self.asked.from;
@@ -370,7 +370,8 @@ impl<'a> Work<'a> {
                 "not even one step was possible within --time {time}; give more"
             )));
         }
-        found.conclude(search.best(), search.is_confirmed(), search.limit(), aborted);
+        let confirmed = walk::is_confirmed(search, &found.steps);
+        found.conclude(search.best(), confirmed, search.limit(), aborted);
         // A run of which the report cannot be had has told its steps all the same.
         if let Ok(report) = client.report(&found.run) {
             found.at = report.run.started_at;

@@ -147,6 +147,11 @@ impl Step {
 }
 
 impl Found {
+    /// Whether more time or a better host would find nothing more.
+    pub fn is_final(&self) -> bool {
+        self.confirmed && matches!(self.limit, Limit::Target | Limit::Streams)
+    }
+
     /// Fills in what follows from the steps: `max`, whether it was confirmed, and what ended the search.
     pub fn conclude(&mut self, max: u64, confirmed: bool, limit: Limit, aborted: bool) {
         let of_the_target = || self.steps.iter().filter(|step| step.is_of_the_target());

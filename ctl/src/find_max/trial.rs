@@ -6,7 +6,7 @@ use scale_api::spec::{GroupSpec, Spec, ThresholdSpec};
 
 use super::judge::{Judge, Rules, Verdict};
 use super::result::{Found, Outcome, Recovery, Step};
-use super::walk::{Driver, resume, walk};
+use super::walk::{Driver, is_confirmed, resume, walk};
 use super::{LOWER, PRECISION, RECOVER_SECONDS, RECOVER_USUAL, SETTLE_SECONDS, text};
 use crate::compare::random::Random;
 use crate::seek::search::{Pace, Search};
@@ -203,9 +203,10 @@ impl Simulated {
         let mut search = self.search(most);
         resume(&mut search, &steps, self.level);
         let interrupted = walk(&mut search, &mut steps, self).is_err();
+        let confirmed = is_confirmed(&search, &steps);
         let mut found = Found { steps, ..Found::default() };
         (found.asked.from, found.asked.hold) = (100, HOLD as u64);
-        found.conclude(search.best(), search.is_confirmed(), search.limit(), interrupted);
+        found.conclude(search.best(), confirmed, search.limit(), interrupted);
         found.sentences = text::sentences(&found);
         found
     }
@@ -358,6 +359,26 @@ fn a_search_that_was_interrupted_goes_on_where_it_was() {
         let share = result.max as f64 / 4321.0;
         assert!((0.95..=1.05).contains(&share) && result.confirmed, "{kind:?}: {share} {:?}", result.steps);
         assert_eq!(result.steps[..cut], first.steps[..], "what was known is not asked again");
+    }
+}
+
+#[test]
+fn a_search_that_ran_out_of_time_or_of_its_host_goes_on_to_the_targets_limit() {
+    for (host, time, limit) in [(1e9, 170.0, Limit::Time), (2100.0, TIME, Limit::Busy)] {
+        let mut target = Simulated::new(Kind::Knee, 5000.0, host, 0.0, 5);
+        target.time = time;
+        let first = target.find(1_000_000, Vec::new());
+        assert!(first.confirmed && !first.is_final() && first.exit_code == 6, "{first:?}");
+        assert!(first.limit == limit || (limit != Limit::Time && first.limit.is_of_this_host()), "{first:?}");
+        let mut again = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 6);
+        let result = again.find(1_000_000, first.steps.clone());
+        assert!(result.is_final() && result.limit == Limit::Target, "{result:?}");
+        assert!((0.95..=1.05).contains(&(result.max as f64 / 5000.0)), "{result:?}");
+        // What was confirmed stays so where nothing more came of it.
+        let mut cut = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 7);
+        cut.steps_max = 0;
+        let result = cut.find(1_000_000, first.steps.clone());
+        assert_eq!((result.max, result.confirmed), (first.max, true));
     }
 }
 

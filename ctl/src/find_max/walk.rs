@@ -41,12 +41,21 @@ fn outcome(step: &Step) -> Outcome {
     step.limit.map_or(Outcome::Held { used: 1.0 }, Outcome::Broke)
 }
 
-/// Takes up a search where its steps have left it, with a run that stands at `level` now.
+/// Takes up a search where its steps have left it, with a run that stands at `level` now. What was held for lack of time
+/// is where it goes on; what this host could not do is tried again, for that may have been mended.
 pub fn resume(search: &mut Search, steps: &[Step], level: u64) {
-    for step in steps {
-        search.took(if step.hold { Next::Hold(step.level) } else { Next::Try(step.level) }, outcome(step));
+    for step in steps.iter().filter(|step| !step.limit.is_some_and(Limit::is_of_this_host)) {
+        let is_held = step.limit.is_none();
+        let next = if step.hold && !is_held { Next::Hold(step.level) } else { Next::Try(step.level) };
+        search.took(next, outcome(step));
     }
     search.stands_at(level);
+}
+
+/// Whether the answer stood when it was held, the last time that it was tried.
+pub fn is_confirmed(search: &Search, steps: &[Step]) -> bool {
+    let last = steps.iter().rfind(|step| step.level == search.best());
+    search.is_confirmed() || last.is_some_and(|step| step.hold && step.limit.is_none())
 }
 
 /// Takes steps to the end of the search.
