@@ -346,7 +346,7 @@ impl<'a> Work<'a> {
             Err(End::Failed(_)) => Ending::Now,
             Ok(()) | Err(End::RunOver) => Ending::InOrder,
         };
-        if how == Ending::Aborted {
+        if how == Ending::Aborted && !session.is_over() {
             crate::warn(crate::view::INTERRUPTED);
         }
         session.end(how);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use scale_api::calibration::Limit;
 use scale_api::http::{MarkRequest, SetRequest, StopRequest};
-use scale_api::report::{Event, Exit, Missed};
+use scale_api::report::{Event, Exit, Missed, Outcome, Report};
 use scale_api::units::Span;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -31,16 +31,16 @@ const FAILING_SECONDS: usize = 2;
 
 enum Message {
     Second(Box<Event>),
-    Ended,
+    Ended(Box<Report>),
     Lost(Failure),
     Signal,
 }
 
 /// Why a session goes no further.
 pub enum End {
-    /// A signal, or nobody reads any more what is printed.
+    /// A signal, nobody reads any more what is printed, or somebody else has ended the run.
     Interrupted,
-    /// The run has ended by itself: every stream is down.
+    /// The run has ended for its target's sake: every stream is down, or nothing comes back.
     RunOver,
     /// The daemon, or what it says.
     Failed(Failure),
@@ -121,7 +121,7 @@ impl<'a> Session<'a> {
                 let message = match lines.wait() {
                     Ok(Said::Second(event)) => Message::Second(event),
                     Ok(Said::Unknown) => continue,
-                    Ok(Said::Report(_)) => Message::Ended,
+                    Ok(Said::Report(report)) => Message::Ended(report),
                     Err(failure) => Message::Lost(failure),
                 };
                 let is_last = !matches!(message, Message::Second(_));
@@ -161,14 +161,24 @@ impl<'a> Session<'a> {
                 self.missed_before = before.ticks_missed;
                 Ok(&self.last)
             }
-            Ok(Message::Ended) => {
+            Ok(Message::Ended(report)) => {
                 self.is_over = true;
-                Err(End::RunOver)
+                if is_the_targets(&report) {
+                    return Err(End::RunOver);
+                }
+                let why = report.verdict.reasons.first().map_or(String::new(), |why| format!(" ({why})"));
+                crate::warn(&format!("run {} was ended from outside{why}", self.id));
+                Err(End::Interrupted)
             }
             Ok(Message::Lost(failure)) => Err(failure.into()),
             Ok(Message::Signal) => Err(End::Interrupted),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(Failure::lost().into()),
         }
+    }
+
+    /// Whether its run has ended.
+    pub const fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Changes the run.
@@ -238,7 +248,7 @@ impl<'a> Session<'a> {
             match self.messages.recv_timeout(END_TIME_MAX) {
                 Ok(Message::Signal) if how != Ending::Now => drop(tell(Ending::Now)),
                 Ok(Message::Second(_) | Message::Signal) => {}
-                Ok(Message::Ended) => self.is_over = true,
+                Ok(Message::Ended(_)) => self.is_over = true,
                 Ok(Message::Lost(_)) | Err(_) => return,
             }
         }
@@ -252,6 +262,17 @@ impl Drop for Session<'_> {
             let _ = stop(self.client, &self.id, true);
         }
     }
+}
+
+/// What the daemon warns of where a run ends early by itself; of a target's silence its last word.
+const DOWN: &str = "every stream is down and may not come back";
+const SILENT: &str = "(--silence)";
+
+/// Whether a run has ended for its target's sake. Whoever else ends one, a user, the daemon, its list, says nothing of that.
+fn is_the_targets(report: &Report) -> bool {
+    let said = report.warnings.iter().chain(&report.verdict.reasons);
+    report.verdict.outcome != Outcome::Aborted
+        && said.into_iter().any(|said| said.starts_with(DOWN) || said.ends_with(SILENT))
 }
 
 fn stop(client: &Client, id: &str, now: bool) -> Result<Value, Failure> {
@@ -346,6 +367,34 @@ mod tests {
         let (client, requests) = daemon("not-followed", None);
         assert!(Session::follow(&client, "r1", no_signals()).is_err());
         assert_eq!((next(&requests), next(&requests).as_str()), ("GET /v1/runs/r1/events ".into(), STOPPED));
+    }
+
+    #[test]
+    fn a_report_that_comes_by_itself_interrupts_and_the_run_is_not_ended_again() {
+        const ENDED: &str = "HTTP/1.1 200 OK\r\n\r\n{\"report\":{\"schema\":1}}\n";
+        let (client, requests) = daemon("ended", Some(ENDED));
+        let mut session = Session::follow(&client, "r1", no_signals()).expect("it goes");
+        assert!(matches!(session.second(), Err(End::Interrupted)) && session.is_over());
+        session.end(Ending::Aborted);
+        assert_eq!(next(&requests), "GET /v1/runs/r1/events ");
+        assert!(requests.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_run_that_somebody_else_ends_says_nothing_of_its_target() {
+        let ended = |outcome, warnings: &[&str]| {
+            let mut report =
+                Report { warnings: warnings.iter().map(|&it| it.into()).collect(), ..Report::default() };
+            report.verdict.outcome = outcome;
+            is_the_targets(&report)
+        };
+        let down = format!("{DOWN}: the run ends early");
+        let silent = format!(
+            "group main: nothing came back from its target for 30 s, so the run ended at second 40 {SILENT}"
+        );
+        assert!(ended(Outcome::Failed, &["slow", &down]) && ended(Outcome::Failed, &[&silent]));
+        assert!(!ended(Outcome::Passed, &[]) && !ended(Outcome::Failed, &["slow"]), "stopped in order");
+        assert!(!ended(Outcome::Aborted, &[&down]), "stopped at once");
     }
 
     #[test]
