@@ -172,6 +172,11 @@ fn rules(flags: &FindMax, written: &Spec, tick: f64) -> Result<Rules, Failure> {
                 "--until '{text}': leave out `over` and `abort`: each step is one window, --step long, and what breaks it is ended"
             )));
         }
+        if (threshold.metric().figure(), threshold.metric().stat()) == ("streams", "away") {
+            return Err(Failure::usage(format!(
+                "--until '{text}': of a step that is what is not open; ask for `load.open_ratio` or `disconnects.rate`"
+            )));
+        }
     }
     Ok(Rules::new(spec, tick))
 }
@@ -476,6 +481,7 @@ mod tests {
         for (words, why) in [
             (&["--until", "response.p98 < 1s"][..], "--until: threshold"),
             (&["--until", "response.p99 < 1s over 5s"], "leave out `over`"),
+            (&["--until", "streams.away < 5"], "ask for `load.open_ratio`"),
             (&["--vary", "rate"], "--conns: say how many"),
             (&["--vary", "rate", "--conns", "5", "--from", "100"], "--from 100"),
             (&["--from", "0"], "more than nothing"),

@@ -84,6 +84,11 @@ pub fn between(
     }
     let all = |reading: &Reading| reading.report.load.clone();
     let mut load = load(&all(opening), &all(settled), &now.report.load, seconds);
+    // What groups that ask for no echo send is not to come back.
+    let echoes = groups.iter().map(|part| &part.load).filter(|load| load.echoed_ratio.is_some());
+    let (sent, echoed) = echoes
+        .fold((0, 0), |(sent, echoed), load| (sent + load.messages_sent, echoed + load.messages_echoed));
+    load.echoed_ratio = ratio(echoed, sent);
     load.streams_requested = groups.iter().map(|part| part.load.streams_requested).sum();
     let busiest = Worker { busy_max: beside.busy_max, ..Worker::default() };
     let disruptions = now.report.disruptions.iter().filter(|it| it.at >= opening.at);
@@ -105,7 +110,6 @@ pub fn between(
 fn load(opening: &Load, settled: &Load, now: &Load, seconds: f64) -> Load {
     let since = |figure: fn(&Load) -> u64| figure(now).saturating_sub(figure(settled));
     let from_opening = |figure: fn(&Load) -> u64| figure(now).saturating_sub(figure(opening));
-    let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
     let (due, sent) = (since(|it| it.ticks_due), since(|it| it.ticks_sent));
     let (messages, echoed) = (since(|it| it.messages_sent), since(|it| it.messages_echoed));
     let (bytes, received) = (since(|it| it.payload_bytes_sent), since(|it| it.payload_bytes_received));
@@ -138,6 +142,10 @@ fn load(opening: &Load, settled: &Load, now: &Load, seconds: f64) -> Load {
         unexpected_bytes: from_opening(|it| it.unexpected_bytes),
         ..Load::default()
     }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 type Classes = BTreeMap<String, u64>;
@@ -258,5 +266,21 @@ mod tests {
         };
         assert_eq!((value("main.response.p99"), value("observe.cpu.max")), (Some(0.001), Some(3.0)));
         assert_eq!((value("generator.busy_max"), value("connect_failures.rate")), (Some(0.5), Some(0.015)));
+    }
+
+    #[test]
+    fn what_a_group_that_asks_for_no_echo_sends_is_not_to_come_back() {
+        let with = |at: f64, sent: u64, echoed: u64| {
+            let mut reading = reading(at, sent, echoed, 0, 100);
+            let load = Load { messages_sent: 50 * sent, ..Load::default() };
+            let report = &mut reading.report;
+            report.load.messages_sent += load.messages_sent;
+            report.groups.push(Part { name: "sink".into(), load, latency: Latency::default() });
+            reading
+        };
+        let (opening, settled, now) = (with(1.0, 0, 0), with(2.0, 1000, 1000), with(8.0, 5000, 4000));
+        let step = between(&opening, &settled, &now, &Beside::default()).expect("all is there");
+        assert_eq!((step.load.echoed_ratio, step.load.messages_sent), (Some(0.75), 4000 * 51));
+        assert_eq!((step.groups[0].load.echoed_ratio, step.groups[1].load.echoed_ratio), (Some(0.75), None));
     }
 }
