@@ -99,14 +99,11 @@ impl Live<'_> {
         let settled = self.reading()?;
         let seconds = if hold { self.way.seconds.1 } else { self.way.seconds.0 };
         let mut judge = Judge::new(seconds, hold);
-        (self.beside.busy_max, self.beside.observed) = (0.0, Default::default());
+        self.beside.clear();
         loop {
-            let now = &self.session.second()?.now;
-            let busy = now.busy_max;
-            self.beside.busy_max = self.beside.busy_max.max(busy);
-            for (name, value) in &now.observe {
-                self.beside.observed.entry(name.clone()).or_default().push(*value);
-            }
+            let row = &self.session.second()?.now;
+            let busy = row.busy_max;
+            self.beside.take(row, usize::MAX);
             let now = self.reading()?;
             let mut report = between(opening, &settled, &now, &self.beside)?;
             let verdict = judge.take(self.rules, busy, &mut report, &now.report);
@@ -143,10 +140,13 @@ impl Live<'_> {
     fn watch(&mut self, most: f64) -> Result<Option<f64>, End> {
         let begun = self.session.elapsed();
         let mut readings = VecDeque::from([self.reading()?]);
+        // What the step that broke was like is no part of how it is now.
+        self.beside.clear();
         while self.session.elapsed() - begun < most {
             let event = self.session.second()?;
             let count = |state: &str| event.streams.get(state).copied().unwrap_or(0);
             let waits = count("waiting") + count("connecting") > count("open") / WAITING_ONE_IN;
+            self.beside.take(&event.now, WELL_SECONDS);
             readings.push_back(self.reading()?);
             if readings.len() <= WELL_SECONDS {
                 continue;

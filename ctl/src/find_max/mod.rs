@@ -326,11 +326,8 @@ impl<'a> Work<'a> {
             time: self.time,
             from,
         };
-        let beside = reading::Beside {
-            group: self.asked.group.clone(),
-            figures: reading::figures(self.rules.until.iter().map(Threshold::metric)),
-            ..reading::Beside::default()
-        };
+        let figures = reading::figures(self.rules.until.iter().map(Threshold::metric));
+        let beside = reading::Beside::new(self.asked.group.clone(), figures);
         let mut live = Live {
             client,
             session,
