@@ -114,18 +114,34 @@ pub fn find_max(cli: &Cli, client: &Client, flags: &FindMax) -> Result<u8, Failu
     let known = work.known()?;
     let signals = Signals::take()?;
     let found = work.find(client, signals, known, cli.json || is_page_printed)?;
-    if let Some(file) = &flags.html {
-        let shell = client.text("/v1/page?kind=find-max")?;
-        let json = serde_json::to_string(&found).expect("plain values");
-        let page = scale_api::page::fill(&shell, &json).ok_or_else(|| {
-            Failure::usage("the daemon's page is of another version; use a scalectl of the same")
-        })?;
-        files::write(file, "--html", page.as_bytes())?;
-    }
+    // It is shown first: a whole search is not lost for a disk that is full.
     if !is_page_printed {
         show(cli.json, &found, || text::result(&found));
     }
-    Ok(found.exit_code)
+    let kept = work.file().map_or(Ok(()), |file| keep(file, &found));
+    let page = flags.html.as_deref().map_or(Ok(()), |file| page(client, file, &found));
+    if is_page_printed && page.is_err() {
+        crate::warn(&text::result(&found));
+    }
+    Ok(ending(found.exit_code, [kept, page]))
+}
+
+/// Writes the page.
+fn page(client: &Client, file: &Path, found: &Found) -> Result<(), Failure> {
+    let shell = client.text("/v1/page?kind=find-max")?;
+    let json = serde_json::to_string(found).expect("plain values");
+    let page = scale_api::page::fill(&shell, &json).ok_or_else(|| {
+        Failure::usage("the daemon's page is of another version; use a scalectl of the same")
+    })?;
+    files::write(file, "--html", page.as_bytes())
+}
+
+/// The exit code with which to end. A file that could not be written spoils what was found, and hides nothing else.
+fn ending(code: u8, written: [Result<(), Failure>; 2]) -> u8 {
+    let mut failures = written.into_iter().filter_map(Result::err).peekable();
+    let code = if code == 0 { failures.peek().map_or(0, |failure| failure.exit as u8) } else { code };
+    failures.for_each(|failure| crate::warn(&failure.message));
+    code
 }
 
 /// A search, understood.
@@ -212,6 +228,12 @@ impl<'a> Work<'a> {
         }
         if !(TIME_MIN..=TIME_MAX).contains(&flags.time) {
             return Err(Failure::usage(format!("--time {}: give {TIME_MIN} to {TIME_MAX}", flags.time)));
+        }
+        if flags.keep.as_deref().is_some_and(|file| file.as_os_str() == files::STDOUT) {
+            return Err(Failure::usage("--keep: name a file; on stdout it could not be resumed from"));
+        }
+        for (word, file) in [("--html", &flags.html), ("--keep", &flags.keep), ("--resume", &flags.resume)] {
+            file.as_deref().map_or(Ok(()), |file| files::check(file, word))?;
         }
         let hold = whole("--hold", flags.hold, STEP_MIN)?;
         let tick = varied.tick_interval.unwrap_or(spec::DEFAULT_TICK);
@@ -384,7 +406,6 @@ impl<'a> Work<'a> {
             found.warnings = said.chain(host).collect();
         }
         found.sentences = text::sentences(&found);
-        self.file().map_or(Ok(()), |file| keep(file, &found))?;
         Ok(found)
     }
 }
@@ -485,10 +506,20 @@ mod tests {
             (&["--from", "200", "--to", "100"], "--to is less than --from"),
             (&["--time", "5s"], "give 30s to"),
             (&["--hold", "1500ms"], "whole seconds"),
+            (&["--html", "/nowhere/max.html"], "--html: cannot write /nowhere/max.html"),
+            (&["--keep", "/nowhere/max.json"], "--keep: cannot write"),
+            (&["--keep", "-"], "--keep: name a file"),
             (&["--group", "other"], "no group is called `other`"),
         ] {
             let error = work(words).map(|_| ()).expect_err(why);
             assert!(error.contains(why), "{words:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_spoils_what_was_found_and_hides_nothing_else() {
+        let failed = || Err(Failure::usage("the disk is full"));
+        assert_eq!((ending(0, [Ok(()), Ok(())]), ending(0, [Ok(()), failed()])), (0, 2));
+        assert_eq!((ending(99, [failed(), failed()]), ending(6, [failed(), Ok(())])), (99, 6));
     }
 }
