@@ -21,7 +21,9 @@ use clap::Args;
 use scale_api::calibration::{Calibrations, PATH};
 use scale_api::http::{RUNS, StartRequest, Started};
 use scale_api::report::Exit;
-use scale_api::spec::{self, Breaker, Duration, GroupSpec, Reconnect, Spec, StageSpec, ThresholdSpec};
+use scale_api::spec::{
+    self, Breaker, Duration, GroupSpec, Reconnect, Spec, StageSpec, ThresholdSpec, Traffic,
+};
 use scale_api::threshold::{Names, Threshold};
 use scale_api::units::{PerSecond, Rate, Span, thousands};
 
@@ -237,7 +239,8 @@ impl<'a> Work<'a> {
         }
         let hold = whole("--hold", flags.hold, STEP_MIN)?;
         let tick = varied.tick_interval.unwrap_or(spec::DEFAULT_TICK);
-        let asked = Asked {
+        let step = whole("--step", flags.step, STEP_MIN)?;
+        let mut asked = Asked {
             vary: flags.vary,
             group: varied.name.clone(),
             targets: varied.target.iter().map(|it| without_query(it).to_owned()).collect(),
@@ -245,17 +248,20 @@ impl<'a> Work<'a> {
             until: flags.until.clone(),
             from,
             to,
+            step: step as u64,
             hold: hold as u64,
+            digest: String::new(),
         };
         let rules = rules(flags, &written, tick.seconds())?;
         let spec = going(written, group, &asked, flags.time);
+        asked.digest = result::digest(&spec);
         Ok(Self {
             flags,
             asked,
             rules,
             spec: complete(spec, &folder)?,
             group,
-            seconds: (whole("--step", flags.step, STEP_MIN)?, hold),
+            seconds: (step, hold),
             time: flags.time.seconds() - AROUND,
         })
     }
@@ -420,17 +426,23 @@ fn keep(file: &Path, found: &Found) -> Result<(), Failure> {
 
 /// What does not grow, in words.
 fn fixed(vary: Vary, group: &GroupSpec, tick: Span) -> Result<String, Failure> {
-    match (vary, group.rate, group.conns) {
-        (Vary::Conns, Some(rate), _) => Ok(format!("{rate} a stream each {tick}")),
-        (Vary::Conns, None, _) => {
-            let bytes = group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK);
-            Ok(format!("{} B a stream each {tick}", thousands(bytes.0)))
-        }
-        (Vary::Rate, _, Some(conns)) => Ok(format!("{} streams, each {tick}", thousands(conns))),
-        (Vary::Rate, _, None) => {
-            Err(Failure::usage("--conns: say how many streams have the rate that grows"))
-        }
+    match (vary, group.conns) {
+        (Vary::Conns, _) => Ok(payload(group, tick)),
+        (Vary::Rate, Some(conns)) => Ok(format!("{} streams, each {tick}", thousands(conns))),
+        (Vary::Rate, None) => Err(Failure::usage("--conns: say how many streams have the rate that grows")),
     }
+}
+
+/// What a stream carries.
+fn payload(group: &GroupSpec, tick: Span) -> String {
+    let bytes = group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK);
+    let sent = match (group.traffic, &group.message_file, group.rate) {
+        (Traffic::Receive, ..) => return "what the target sends".into(),
+        (_, Some(file), _) => format!("{} a stream each {tick}", file.path.display()),
+        (_, None, Some(rate)) => format!("{rate} a stream each {tick}"),
+        (_, None, None) => format!("{} B a stream each {tick}", thousands(bytes.0)),
+    };
+    if group.traffic == Traffic::Discard { format!("{sent}, not echoed") } else { sent }
 }
 
 /// A run that goes until the search is over, and that nothing else ends: no threshold, no breaker, no streams that are
@@ -492,6 +504,31 @@ mod tests {
         let (asked, spec) = work(&["--vary", "rate", "--conns", "20", "--from", "5KB/s"]).unwrap();
         assert_eq!((asked.from, spec.group[0].rate, spec.group[0].conns), (5000, Some(Rate(5000)), Some(20)));
         assert_eq!(spec.group[0].stage[0].rate, Some(Rate(5000)));
+    }
+
+    #[test]
+    fn a_search_is_resumed_by_the_same_load_alone_and_says_which_it_is() {
+        let asked = |words: &[&str]| work(words).expect("it makes sense").0;
+        let plain = asked(&[]);
+        assert_eq!(asked(&["--time", "1h", "--name", "again", "--label", "a=b", "--duration", "5s"]), plain);
+        for words in [
+            &["--step", "8s"][..],
+            &["--traffic", "discard"],
+            &["--tick-interval", "200ms"],
+            &["--insecure"],
+            &["--reconnect", "client"],
+            &["--source", "127.0.0.2"],
+            &["--message-file", "Cargo.toml"],
+        ] {
+            assert_ne!(asked(words), plain, "{words:?}");
+        }
+        for (words, load) in [
+            (&["--message-file", "Cargo.toml"][..], "Cargo.toml a stream each 100ms"),
+            (&["--traffic", "receive"], "what the target sends"),
+            (&["--traffic", "discard"], "4,096 B a stream each 100ms, not echoed"),
+        ] {
+            assert_eq!(asked(words).load, load);
+        }
     }
 
     #[test]
