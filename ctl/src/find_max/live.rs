@@ -31,6 +31,8 @@ pub struct Way {
     pub streams: u64,
     /// Streams of the other groups.
     pub others: u64,
+    /// Seconds that these take to open when the run begins.
+    pub others_opening: f64,
     /// Streams opened a second.
     pub connects: f64,
     /// Seconds of a try, and of a hold.
@@ -39,6 +41,25 @@ pub struct Way {
     pub time: f64,
     /// The least load.
     pub from: u64,
+}
+
+impl Way {
+    /// Streams of the group at a level.
+    const fn streams_at(&self, level: u64) -> u64 {
+        match self.vary {
+            Vary::Conns => level,
+            Vary::Rate => self.streams,
+        }
+    }
+
+    /// Seconds that it takes to open what is more at `level` than at `before`, where 0 is a run that begins.
+    fn opening(&self, before: u64, level: u64) -> f64 {
+        let (before, others) = match before {
+            0 => (0, self.others_opening),
+            before => (self.streams_at(before), 0.0),
+        };
+        (self.streams_at(level).saturating_sub(before) as f64 / self.connects).max(others)
+    }
 }
 
 /// A run whose load is set.
@@ -63,21 +84,9 @@ impl Live<'_> {
         Ok(Reading::take(self.client, &self.session.id, self.session.elapsed())?)
     }
 
-    /// Streams of the group at a level.
-    const fn streams_at(&self, level: u64) -> u64 {
-        match self.way.vary {
-            Vary::Conns => level,
-            Vary::Rate => self.way.streams,
-        }
-    }
-
-    /// Sets the load; the seconds that its connects take.
+    /// Sets the load; the seconds that its connects take. Groups open theirs side by side.
     fn set(&mut self, level: u64, word: &str) -> Result<f64, End> {
-        let before = match self.level {
-            0 => 0,
-            level => self.streams_at(level) + self.way.others,
-        };
-        let grown = (self.streams_at(level) + self.way.others).saturating_sub(before);
+        let opening = self.way.opening(self.level, level);
         // A run begins with the least.
         let is_new = level != self.level && (self.level, level) != (0, self.way.from);
         self.level = level;
@@ -89,9 +98,9 @@ impl Live<'_> {
             }
             self.session.set(&set)?;
         }
-        self.beside.streams = self.streams_at(level);
+        self.beside.streams = self.way.streams_at(level);
         self.session.mark(format!("{word} {}", text::level(self.way.vary, level)));
-        Ok(grown as f64 / self.way.connects)
+        Ok(opening)
     }
 
     /// Measures from here on until it is decided.
@@ -178,7 +187,7 @@ impl Driver for Live<'_> {
     fn step(&mut self, level: u64, hold: bool) -> Result<Step, End> {
         let opening = self.reading()?;
         let connecting = self.set(level, if hold { "hold" } else { "try" })?;
-        let streams = self.streams_at(level) + self.way.others;
+        let streams = self.way.streams_at(level) + self.way.others;
         // Streams that do not open for the target's sake are judged by what that comes to.
         match self.session.settle(streams, connecting)?.filter(|limit| limit.is_of_this_host()) {
             None => self.measure(&opening, hold),
@@ -221,5 +230,28 @@ impl Driver for Live<'_> {
         if let Some(Err(failure)) = self.file.map(|file| super::keep(file, &self.found)) {
             crate::warn(&failure.message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_step_waits_for_the_slowest_group_and_later_ones_for_what_grows() {
+        let way = Way {
+            vary: Vary::Conns,
+            streams: 0,
+            others: 500,
+            others_opening: 10.0,
+            connects: 100.0,
+            seconds: (6, 60),
+            time: 600.0,
+            from: 100,
+        };
+        assert_eq!((way.opening(0, 100), way.opening(0, 2000)), (10.0, 20.0));
+        assert_eq!((way.opening(100, 600), way.opening(600, 100)), (5.0, 0.0));
+        let rate = Way { vary: Vary::Rate, streams: 300, ..way };
+        assert_eq!((rate.opening(0, 10_000), rate.opening(10_000, 20_000)), (10.0, 0.0));
     }
 }

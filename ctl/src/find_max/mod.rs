@@ -334,8 +334,7 @@ impl<'a> Work<'a> {
         let host: Calibrations = client.get(PATH)?;
         let workers = host.host.cores.len().max(1) as u64;
         let group = &self.spec.group[self.group];
-        let connects = group.connect_rate.unwrap_or(PerSecond { milli: 1_000_000 * workers });
-        let connects = connects.milli as f64 / 1000.0;
+        let connects = connects(group, workers);
         let mut search = Search::new(from, most, self.pace(connects));
         let mut steps = known.steps.clone();
         walk::resume(&mut search, &steps, 0);
@@ -345,10 +344,13 @@ impl<'a> Work<'a> {
         let run = started.id.unwrap_or_default();
         let session = Session::follow(client, &run, signals)?;
         let others = self.spec.group.iter().enumerate().filter(|(at, _)| *at != self.group);
+        let others = others
+            .map(|(_, group)| (group.streams(), group.streams() as f64 / self::connects(group, workers)));
         let way = Way {
             vary: self.asked.vary,
             streams: group.conns.unwrap_or(0),
-            others: others.map(|(_, group)| group.streams()).sum(),
+            others: others.clone().map(|(streams, _)| streams).sum(),
+            others_opening: others.map(|(_, seconds)| seconds).fold(0.0, f64::max),
             connects,
             seconds: self.seconds,
             time: self.time,
@@ -424,6 +426,11 @@ fn keep(file: &Path, found: &Found) -> Result<(), Failure> {
     files::write(file, "--keep", &serde_json::to_vec(found).expect("plain values"))
 }
 
+/// Streams of a group that are opened a second.
+fn connects(group: &GroupSpec, workers: u64) -> f64 {
+    group.connect_rate.unwrap_or(PerSecond { milli: 1_000_000 * workers }).milli as f64 / 1000.0
+}
+
 /// What does not grow, in words.
 fn fixed(vary: Vary, group: &GroupSpec, tick: Span) -> Result<String, Failure> {
     match (vary, group.conns) {
@@ -456,12 +463,13 @@ fn going(mut spec: Spec, varied: usize, asked: &Asked, time: Span) -> Spec {
         group.warm_up = Some(Span::default());
         group.duration = Some(Duration::For(Span::from_ns(time.ns() + Span::from_secs(600).ns())));
         group.stage = Vec::new();
+        // All groups are there from the first step on, each by its own connect rate.
+        (group.start, group.ramp) = (None, None);
         if group.reconnect == Reconnect::Never {
             group.reconnect = Reconnect::Backoff;
         }
         group.breaker = group.breaker.or(Some(Breaker::Off));
         if at == varied {
-            group.ramp = None;
             match asked.vary {
                 Vary::Conns => group.conns = Some(asked.from),
                 Vary::Rate => (group.rate, group.bytes_per_tick) = (Some(Rate(asked.from)), None),
@@ -504,6 +512,21 @@ mod tests {
         let (asked, spec) = work(&["--vary", "rate", "--conns", "20", "--from", "5KB/s"]).unwrap();
         assert_eq!((asked.from, spec.group[0].rate, spec.group[0].conns), (5000, Some(Rate(5000)), Some(20)));
         assert_eq!(spec.group[0].stage[0].rate, Some(Rate(5000)));
+    }
+
+    #[test]
+    fn other_groups_are_there_from_the_first_step_on() {
+        let slow = GroupSpec {
+            start: Some(Span::from_secs(30)),
+            ramp: Some(Span::from_secs(60)),
+            connect_rate: Some(PerSecond { milli: 50_000 }),
+            conns: Some(500),
+            ..GroupSpec::default()
+        };
+        let spec = Spec { group: vec![slow.clone(), slow.clone()], ..Spec::default() };
+        let spec = going(spec, 0, &Asked::default(), Span::from_secs(60));
+        assert!(spec.group.iter().all(|group| group.start.is_none() && group.ramp.is_none()));
+        assert_eq!((connects(&slow, 2), connects(&GroupSpec::default(), 2)), (50.0, 2000.0));
     }
 
     #[test]
