@@ -179,6 +179,11 @@ fn without_value(expressions: &[String], seconds: u64) -> Failure {
     Failure { message, exit: Exit::Incomplete }
 }
 
+/// For how long coming back is watched at most, with `left` seconds to go. `None`: too short to see that all is well.
+fn watched(left: f64) -> Option<f64> {
+    (left > WELL_SECONDS as f64).then_some(RECOVER_SECONDS.min(left))
+}
+
 impl Driver for Live<'_> {
     fn left(&self) -> f64 {
         self.way.time - self.session.elapsed()
@@ -202,9 +207,9 @@ impl Driver for Live<'_> {
         }
     }
 
-    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End> {
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Option<Recovery>, End> {
         self.set(to, "back to")?;
-        let most = RECOVER_SECONDS.min(self.left());
+        let Some(most) = watched(self.left()) else { return Ok(None) };
         let begun = self.session.elapsed();
         let seconds = self.watch(most)?;
         let watched = self.session.elapsed() - begun;
@@ -217,7 +222,7 @@ impl Driver for Live<'_> {
             self.set(self.way.from, "rest at")?;
             self.watch(RECOVER_SECONDS.min(self.left()))?;
         }
-        Ok(recovery)
+        Ok(Some(recovery))
     }
 
     fn tell(&mut self, step: &Step) -> Result<(), End> {
@@ -236,6 +241,14 @@ impl Driver for Live<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_that_is_out_of_time_says_nothing_of_coming_back() {
+        assert_eq!(
+            (watched(-2.0), watched(3.0), watched(8.5), watched(90.0)),
+            (None, None, Some(8.5), Some(20.0))
+        );
+    }
 
     #[test]
     fn the_first_step_waits_for_the_slowest_group_and_later_ones_for_what_grows() {

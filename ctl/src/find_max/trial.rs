@@ -246,7 +246,7 @@ impl Driver for Simulated {
         }
     }
 
-    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End> {
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Option<Recovery>, End> {
         self.set(to);
         let begun = self.spent;
         let seconds = self.watch();
@@ -254,7 +254,7 @@ impl Driver for Simulated {
             self.set(100);
             self.watch();
         }
-        Ok(Recovery { from, to, seconds, watched: self.spent - begun })
+        Ok(Some(Recovery { from, to, seconds, watched: self.spent - begun }))
     }
 
     fn tell(&mut self, _: &Step) -> Result<(), End> {

@@ -20,11 +20,11 @@ pub trait Driver {
     /// Why there is no next one.
     fn step(&mut self, level: u64, hold: bool) -> Result<Step, End>;
 
-    /// Comes down from a load that broke to one that was held, and watches until all is well there.
+    /// Comes down from a load that broke to one that was held, and watches until all is well there, where there is time.
     ///
     /// # Errors
     /// As above.
-    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End>;
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Option<Recovery>, End>;
 
     /// A step was taken.
     ///
@@ -96,7 +96,7 @@ pub fn walk(search: &mut Search, steps: &mut Vec<Step>, driver: &mut impl Driver
         if end.is_ok() && step.limit.is_some() && search.best() > 0 {
             match driver.come_down(level, search.best()) {
                 Ok(recovery) => {
-                    step.recovery = Some(recovery);
+                    step.recovery = recovery;
                     search.stands_at(search.best());
                 }
                 Err(why) => end = Err(why),
