@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use scale_api::http::SetRequest;
-use scale_api::report::Exit;
+use scale_api::report::{Exit, SeriesRow};
 use scale_api::units::Rate;
 
 use super::judge::{Judge, Rules, Verdict};
@@ -21,6 +21,9 @@ const WELL_SECONDS: usize = 3;
 
 /// No more than one stream in so many still waits to come back then.
 const WAITING_ONE_IN: u64 = 100;
+
+/// Answers that take longer are not waited for before a step is measured, in seconds.
+const ANSWER_MAX: f64 = 10.0;
 
 /// How steps are taken.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,8 @@ pub struct Way {
     pub time: f64,
     /// The least load.
     pub from: u64,
+    /// Something of what is sent is to come back.
+    pub echoes: bool,
 }
 
 impl Way {
@@ -50,6 +55,16 @@ impl Way {
             Vary::Conns => level,
             Vary::Rate => self.streams,
         }
+    }
+
+    /// Whether answers have had the time that they take in `row`, when all has been open for `waited` seconds and one more.
+    fn is_filled(&self, waited: f64, row: &SeriesRow) -> bool {
+        let answer = match row.response_p99 {
+            Some(answer) => answer,
+            None if self.echoes && row.messages_sent > 0 => f64::INFINITY,
+            None => 0.0,
+        };
+        waited + 1.0 >= answer.min(ANSWER_MAX)
     }
 
     /// Seconds that it takes to open what is more at `level` than at `before`, where 0 is a run that begins.
@@ -101,6 +116,19 @@ impl Live<'_> {
         self.beside.streams = self.way.streams_at(level);
         self.session.mark(format!("{word} {}", text::level(self.way.vary, level)));
         Ok(opening)
+    }
+
+    /// Waits until what comes back is of as many messages as are sent: a target that answers after three seconds has the
+    /// answers of a step's first three when it is over.
+    fn fill(&mut self) -> Result<(), End> {
+        let begun = self.session.elapsed();
+        loop {
+            let (event, _) = self.session.last();
+            if self.way.is_filled(event.elapsed - begun, &event.now) {
+                return Ok(());
+            }
+            self.session.second()?;
+        }
     }
 
     /// Measures from here on until it is decided.
@@ -195,7 +223,10 @@ impl Driver for Live<'_> {
         let streams = self.way.streams_at(level) + self.way.others;
         // Streams that do not open for the target's sake are judged by what that comes to.
         match self.session.settle(streams, connecting)?.filter(|limit| limit.is_of_this_host()) {
-            None => self.measure(&opening, hold),
+            None => {
+                self.fill()?;
+                self.measure(&opening, hold)
+            }
             limit => Ok(Step {
                 run: self.session.id.clone(),
                 level,
@@ -250,18 +281,32 @@ mod tests {
         );
     }
 
+    const WAY: Way = Way {
+        vary: Vary::Conns,
+        streams: 0,
+        others: 500,
+        others_opening: 10.0,
+        connects: 100.0,
+        seconds: (6, 60),
+        time: 600.0,
+        from: 100,
+        echoes: true,
+    };
+
+    #[test]
+    fn a_step_is_measured_once_answers_have_had_their_time() {
+        let row =
+            |response_p99, messages_sent| SeriesRow { response_p99, messages_sent, ..SeriesRow::default() };
+        assert!(WAY.is_filled(0.0, &row(Some(0.2), 100)) && !WAY.is_filled(0.0, &row(Some(3.0), 100)));
+        assert!(!WAY.is_filled(1.9, &row(Some(3.0), 100)) && WAY.is_filled(2.0, &row(Some(3.0), 100)));
+        assert!(!WAY.is_filled(3.0, &row(None, 100)) && WAY.is_filled(ANSWER_MAX, &row(None, 100)), "mute");
+        assert!(WAY.is_filled(0.0, &row(None, 0)), "nothing was sent");
+        assert!(Way { echoes: false, ..WAY }.is_filled(0.0, &row(None, 100)), "nothing is to come back");
+    }
+
     #[test]
     fn the_first_step_waits_for_the_slowest_group_and_later_ones_for_what_grows() {
-        let way = Way {
-            vary: Vary::Conns,
-            streams: 0,
-            others: 500,
-            others_opening: 10.0,
-            connects: 100.0,
-            seconds: (6, 60),
-            time: 600.0,
-            from: 100,
-        };
+        let way = WAY;
         assert_eq!((way.opening(0, 100), way.opening(0, 2000)), (10.0, 20.0));
         assert_eq!((way.opening(100, 600), way.opening(600, 100)), (5.0, 0.0));
         let rate = Way { vary: Vary::Rate, streams: 300, ..way };

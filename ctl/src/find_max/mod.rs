@@ -355,6 +355,7 @@ impl<'a> Work<'a> {
             seconds: self.seconds,
             time: self.time,
             from,
+            echoes: self.spec.group.iter().any(|group| group.traffic == Traffic::Echo),
         };
         let figures = reading::figures(self.rules.until.iter().map(Threshold::metric));
         let beside = reading::Beside::new(self.asked.group.clone(), figures);
@@ -538,7 +539,7 @@ mod tests {
             &["--step", "8s"][..],
             &["--traffic", "discard"],
             &["--tick-interval", "200ms"],
-            &["--insecure"],
+            &["--tick-offset", "aligned"],
             &["--reconnect", "client"],
             &["--source", "127.0.0.2"],
             &["--message-file", "Cargo.toml"],
