@@ -200,9 +200,14 @@ impl Live<'_> {
 }
 
 fn without_value(expressions: &[String], seconds: u64) -> Failure {
+    let remedy = if expressions.iter().any(|it| it.starts_with("observe.")) {
+        "see whether the Prometheus answers (`scalectl report` has its warnings), and let steps last longer than its interval (--step)"
+    } else {
+        "ask for a figure that this load has"
+    };
+    let all = expressions.join("', '");
     let message = format!(
-        "--until '{}' had no value in a step of {seconds} s, so it says nothing of the target; ask for a figure that this load has, and of `observe` see whether the Prometheus answers, and more often than a step lasts (--step)",
-        expressions.join("', '")
+        "--until '{all}' had no value in a step of {seconds} s, so nothing is said of the target; {remedy}"
     );
     Failure { message, exit: Exit::Incomplete }
 }
@@ -302,6 +307,15 @@ mod tests {
         assert!(!WAY.is_filled(3.0, &row(None, 100)) && WAY.is_filled(ANSWER_MAX, &row(None, 100)), "mute");
         assert!(WAY.is_filled(0.0, &row(None, 0)), "nothing was sent");
         assert!(Way { echoes: false, ..WAY }.is_filled(0.0, &row(None, 100)), "nothing is to come back");
+    }
+
+    #[test]
+    fn what_has_no_value_is_said_with_what_to_do() {
+        let said = |expression: &str| without_value(&[expression.to_owned()], 6).message;
+        assert!(
+            said("tls.p99 < 1s").contains("in a step of 6 s") && said("tls.p99 < 1s").ends_with("load has")
+        );
+        assert!(said("observe.cpu.max < 1").contains("Prometheus"));
     }
 
     #[test]
