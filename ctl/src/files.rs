@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use scale_api::private::{self, Content};
 use scale_api::spec::{File, GroupSpec, Observe, fill};
@@ -93,23 +93,8 @@ pub fn write(path: &Path, word: &str, content: &[u8]) -> Result<(), Failure> {
         crate::print(content);
         return Ok(());
     }
-    let wrong = |why: String| Failure::usage(format!("{word}: cannot write {}: {why}", path.display()));
-    let old = match fs::metadata(path) {
-        Ok(old) if !old.is_file() => {
-            return Err(wrong("it is there and no file; give another name, or - for stdout".into()));
-        }
-        Ok(old) => Some(old),
-        Err(_) if path.is_symlink() => {
-            return Err(wrong("it is a link to nothing; remove it, or name its file".into()));
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(wrong(error.to_string())),
-    };
-    let to = if old.is_some() {
-        fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?
-    } else {
-        path.into()
-    };
+    let wrong = |why: String| cannot_write(path, word, &why);
+    let (to, old) = place(path, word)?;
     let new = beside(&to);
     let written = fs::File::create_new(&new).and_then(|mut file| {
         file.write_all(content)?;
@@ -125,8 +110,41 @@ pub fn write(path: &Path, word: &str, content: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Whether [`write`] will find what it needs, before what is to be written costs any time.
+///
+/// # Errors
+/// As for [`write`].
+pub fn check(path: &Path, word: &str) -> Result<(), Failure> {
+    if path.as_os_str() == STDOUT {
+        return Ok(());
+    }
+    let new = beside(&place(path, word)?.0);
+    let made = fs::File::create_new(&new).and_then(|_| fs::remove_file(&new));
+    made.map_err(|error| cannot_write(path, word, &error.to_string()))
+}
+
+fn cannot_write(path: &Path, word: &str, why: &str) -> Failure {
+    Failure::usage(format!("{word}: cannot write {}: {why}", path.display()))
+}
+
+/// The file that is meant by a name, and what it is now.
+fn place(path: &Path, word: &str) -> Result<(PathBuf, Option<fs::Metadata>), Failure> {
+    let wrong = |why: String| cannot_write(path, word, &why);
+    match fs::metadata(path) {
+        Ok(old) if !old.is_file() => {
+            Err(wrong("it is there and no file; give another name, or - for stdout".into()))
+        }
+        Ok(old) => Ok((fs::canonicalize(path).map_err(|error| wrong(error.to_string()))?, Some(old))),
+        Err(_) if path.is_symlink() => {
+            Err(wrong("it is a link to nothing; remove it, or name its file".into()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((path.into(), None)),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
 /// A name in the same folder that nobody else takes.
-fn beside(path: &Path) -> std::path::PathBuf {
+fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.new", std::process::id()))
 }
@@ -389,13 +407,17 @@ mod tests {
             ("missing/x.html", "No such file or directory"),
             ("new.html/x.html", "Not a directory"),
         ] {
+            let checked = check(&folder.join(name), "--html").expect_err(name);
             let failure = write(&folder.join(name), "--html", b"x").expect_err(name);
+            assert_eq!(checked.message, failure.message, "it is known before");
             assert!(
                 failure.message.starts_with("--html: cannot write ") && failure.message.contains(why),
                 "{name}: {}",
                 failure.message
             );
         }
+        check(&folder.join("new.html"), "--html").expect("it may be written again");
+        check(&folder.join("other.html"), "--html").expect("and so may another");
         let failure = write(Path::new("/dev/null"), "--html", b"x").expect_err("a device");
         assert!(failure.message.contains("no file"), "{}", failure.message);
         let left: Vec<_> = std::fs::read_dir(&folder)

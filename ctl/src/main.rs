@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("scalectl: {}", failure.message);
+            warn(&failure.message);
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -61,13 +61,23 @@ fn say(text: &str) {
 
 /// Prints, and ends this program where nobody reads any more (`scalectl runs | head -1`).
 fn print(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+    if let Err(error) = try_print(bytes) {
         if error.kind() != ErrorKind::BrokenPipe {
-            eprintln!("scalectl: cannot print: {error}");
+            warn(&format!("cannot print: {error}"));
         }
         std::process::exit(i32::from(Exit::Internal as u8));
     }
+}
+
+/// Prints, for who has something to end first where nobody reads any more.
+fn try_print(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
+}
+
+/// A line on stderr. Whether anybody reads it is no matter: `eprintln!` panics on a terminal that has hung up.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "scalectl: {text}");
 }
 
 fn run(cli: &Cli) -> Result<u8, Failure> {

@@ -184,3 +184,39 @@ fn ctrl_c_ends_the_run_in_order_and_what_is_known_is_resumed_from_its_file() {
         assert!((57.0..=63.0).contains(&max), "{answer}");
     }
 }
+
+/// A search of small steps that goes on for longer than its test.
+fn words(target: &str) -> Vec<&str> {
+    [&["find-max", "--target", target], &QUICK[..], &["--from", "5", "--to", "500"]].concat()
+}
+
+#[test]
+fn where_nobody_reads_any_more_its_run_is_ended() {
+    let (sink, daemon) = (Sink::start(&["--protocol", "ws"]), daemon_in_time());
+    let target = format!("ws://{}/", sink.address);
+    let child = daemon.command(&words(&target)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut process = Process(child.expect("it starts"));
+    let running = until("its run goes", || status(&daemon).run);
+    drop(process.0.stdout.take());
+    assert!(!process.0.wait().expect("it ends").success());
+    assert!(status(&daemon).run.is_none(), "{running:?} has ended with it");
+    let report: Value =
+        serde_json::from_slice(&daemon.scalectl(&["--json", "report"]).stdout).expect("a report");
+    assert_eq!(report["verdict"]["outcome"], "aborted");
+}
+
+#[test]
+fn a_run_that_somebody_else_stops_is_no_limit_of_the_target() {
+    let (sink, daemon) = (Sink::start(&["--protocol", "ws"]), daemon_in_time());
+    let target = format!("ws://{}/", sink.address);
+    let words = [&["--json"], &words(&target)[..]].concat();
+    let child = daemon.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("it starts");
+    until("its run goes", || status(&daemon).run);
+    assert!(daemon.scalectl(&["--json", "stop"]).status.code().is_some());
+    let output = child.wait_with_output().expect("it ends");
+    let answer = found(&output);
+    assert_eq!((output.status.code(), &answer["outcome"]), (Some(5), &"aborted".into()), "{answer}");
+    assert_eq!(answer["broke"], Value::Null, "{answer}");
+    assert!(error(&output).contains("was ended from outside"), "{}", error(&output));
+}

@@ -26,9 +26,9 @@ use crate::client::{Client, Failure};
 use crate::commands::{Cli, complete};
 use crate::seek::bound::bound;
 use crate::seek::search::{Next, Outcome, Pace, Search};
-use crate::seek::session::{End, Ending, Session, Signals};
+use crate::seek::session::{End, Ending, Session, Signals, say};
+use crate::show;
 use crate::ssh::SshFlags;
-use crate::{say, show};
 use sink::Sink;
 use step::Steps;
 use watch::{TRY_SECONDS_MAX, Watch};
@@ -271,10 +271,9 @@ impl<'a> Work<'a> {
         let id = started.id.unwrap_or_default();
         let begun = (first, self.connects.milli as f64 / 1000.0, self.tick.ns() as f64 / 1e9);
         let mut steps = Steps::new(Session::follow(client, &id, signals)?, begun);
-        if !cli.json {
-            say(&text::head(self.protocol.name(), self.bytes, self.tick));
-        }
-        let found = self.steps(cli, &mut steps, (first, most));
+        let head = text::head(self.protocol.name(), self.bytes, self.tick);
+        let told = if cli.json { Ok(()) } else { say(&head).map_err(ended) };
+        let found = told.and_then(|()| self.steps(cli, &mut steps, (first, most)));
         steps.session.end(Ending::Now);
         let found = found?;
         Ok(Calibration {
@@ -323,11 +322,10 @@ impl<'a> Work<'a> {
                     taken.push(Taken { step, cost_us: 0.0, bytes_per_second: 0.0 });
                     break;
                 }
-                Err(End::Interrupted) => return Err(interrupted()),
-                Err(End::Failed(failure)) => return Err(failure),
+                Err(end) => return Err(ended(end)),
             };
             if !cli.json {
-                say(&text::step(&step, hold.is_some()));
+                say(&text::step(&step, hold.is_some())).map_err(ended)?;
             }
             let used = step.busy_max / BUSY_MAX;
             search.took(next, step.broke.map_or(Outcome::Held { used }, Outcome::Broke));
@@ -382,8 +380,7 @@ impl<'a> Work<'a> {
         match steps.cost_of(bytes, COST_SECONDS) {
             Ok(cost) => Ok(cost.map(|cost_us| (bytes, cost_us))),
             Err(End::RunOver) => Ok(None),
-            Err(End::Interrupted) => Err(interrupted()),
-            Err(End::Failed(failure)) => Err(failure),
+            Err(end) => Err(ended(end)),
         }
     }
 }
@@ -423,6 +420,14 @@ pub fn without_query(target: &str) -> &str {
 
 fn interrupted() -> Failure {
     Failure { message: "interrupted: the run has ended, nothing is kept".into(), exit: Exit::Aborted }
+}
+
+/// Why there is no result.
+fn ended(end: End) -> Failure {
+    match end {
+        End::Failed(failure) => failure,
+        End::Interrupted | End::RunOver => interrupted(),
+    }
 }
 
 fn nothing_held(taken: &[Taken], limit: Limit, time: Span) -> Failure {

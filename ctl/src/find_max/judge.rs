@@ -7,7 +7,7 @@
 use scale_api::calibration::{Limit, MISSED_MAX};
 use scale_api::report::{Report, ThresholdResult};
 use scale_api::spec::Spec;
-use scale_api::threshold::{Threshold, built_in};
+use scale_api::threshold::{Metric, TABLE, Threshold, When, built_in};
 
 use super::reading::{p99, split};
 use crate::seek::median;
@@ -48,12 +48,25 @@ impl Rules {
     }
 
     /// What is not met, as it was asked for; behind it the rules that hold where nothing was said of their figure, what
-    /// causes others first: streams that are not open send nothing.
-    pub fn unmet(&self, report: &mut Report) -> Vec<ThresholdResult> {
+    /// causes others first: streams that are not open send nothing. And what cannot be told: expressions whose figure has no
+    /// value though something of it was to be seen. `run`: all of the run by now.
+    pub fn unmet(&self, report: &mut Report, run: &Report) -> (Vec<ThresholdResult>, Vec<String>) {
         report.spec = self.spec.clone();
-        let asked = self.until.iter().map(|threshold| threshold.evaluate(report));
-        let rules = built_in(report).into_iter().rev();
-        asked.chain(rules).filter(|result| !result.ok).collect()
+        let (mut unmet, mut unknown) = (Vec::new(), Vec::new());
+        for threshold in &self.until {
+            let result = threshold.evaluate(report);
+            match result.value {
+                _ if result.ok => {}
+                Some(_) => unmet.push(result),
+                None => match Missing::of(threshold.metric(), report, run) {
+                    Missing::Nothing => {}
+                    Missing::Unmet => unmet.push(result),
+                    Missing::Unknown => unknown.push(result.expression),
+                },
+            }
+        }
+        unmet.extend(built_in(report).into_iter().rev().filter(|result| !result.ok));
+        (unmet, unknown)
     }
 
     /// What this host could not do; `busy`: of the busiest worker, second by second.
@@ -92,6 +105,45 @@ impl Rules {
     }
 }
 
+/// Why a figure has no value in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// Nothing has happened that it is of: nothing to judge.
+    Nothing,
+    /// It did not come about, and that is as bad as it may be.
+    Unmet,
+    /// This load has no such figure, or nobody says.
+    Unknown,
+}
+
+impl Missing {
+    fn of(metric: &Metric, report: &Report, run: &Report) -> Self {
+        // Of a group's figures that group's.
+        let part = |report: &Report| match metric.group() {
+            None => Some((report.load.ticks_due, report.latency.connect.is_some())),
+            Some(name) => {
+                let part = report.groups.iter().find(|part| part.name == name);
+                part.map(|part| (part.load.ticks_due, part.latency.connect.is_some()))
+            }
+        };
+        let is_due = part(report).is_some_and(|(due, _)| due > 0);
+        let has_connected = part(run).is_some_and(|(_, connected)| connected);
+        let is_known = metric.read(run).is_some();
+        let row = TABLE.iter().find(|row| row.figure == metric.figure());
+        let is_of_connects = metric.latency().is_some() && row.is_some_and(|row| row.when == When::WholeRun);
+        match metric.figure() {
+            "disruption.recover" => Self::Unmet,
+            _ if metric.is_of_the_generator() => Self::Unmet,
+            _ if metric.is_of_disruptions() || metric.query().is_some() => Self::Unknown,
+            "reconnect" => Self::Nothing,
+            _ if is_of_connects && (is_known || !has_connected) => Self::Nothing,
+            _ if !is_of_connects && !is_due => Self::Nothing,
+            _ if !is_of_connects && is_known => Self::Unmet,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// What a step comes to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
@@ -99,6 +151,8 @@ pub struct Verdict {
     pub limit: Option<Limit>,
     /// What was not met, in the order in which it broke.
     pub broke: Vec<ThresholdResult>,
+    /// What has no value, where all else was met: then nothing can be said.
+    pub unknown: Vec<String>,
 }
 
 /// A step that is going.
@@ -120,10 +174,11 @@ impl Judge {
         Self { length, bad_max: share.max(BAD_SECONDS), busy: Vec::new(), since: Vec::new(), bad: 0 }
     }
 
-    /// Takes the step so far after one more second, in which the busiest worker was so busy. `Some`: it is decided.
-    pub fn take(&mut self, rules: &Rules, busy: f64, report: &mut Report) -> Option<Verdict> {
+    /// Takes the step so far after one more second, in which the busiest worker was so busy; `run`: all of the run by now.
+    /// `Some`: it is decided.
+    pub fn take(&mut self, rules: &Rules, busy: f64, report: &mut Report, run: &Report) -> Option<Verdict> {
         self.busy.push(busy);
-        let mut broke = rules.unmet(report);
+        let (mut broke, unknown) = rules.unmet(report, run);
         let limit = rules.host(report, &broke, &self.busy);
         self.since.retain(|(known, _)| broke.iter().any(|it| it.expression == *known));
         for result in &broke {
@@ -140,7 +195,8 @@ impl Judge {
             self.since.iter().find(|(known, _)| *known == result.expression).map(|(_, second)| *second)
         };
         broke.sort_by_key(second);
-        Some(Verdict { limit: limit.or((!broke.is_empty()).then_some(Limit::Target)), broke })
+        let unknown = if is_bad { Vec::new() } else { unknown };
+        Some(Verdict { limit: limit.or((!broke.is_empty()).then_some(Limit::Target)), broke, unknown })
     }
 
     /// The median of the busiest worker's seconds.
@@ -192,7 +248,7 @@ mod tests {
         for second in 1..=6 {
             let mut report = good();
             change(second, &mut report);
-            if let Some(verdict) = judge.take(&rules, busy, &mut report) {
+            if let Some(verdict) = judge.take(&rules, busy, &mut report, &good()) {
                 return (second, verdict);
             }
         }
@@ -302,5 +358,43 @@ mod tests {
             Some(Limit::Busy),
             "no value"
         );
+    }
+
+    /// The limit and what is unknown of a step without a figure's value; `run`: what the whole run has.
+    fn missing(expression: &str, due: u64, run: impl Fn(&mut Report)) -> (Option<Limit>, usize) {
+        let (rules, mut judge) = (rules(&[expression]), Judge::new(6, false));
+        let mut whole = good();
+        run(&mut whole);
+        let verdict = (0..6).find_map(|_| {
+            let mut report = good();
+            (report.latency, report.load.ticks_due) = (Latency::default(), due);
+            judge.take(&rules, 0.5, &mut report, &whole)
+        });
+        let verdict = verdict.expect("a step has an end");
+        (verdict.limit, verdict.unknown.len())
+    }
+
+    #[test]
+    fn a_figure_without_a_value_is_not_the_targets_limit() {
+        let connected = |report: &mut Report| report.latency.connect = Some(Figure::default());
+        // Nothing was opened in this step, or not one was let in yet, which the share that is open says.
+        assert_eq!(missing("connect.p99 < 1s", 100, connected), (None, 0));
+        assert_eq!(missing("connect.p99 < 1s", 100, |_| ()), (None, 0));
+        assert_eq!(missing("reconnect.p99 < 1s", 100, connected), (None, 0));
+        // Streams without TLS never have it; a query that nobody answers says nothing.
+        assert_eq!(missing("tls.p99 < 1s", 100, connected), (None, 1));
+        let silent = |report: &mut Report| report.latency = Latency::default();
+        assert_eq!(missing("response.p99 < 1s", 100, silent), (None, 1), "nothing echoes");
+        assert_eq!(missing("response.p99 < 1s", 0, |_| ()), (None, 0), "nothing was due");
+        assert_eq!(missing("response.p99 < 1s", 100, |_| ()), (Some(Limit::Target), 0), "it is mute now");
+    }
+
+    #[test]
+    fn what_has_no_value_comes_behind_what_was_not_met() {
+        let (seconds, verdict) = decided(&["tls.p99 < 1s"], 0.5, |_, report| {
+            report.latency.connect = Some(Figure::default());
+            report.load.echoed_ratio = Some(0.5);
+        });
+        assert_eq!((seconds, verdict.limit, verdict.unknown.len()), (3, Some(Limit::Target), 0));
     }
 }

@@ -21,7 +21,9 @@ use clap::Args;
 use scale_api::calibration::{Calibrations, PATH};
 use scale_api::http::{RUNS, StartRequest, Started};
 use scale_api::report::Exit;
-use scale_api::spec::{self, Breaker, Duration, GroupSpec, Reconnect, Spec, StageSpec, ThresholdSpec};
+use scale_api::spec::{
+    self, Breaker, Duration, GroupSpec, Reconnect, Spec, StageSpec, ThresholdSpec, Traffic,
+};
 use scale_api::threshold::{Names, Threshold};
 use scale_api::units::{PerSecond, Rate, Span, thousands};
 
@@ -31,9 +33,9 @@ use crate::commands::{Cli, Load, complete};
 use crate::files;
 use crate::seek::bound::bound;
 use crate::seek::search::{Pace, Search};
-use crate::seek::session::{End, Ending, Session, Signals};
+use crate::seek::session::{End, Ending, Session, Signals, say};
+use crate::show;
 use crate::ssh::SshFlags;
-use crate::{say, show};
 use judge::Rules;
 use live::{Live, Way};
 use result::{Asked, Found, SCHEMA, Vary};
@@ -114,18 +116,34 @@ pub fn find_max(cli: &Cli, client: &Client, flags: &FindMax) -> Result<u8, Failu
     let known = work.known()?;
     let signals = Signals::take()?;
     let found = work.find(client, signals, known, cli.json || is_page_printed)?;
-    if let Some(file) = &flags.html {
-        let shell = client.text("/v1/page?kind=find-max")?;
-        let json = serde_json::to_string(&found).expect("plain values");
-        let page = scale_api::page::fill(&shell, &json).ok_or_else(|| {
-            Failure::usage("the daemon's page is of another version; use a scalectl of the same")
-        })?;
-        files::write(file, "--html", page.as_bytes())?;
-    }
+    // It is shown first: a whole search is not lost for a disk that is full.
     if !is_page_printed {
         show(cli.json, &found, || text::result(&found));
     }
-    Ok(found.exit_code)
+    let kept = work.file().map_or(Ok(()), |file| keep(file, &found));
+    let page = flags.html.as_deref().map_or(Ok(()), |file| page(client, file, &found));
+    if is_page_printed && page.is_err() {
+        crate::warn(&text::result(&found));
+    }
+    Ok(ending(found.exit_code, [kept, page]))
+}
+
+/// Writes the page.
+fn page(client: &Client, file: &Path, found: &Found) -> Result<(), Failure> {
+    let shell = client.text("/v1/page?kind=find-max")?;
+    let json = serde_json::to_string(found).expect("plain values");
+    let page = scale_api::page::fill(&shell, &json).ok_or_else(|| {
+        Failure::usage("the daemon's page is of another version; use a scalectl of the same")
+    })?;
+    files::write(file, "--html", page.as_bytes())
+}
+
+/// The exit code with which to end. A file that could not be written spoils what was found, and hides nothing else.
+fn ending(code: u8, written: [Result<(), Failure>; 2]) -> u8 {
+    let mut failures = written.into_iter().filter_map(Result::err).peekable();
+    let code = if code == 0 { failures.peek().map_or(0, |failure| failure.exit as u8) } else { code };
+    failures.for_each(|failure| crate::warn(&failure.message));
+    code
 }
 
 /// A search, understood.
@@ -162,7 +180,7 @@ fn level(vary: Vary, word: &str, text: &str) -> Result<u64, Failure> {
 fn rules(flags: &FindMax, written: &Spec, tick: f64) -> Result<Rules, Failure> {
     let threshold: Vec<_> =
         flags.until.iter().map(|expression| ThresholdSpec { expression: expression.trim().into() }).collect();
-    let spec = Spec { threshold, preset: Vec::new(), ..written.clone() };
+    let spec = Spec { threshold, preset: Vec::new(), expect_disruption: None, ..written.clone() };
     let (groups, observe) = (spec.group_names(), spec.observe_names());
     for text in &flags.until {
         let threshold = Threshold::parse(text, &Names { groups: &groups, observe: &observe })
@@ -170,6 +188,11 @@ fn rules(flags: &FindMax, written: &Spec, tick: f64) -> Result<Rules, Failure> {
         if threshold.over().is_some() || threshold.abort().is_some() {
             return Err(Failure::usage(format!(
                 "--until '{text}': leave out `over` and `abort`: each step is one window, --step long, and what breaks it is ended"
+            )));
+        }
+        if (threshold.metric().figure(), threshold.metric().stat()) == ("streams", "away") {
+            return Err(Failure::usage(format!(
+                "--until '{text}': of a step that is what is not open; ask for `load.open_ratio` or `disconnects.rate`"
             )));
         }
     }
@@ -208,9 +231,16 @@ impl<'a> Work<'a> {
         if !(TIME_MIN..=TIME_MAX).contains(&flags.time) {
             return Err(Failure::usage(format!("--time {}: give {TIME_MIN} to {TIME_MAX}", flags.time)));
         }
+        if flags.keep.as_deref().is_some_and(|file| file.as_os_str() == files::STDOUT) {
+            return Err(Failure::usage("--keep: name a file; on stdout it could not be resumed from"));
+        }
+        for (word, file) in [("--html", &flags.html), ("--keep", &flags.keep), ("--resume", &flags.resume)] {
+            file.as_deref().map_or(Ok(()), |file| files::check(file, word))?;
+        }
         let hold = whole("--hold", flags.hold, STEP_MIN)?;
         let tick = varied.tick_interval.unwrap_or(spec::DEFAULT_TICK);
-        let asked = Asked {
+        let step = whole("--step", flags.step, STEP_MIN)?;
+        let mut asked = Asked {
             vary: flags.vary,
             group: varied.name.clone(),
             targets: varied.target.iter().map(|it| without_query(it).to_owned()).collect(),
@@ -218,17 +248,20 @@ impl<'a> Work<'a> {
             until: flags.until.clone(),
             from,
             to,
+            step: step as u64,
             hold: hold as u64,
+            digest: String::new(),
         };
         let rules = rules(flags, &written, tick.seconds())?;
         let spec = going(written, group, &asked, flags.time);
+        asked.digest = result::digest(&spec);
         Ok(Self {
             flags,
             asked,
             rules,
             spec: complete(spec, &folder)?,
             group,
-            seconds: (whole("--step", flags.step, STEP_MIN)?, hold),
+            seconds: (step, hold),
             time: flags.time.seconds() - AROUND,
         })
     }
@@ -290,7 +323,7 @@ impl<'a> Work<'a> {
     }
 
     fn find(&self, client: &Client, signals: Signals, known: Found, quiet: bool) -> Result<Found, Failure> {
-        if known.confirmed {
+        if known.is_final() {
             return Ok(known);
         }
         let from = self.asked.from;
@@ -301,8 +334,7 @@ impl<'a> Work<'a> {
         let host: Calibrations = client.get(PATH)?;
         let workers = host.host.cores.len().max(1) as u64;
         let group = &self.spec.group[self.group];
-        let connects = group.connect_rate.unwrap_or(PerSecond { milli: 1_000_000 * workers });
-        let connects = connects.milli as f64 / 1000.0;
+        let connects = connects(group, workers);
         let mut search = Search::new(from, most, self.pace(connects));
         let mut steps = known.steps.clone();
         walk::resume(&mut search, &steps, 0);
@@ -310,27 +342,26 @@ impl<'a> Work<'a> {
         let started: Started = client.send("POST", RUNS, &request)?;
         drop(request);
         let run = started.id.unwrap_or_default();
-        if !quiet {
-            say(&text::head(&self.asked));
-        }
+        let session = Session::follow(client, &run, signals)?;
         let others = self.spec.group.iter().enumerate().filter(|(at, _)| *at != self.group);
+        let others = others
+            .map(|(_, group)| (group.streams(), group.streams() as f64 / self::connects(group, workers)));
         let way = Way {
             vary: self.asked.vary,
             streams: group.conns.unwrap_or(0),
-            others: others.map(|(_, group)| group.streams()).sum(),
+            others: others.clone().map(|(streams, _)| streams).sum(),
+            others_opening: others.map(|(_, seconds)| seconds).fold(0.0, f64::max),
             connects,
             seconds: self.seconds,
             time: self.time,
             from,
+            echoes: self.spec.group.iter().any(|group| group.traffic == Traffic::Echo),
         };
-        let beside = reading::Beside {
-            group: self.asked.group.clone(),
-            figures: reading::figures(self.rules.until.iter().map(Threshold::metric)),
-            ..reading::Beside::default()
-        };
+        let figures = reading::figures(self.rules.until.iter().map(Threshold::metric));
+        let beside = reading::Beside::new(self.asked.group.clone(), figures);
         let mut live = Live {
             client,
-            session: Session::follow(client, &run, signals)?,
+            session,
             rules: &self.rules,
             way,
             beside,
@@ -339,7 +370,8 @@ impl<'a> Work<'a> {
             found: Found { run, ..known },
             file: self.file(),
         };
-        let end = walk::walk(&mut search, &mut steps, &mut live);
+        let told = if quiet { Ok(()) } else { say(&text::head(&self.asked)) };
+        let end = told.and_then(|()| walk::walk(&mut search, &mut steps, &mut live));
         let Live { session, mut found, .. } = live;
         found.steps = steps;
         let how = match &end {
@@ -347,8 +379,8 @@ impl<'a> Work<'a> {
             Err(End::Failed(_)) => Ending::Now,
             Ok(()) | Err(End::RunOver) => Ending::InOrder,
         };
-        if how == Ending::Aborted {
-            eprintln!("scalectl: {}", crate::view::INTERRUPTED);
+        if how == Ending::Aborted && !session.is_over() {
+            crate::warn(crate::view::INTERRUPTED);
         }
         session.end(how);
         match end {
@@ -371,7 +403,8 @@ impl<'a> Work<'a> {
                 "not even one step was possible within --time {time}; give more"
             )));
         }
-        found.conclude(search.best(), search.is_confirmed(), search.limit(), aborted);
+        let confirmed = walk::is_confirmed(search, &found.steps);
+        found.conclude(search.best(), confirmed, search.limit(), aborted);
         // A run of which the report cannot be had has told its steps all the same.
         if let Ok(report) = client.report(&found.run) {
             found.at = report.run.started_at;
@@ -382,7 +415,6 @@ impl<'a> Work<'a> {
             found.warnings = said.chain(host).collect();
         }
         found.sentences = text::sentences(&found);
-        self.file().map_or(Ok(()), |file| keep(file, &found))?;
         Ok(found)
     }
 }
@@ -395,19 +427,30 @@ fn keep(file: &Path, found: &Found) -> Result<(), Failure> {
     files::write(file, "--keep", &serde_json::to_vec(found).expect("plain values"))
 }
 
+/// Streams of a group that are opened a second.
+fn connects(group: &GroupSpec, workers: u64) -> f64 {
+    group.connect_rate.unwrap_or(PerSecond { milli: 1_000_000 * workers }).milli as f64 / 1000.0
+}
+
 /// What does not grow, in words.
 fn fixed(vary: Vary, group: &GroupSpec, tick: Span) -> Result<String, Failure> {
-    match (vary, group.rate, group.conns) {
-        (Vary::Conns, Some(rate), _) => Ok(format!("{rate} a stream each {tick}")),
-        (Vary::Conns, None, _) => {
-            let bytes = group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK);
-            Ok(format!("{} B a stream each {tick}", thousands(bytes.0)))
-        }
-        (Vary::Rate, _, Some(conns)) => Ok(format!("{} streams, each {tick}", thousands(conns))),
-        (Vary::Rate, _, None) => {
-            Err(Failure::usage("--conns: say how many streams have the rate that grows"))
-        }
+    match (vary, group.conns) {
+        (Vary::Conns, _) => Ok(payload(group, tick)),
+        (Vary::Rate, Some(conns)) => Ok(format!("{} streams, each {tick}", thousands(conns))),
+        (Vary::Rate, None) => Err(Failure::usage("--conns: say how many streams have the rate that grows")),
     }
+}
+
+/// What a stream carries.
+fn payload(group: &GroupSpec, tick: Span) -> String {
+    let bytes = group.bytes_per_tick.unwrap_or(spec::DEFAULT_BYTES_PER_TICK);
+    let sent = match (group.traffic, &group.message_file, group.rate) {
+        (Traffic::Receive, ..) => return "what the target sends".into(),
+        (_, Some(file), _) => format!("{} a stream each {tick}", file.path.display()),
+        (_, None, Some(rate)) => format!("{rate} a stream each {tick}"),
+        (_, None, None) => format!("{} B a stream each {tick}", thousands(bytes.0)),
+    };
+    if group.traffic == Traffic::Discard { format!("{sent}, not echoed") } else { sent }
 }
 
 /// A run that goes until the search is over, and that nothing else ends: no threshold, no breaker, no streams that are
@@ -421,12 +464,13 @@ fn going(mut spec: Spec, varied: usize, asked: &Asked, time: Span) -> Spec {
         group.warm_up = Some(Span::default());
         group.duration = Some(Duration::For(Span::from_ns(time.ns() + Span::from_secs(600).ns())));
         group.stage = Vec::new();
+        // All groups are there from the first step on, each by its own connect rate.
+        (group.start, group.ramp) = (None, None);
         if group.reconnect == Reconnect::Never {
             group.reconnect = Reconnect::Backoff;
         }
         group.breaker = group.breaker.or(Some(Breaker::Off));
         if at == varied {
-            group.ramp = None;
             match asked.vary {
                 Vary::Conns => group.conns = Some(asked.from),
                 Vary::Rate => (group.rate, group.bytes_per_tick) = (Some(Rate(asked.from)), None),
@@ -472,20 +516,71 @@ mod tests {
     }
 
     #[test]
+    fn other_groups_are_there_from_the_first_step_on() {
+        let slow = GroupSpec {
+            start: Some(Span::from_secs(30)),
+            ramp: Some(Span::from_secs(60)),
+            connect_rate: Some(PerSecond { milli: 50_000 }),
+            conns: Some(500),
+            ..GroupSpec::default()
+        };
+        let spec = Spec { group: vec![slow.clone(), slow.clone()], ..Spec::default() };
+        let spec = going(spec, 0, &Asked::default(), Span::from_secs(60));
+        assert!(spec.group.iter().all(|group| group.start.is_none() && group.ramp.is_none()));
+        assert_eq!((connects(&slow, 2), connects(&GroupSpec::default(), 2)), (50.0, 2000.0));
+    }
+
+    #[test]
+    fn a_search_is_resumed_by_the_same_load_alone_and_says_which_it_is() {
+        let asked = |words: &[&str]| work(words).expect("it makes sense").0;
+        let plain = asked(&[]);
+        assert_eq!(asked(&["--time", "1h", "--name", "again", "--label", "a=b", "--duration", "5s"]), plain);
+        for words in [
+            &["--step", "8s"][..],
+            &["--traffic", "discard"],
+            &["--tick-interval", "200ms"],
+            &["--tick-offset", "aligned"],
+            &["--reconnect", "client"],
+            &["--source", "127.0.0.2"],
+            &["--message-file", "Cargo.toml"],
+        ] {
+            assert_ne!(asked(words), plain, "{words:?}");
+        }
+        for (words, load) in [
+            (&["--message-file", "Cargo.toml"][..], "Cargo.toml a stream each 100ms"),
+            (&["--traffic", "receive"], "what the target sends"),
+            (&["--traffic", "discard"], "4,096 B a stream each 100ms, not echoed"),
+        ] {
+            assert_eq!(asked(words).load, load);
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said_before_anything_begins() {
         for (words, why) in [
             (&["--until", "response.p98 < 1s"][..], "--until: threshold"),
             (&["--until", "response.p99 < 1s over 5s"], "leave out `over`"),
+            (&["--until", "streams.away < 5"], "ask for `load.open_ratio`"),
             (&["--vary", "rate"], "--conns: say how many"),
             (&["--vary", "rate", "--conns", "5", "--from", "100"], "--from 100"),
             (&["--from", "0"], "more than nothing"),
             (&["--from", "200", "--to", "100"], "--to is less than --from"),
             (&["--time", "5s"], "give 30s to"),
             (&["--hold", "1500ms"], "whole seconds"),
+            (&["--html", "/nowhere/max.html"], "--html: cannot write /nowhere/max.html"),
+            (&["--keep", "/nowhere/max.json"], "--keep: cannot write"),
+            (&["--keep", "-"], "--keep: name a file"),
             (&["--group", "other"], "no group is called `other`"),
         ] {
             let error = work(words).map(|_| ()).expect_err(why);
             assert!(error.contains(why), "{words:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_spoils_what_was_found_and_hides_nothing_else() {
+        let failed = || Err(Failure::usage("the disk is full"));
+        assert_eq!((ending(0, [Ok(()), Ok(())]), ending(0, [Ok(()), failed()])), (0, 2));
+        assert_eq!((ending(99, [failed(), failed()]), ending(6, [failed(), Ok(())])), (99, 6));
     }
 }

@@ -1,9 +1,11 @@
 //! What a run has counted by a moment, and what it counted between two: a step as a small report, which thresholds read as
 //! they read any. Times are exact: they come of the histograms' growth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use scale_api::report::{Figure, Generator, Latency, Load, Missed, Observed, Part, Report, Worker};
+use scale_api::report::{
+    Figure, Generator, Latency, Load, Missed, Observed, Part, Report, SeriesRow, Worker,
+};
 use scale_api::threshold::{LATENCIES, Metric, Names, TABLE, When};
 
 use super::histogram::Histogram;
@@ -17,7 +19,8 @@ type Histograms = BTreeMap<String, BTreeMap<String, String>>;
 pub struct Reading {
     /// Seconds since its start.
     pub at: f64,
-    report: Report,
+    /// All of it by then.
+    pub report: Report,
     histograms: Histograms,
 }
 
@@ -40,12 +43,42 @@ pub struct Beside {
     pub group: String,
     /// Streams that it was asked for.
     pub streams: u64,
-    /// The busiest second of any worker.
-    pub busy_max: f64,
-    /// What queries of `[observe]` answered, second by second.
-    pub observed: BTreeMap<String, Vec<f64>>,
+    /// Of each second the busiest worker, and what queries of `[observe]` answered.
+    seconds: VecDeque<(f64, BTreeMap<String, f64>)>,
     /// Figures of time that are needed.
     pub figures: Vec<&'static str>,
+}
+
+impl Beside {
+    /// For `group`, with `figures` of time.
+    pub fn new(group: String, figures: Vec<&'static str>) -> Self {
+        Self { group, figures, ..Self::default() }
+    }
+
+    /// What is read begins anew.
+    pub fn clear(&mut self) {
+        self.seconds.clear();
+    }
+
+    /// Takes a second; no more than the last `most` are kept.
+    pub fn take(&mut self, row: &SeriesRow, most: usize) {
+        self.seconds.push_back((row.busy_max, row.observe.clone()));
+        while self.seconds.len() > most {
+            self.seconds.pop_front();
+        }
+    }
+
+    fn busy_max(&self) -> f64 {
+        self.seconds.iter().map(|(busy, _)| *busy).fold(0.0, f64::max)
+    }
+
+    fn observed(&self) -> BTreeMap<String, Observed> {
+        let mut values: BTreeMap<&String, Vec<f64>> = BTreeMap::new();
+        for (name, value) in self.seconds.iter().flat_map(|(_, observe)| observe) {
+            values.entry(name).or_default().push(*value);
+        }
+        values.into_iter().filter_map(|(name, values)| Some((name.clone(), observed(&values)?))).collect()
+    }
 }
 
 /// The figures of time that some thresholds are about, and those that each step shows.
@@ -83,19 +116,20 @@ pub fn between(
     }
     let all = |reading: &Reading| reading.report.load.clone();
     let mut load = load(&all(opening), &all(settled), &now.report.load, seconds);
+    // What groups that ask for no echo send is not to come back.
+    let echoes = groups.iter().map(|part| &part.load).filter(|load| load.echoed_ratio.is_some());
+    let (sent, echoed) = echoes
+        .fold((0, 0), |(sent, echoed), load| (sent + load.messages_sent, echoed + load.messages_echoed));
+    load.echoed_ratio = ratio(echoed, sent);
     load.streams_requested = groups.iter().map(|part| part.load.streams_requested).sum();
-    let busiest = Worker { busy_max: beside.busy_max, ..Worker::default() };
+    let busiest = Worker { busy_max: beside.busy_max(), ..Worker::default() };
     let disruptions = now.report.disruptions.iter().filter(|it| it.at >= opening.at);
     Ok(Report {
         load,
         latency: latency(opening, settled, now, &beside.figures, |_| true)?,
         groups,
         generator: Generator { workers: vec![busiest], ..Generator::default() },
-        observe: beside
-            .observed
-            .iter()
-            .filter_map(|(name, it)| Some((name.clone(), observed(it)?)))
-            .collect(),
+        observe: beside.observed(),
         disruptions: disruptions.cloned().collect(),
         ..Report::default()
     })
@@ -104,7 +138,6 @@ pub fn between(
 fn load(opening: &Load, settled: &Load, now: &Load, seconds: f64) -> Load {
     let since = |figure: fn(&Load) -> u64| figure(now).saturating_sub(figure(settled));
     let from_opening = |figure: fn(&Load) -> u64| figure(now).saturating_sub(figure(opening));
-    let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
     let (due, sent) = (since(|it| it.ticks_due), since(|it| it.ticks_sent));
     let (messages, echoed) = (since(|it| it.messages_sent), since(|it| it.messages_echoed));
     let (bytes, received) = (since(|it| it.payload_bytes_sent), since(|it| it.payload_bytes_received));
@@ -137,6 +170,10 @@ fn load(opening: &Load, settled: &Load, now: &Load, seconds: f64) -> Load {
         unexpected_bytes: from_opening(|it| it.unexpected_bytes),
         ..Load::default()
     }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 type Classes = BTreeMap<String, u64>;
@@ -233,18 +270,34 @@ mod tests {
         Reading { at, report, histograms }
     }
 
+    fn seconds(beside: &mut Beside, seconds: &[(f64, f64)], most: usize) {
+        for &(busy_max, cpu) in seconds {
+            let observe = [("cpu".to_owned(), cpu)].into();
+            beside.take(&SeriesRow { busy_max, observe, ..SeriesRow::default() }, most);
+        }
+    }
+
+    #[test]
+    fn what_was_before_is_no_part_of_the_last_seconds() {
+        let mut beside = Beside::default();
+        seconds(&mut beside, &[(0.99, 9.0), (0.9, 8.0), (0.2, 1.0), (0.1, 2.0), (0.3, 3.0)], 3);
+        let at = |at| reading(at, 0, 0, 0, 100);
+        let step = between(&at(1.0), &at(1.0), &at(4.0), &beside).expect("all is there");
+        let cpu = &step.observe["cpu"];
+        assert_eq!((step.generator.workers[0].busy_max, cpu.max, cpu.samples), (0.3, 3.0, 3));
+        beside.clear();
+        let step = between(&at(1.0), &at(1.0), &at(4.0), &beside).expect("all is there");
+        assert!(step.observe.is_empty() && step.generator.workers[0].busy_max == 0.0);
+    }
+
     #[test]
     fn a_step_counts_connects_from_its_setting_and_messages_from_when_it_stood() {
         let (opening, mut settled) = (reading(10.0, 0, 0, 5, 100), reading(12.0, 1000, 1000, 7, 190));
         settled.histograms.clear();
         let now = reading(16.0, 5000, 4000, 8, 198);
-        let beside = Beside {
-            group: "main".into(),
-            streams: 200,
-            busy_max: 0.5,
-            observed: [("cpu".to_owned(), vec![1.0, 3.0])].into(),
-            figures: vec!["response"],
-        };
+        let mut beside = Beside::new("main".into(), vec!["response"]);
+        beside.streams = 200;
+        seconds(&mut beside, &[(0.5, 1.0), (0.1, 3.0)], 6);
         let step = between(&opening, &settled, &now, &beside).expect("all is there");
         assert_eq!(step.load.connect_failures, [("refused".into(), 3)].into());
         assert_eq!((step.load.messages_sent, step.load.echoed_ratio), (4000, Some(0.75)));
@@ -257,5 +310,21 @@ mod tests {
         };
         assert_eq!((value("main.response.p99"), value("observe.cpu.max")), (Some(0.001), Some(3.0)));
         assert_eq!((value("generator.busy_max"), value("connect_failures.rate")), (Some(0.5), Some(0.015)));
+    }
+
+    #[test]
+    fn what_a_group_that_asks_for_no_echo_sends_is_not_to_come_back() {
+        let with = |at: f64, sent: u64, echoed: u64| {
+            let mut reading = reading(at, sent, echoed, 0, 100);
+            let load = Load { messages_sent: 50 * sent, ..Load::default() };
+            let report = &mut reading.report;
+            report.load.messages_sent += load.messages_sent;
+            report.groups.push(Part { name: "sink".into(), load, latency: Latency::default() });
+            reading
+        };
+        let (opening, settled, now) = (with(1.0, 0, 0), with(2.0, 1000, 1000), with(8.0, 5000, 4000));
+        let step = between(&opening, &settled, &now, &Beside::default()).expect("all is there");
+        assert_eq!((step.load.echoed_ratio, step.load.messages_sent), (Some(0.75), 4000 * 51));
+        assert_eq!((step.groups[0].load.echoed_ratio, step.groups[1].load.echoed_ratio), (Some(0.75), None));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use scale_api::calibration::Limit;
 use scale_api::report::{Exit, Figure, ThresholdResult};
+use scale_api::spec::Spec;
 use serde::{Deserialize, Serialize};
 
 /// Version of its shape.
@@ -87,7 +88,10 @@ parts! {
         until: Vec<String>,
         from: u64,
         to: Option<u64>,
+        step: u64,
         hold: u64,
+        /// Of all else that makes the load, as the run file has it ([`digest`]).
+        digest: String,
     }
     /// A load that was not held, and by which figures.
     Broke {
@@ -139,6 +143,16 @@ parts! {
     }
 }
 
+/// What tells one load from another: FNV-1a of its run as JSON, without what does not change the load.
+pub fn digest(spec: &Spec) -> String {
+    let mut spec = Spec { name: None, labels: BTreeMap::new(), ..spec.clone() };
+    // A search that is resumed may be given more time.
+    spec.group.iter_mut().for_each(|group| group.duration = None);
+    let json = serde_json::to_string(&spec).expect("plain values");
+    let take = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    format!("{:016x}", json.bytes().fold(0xcbf2_9ce4_8422_2325, take))
+}
+
 impl Step {
     /// Whether the target is what broke.
     pub fn is_of_the_target(&self) -> bool {
@@ -147,6 +161,11 @@ impl Step {
 }
 
 impl Found {
+    /// Whether more time or a better host would find nothing more.
+    pub fn is_final(&self) -> bool {
+        self.confirmed && matches!(self.limit, Limit::Target | Limit::Streams)
+    }
+
     /// Fills in what follows from the steps: `max`, whether it was confirmed, and what ended the search.
     pub fn conclude(&mut self, max: u64, confirmed: bool, limit: Limit, aborted: bool) {
         let of_the_target = || self.steps.iter().filter(|step| step.is_of_the_target());

@@ -2,7 +2,7 @@
 
 use scale_api::calibration::Limit;
 use scale_api::report::ThresholdResult;
-use scale_api::threshold::{Unit, show};
+use scale_api::threshold::show;
 use scale_api::units::thousands;
 
 use super::reading::p99;
@@ -13,8 +13,19 @@ use crate::render::{optional, seconds};
 pub fn level(vary: Vary, level: u64) -> String {
     match vary {
         Vary::Conns => format!("{} streams", thousands(level)),
-        Vary::Rate => format!("{} a stream", Unit::Rate.show(level as f64)),
+        Vary::Rate => format!("{} a stream", three_digits(level as f64)),
     }
+}
+
+/// A rate with three digits that count: what held and what broke are 3 % apart.
+fn three_digits(rate: f64) -> String {
+    let (value, unit) = match rate {
+        rate if rate < 1e3 => return format!("{rate:.0} B/s"),
+        rate if rate < 1e6 => (rate / 1e3, "KB/s"),
+        rate => (rate / 1e6, "MB/s"),
+    };
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$} {unit}")
 }
 
 /// What is looked for, and the table's head.
@@ -98,6 +109,7 @@ pub fn sentences(found: &Found) -> Vec<String> {
     });
     let mut lines = vec![match (found.outcome, found.max) {
         (Outcome::Found, _) => format!("this target carries {max} ({figures})"),
+        (Outcome::Aborted, 0) if found.steps.is_empty() => "ended before anything was found".into(),
         (Outcome::Nothing | Outcome::Aborted, 0) => {
             format!("not even {} were held", level(vary, found.asked.from))
         }
@@ -224,6 +236,27 @@ mod tests {
         assert_eq!(lines[0], "not even 100 streams were held");
         assert!(lines[1].starts_with("at 100 streams broke first: response.p99 < 250ms"), "{lines:?}");
         assert_eq!(found.exit_code, 99);
+    }
+
+    #[test]
+    fn a_search_that_was_ended_before_its_first_step_blames_nobody() {
+        let mut found = Found { asked: Asked { from: 100, ..Asked::default() }, ..Found::default() };
+        found.conclude(0, false, Limit::Time, true);
+        assert_eq!(sentences(&found), ["ended before anything was found"]);
+    }
+
+    #[test]
+    fn rates_that_are_three_percent_apart_are_told_apart() {
+        let shown = |rate| level(Vary::Rate, rate);
+        assert_eq!(
+            (shown(1_000_000), shown(1_030_000)),
+            ("1.00 MB/s a stream".into(), "1.03 MB/s a stream".into())
+        );
+        assert_eq!(
+            (shown(40_960), shown(512_400)),
+            ("41.0 KB/s a stream".into(), "512 KB/s a stream".into())
+        );
+        assert_eq!((shown(5), shown(9_999)), ("5 B/s a stream".into(), "10.00 KB/s a stream".into()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use scale_api::spec::{GroupSpec, Spec, ThresholdSpec};
 
 use super::judge::{Judge, Rules, Verdict};
 use super::result::{Found, Outcome, Recovery, Step};
-use super::walk::{Driver, resume, walk};
+use super::walk::{Driver, is_confirmed, resume, walk};
 use super::{LOWER, PRECISION, RECOVER_SECONDS, RECOVER_USUAL, SETTLE_SECONDS, text};
 use crate::compare::random::Random;
 use crate::seek::search::{Pace, Search};
@@ -55,6 +55,8 @@ struct Simulated {
     burst: f64,
     /// Ended when so many steps are taken.
     steps_max: usize,
+    /// So many steps are printed, and then nobody reads any more.
+    read_max: usize,
     kept: Vec<Step>,
 }
 
@@ -84,6 +86,7 @@ impl Simulated {
             queue: 0.0,
             burst: truth * TICKS / 4.0,
             steps_max: usize::MAX,
+            read_max: usize::MAX,
             kept: Vec::new(),
         }
     }
@@ -176,7 +179,7 @@ impl Simulated {
         for second in 0..RECOVER_SECONDS as usize {
             let mut sum = Sum::default();
             self.second(&mut sum);
-            if self.rules.unmet(&mut Self::report(&sum)).is_empty() {
+            if self.rules.unmet(&mut Self::report(&sum), &Report::default()).0.is_empty() {
                 return Some(second as f64);
             }
         }
@@ -200,9 +203,10 @@ impl Simulated {
         let mut search = self.search(most);
         resume(&mut search, &steps, self.level);
         let interrupted = walk(&mut search, &mut steps, self).is_err();
+        let confirmed = is_confirmed(&search, &steps);
         let mut found = Found { steps, ..Found::default() };
         (found.asked.from, found.asked.hold) = (100, HOLD as u64);
-        found.conclude(search.best(), search.is_confirmed(), search.limit(), interrupted);
+        found.conclude(search.best(), confirmed, search.limit(), interrupted);
         found.sentences = text::sentences(&found);
         found
     }
@@ -223,7 +227,8 @@ impl Driver for Simulated {
         loop {
             let busy = self.second(&mut sum);
             let mut report = Self::report(&sum);
-            if let Some(Verdict { limit, broke }) = judge.take(&self.rules, busy, &mut report) {
+            let verdict = judge.take(&self.rules, busy, &mut report, &Report::default());
+            if let Some(Verdict { limit, broke, .. }) = verdict {
                 let (seconds, busy) = (judge.seconds(), judge.busy());
                 let disconnects = report.load.disconnects;
                 return Ok(Step {
@@ -241,7 +246,7 @@ impl Driver for Simulated {
         }
     }
 
-    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End> {
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Option<Recovery>, End> {
         self.set(to);
         let begun = self.spent;
         let seconds = self.watch();
@@ -249,10 +254,13 @@ impl Driver for Simulated {
             self.set(100);
             self.watch();
         }
-        Ok(Recovery { from, to, seconds, watched: self.spent - begun })
+        Ok(Some(Recovery { from, to, seconds, watched: self.spent - begun }))
     }
 
-    fn tell(&mut self, _: &Step) {}
+    fn tell(&mut self, _: &Step) -> Result<(), End> {
+        self.read_max = self.read_max.checked_sub(1).ok_or(End::Interrupted)?;
+        Ok(())
+    }
 
     fn keep(&mut self, _: &Search, steps: &[Step]) {
         self.kept = steps.to_vec();
@@ -355,9 +363,38 @@ fn a_search_that_was_interrupted_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_search_that_ran_out_of_time_or_of_its_host_goes_on_to_the_targets_limit() {
+    for (host, time, limit) in [(1e9, 170.0, Limit::Time), (2100.0, TIME, Limit::Busy)] {
+        let mut target = Simulated::new(Kind::Knee, 5000.0, host, 0.0, 5);
+        target.time = time;
+        let first = target.find(1_000_000, Vec::new());
+        assert!(first.confirmed && !first.is_final() && first.exit_code == 6, "{first:?}");
+        assert!(first.limit == limit || (limit != Limit::Time && first.limit.is_of_this_host()), "{first:?}");
+        let mut again = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 6);
+        let result = again.find(1_000_000, first.steps.clone());
+        assert!(result.is_final() && result.limit == Limit::Target, "{result:?}");
+        assert!((0.95..=1.05).contains(&(result.max as f64 / 5000.0)), "{result:?}");
+        // What was confirmed stays so where nothing more came of it.
+        let mut cut = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 7);
+        cut.steps_max = 0;
+        let result = cut.find(1_000_000, first.steps.clone());
+        assert_eq!((result.max, result.confirmed), (first.max, true));
+    }
+}
+
+#[test]
 fn too_little_time_confirms_nothing() {
     let mut target = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 5);
     target.time = 60.0;
     let result = target.find(1_000_000, Vec::new());
     assert!(!result.confirmed && result.exit_code == 6, "{result:?}");
+}
+
+#[test]
+fn where_nobody_reads_any_more_it_ends_with_what_is_known() {
+    let mut target = Simulated::new(Kind::Knee, 5000.0, 1e9, 0.0, 5);
+    target.read_max = 2;
+    let result = target.find(1_000_000, Vec::new());
+    assert_eq!((result.outcome, result.steps.len(), result.max), (Outcome::Aborted, 3, 400));
+    assert_eq!(target.kept, result.steps);
 }

@@ -20,14 +20,17 @@ pub trait Driver {
     /// Why there is no next one.
     fn step(&mut self, level: u64, hold: bool) -> Result<Step, End>;
 
-    /// Comes down from a load that broke to one that was held, and watches until all is well there.
+    /// Comes down from a load that broke to one that was held, and watches until all is well there, where there is time.
     ///
     /// # Errors
     /// As above.
-    fn come_down(&mut self, from: u64, to: u64) -> Result<Recovery, End>;
+    fn come_down(&mut self, from: u64, to: u64) -> Result<Option<Recovery>, End>;
 
     /// A step was taken.
-    fn tell(&mut self, step: &Step);
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    fn tell(&mut self, step: &Step) -> Result<(), End>;
 
     /// What is known by now.
     fn keep(&mut self, search: &Search, steps: &[Step]);
@@ -38,12 +41,21 @@ fn outcome(step: &Step) -> Outcome {
     step.limit.map_or(Outcome::Held { used: 1.0 }, Outcome::Broke)
 }
 
-/// Takes up a search where its steps have left it, with a run that stands at `level` now.
+/// Takes up a search where its steps have left it, with a run that stands at `level` now. What was held for lack of time
+/// is where it goes on; what this host could not do is tried again, for that may have been mended.
 pub fn resume(search: &mut Search, steps: &[Step], level: u64) {
-    for step in steps {
-        search.took(if step.hold { Next::Hold(step.level) } else { Next::Try(step.level) }, outcome(step));
+    for step in steps.iter().filter(|step| !step.limit.is_some_and(Limit::is_of_this_host)) {
+        let is_held = step.limit.is_none();
+        let next = if step.hold && !is_held { Next::Hold(step.level) } else { Next::Try(step.level) };
+        search.took(next, outcome(step));
     }
     search.stands_at(level);
+}
+
+/// Whether the answer stood when it was held, the last time that it was tried.
+pub fn is_confirmed(search: &Search, steps: &[Step]) -> bool {
+    let last = steps.iter().rfind(|step| step.level == search.best());
+    search.is_confirmed() || last.is_some_and(|step| step.hold && step.limit.is_none())
 }
 
 /// Takes steps to the end of the search.
@@ -59,40 +71,43 @@ pub fn walk(search: &mut Search, steps: &mut Vec<Step>, driver: &mut impl Driver
             Next::Done => return Ok(()),
         };
         let mut tries = 1;
-        let mut step = loop {
+        let (mut step, told) = loop {
             let step = match driver.step(level, hold) {
                 // Every stream is down, or nothing comes back any more.
                 Err(End::RunOver) => {
                     let step = Step { level, hold, limit: Some(Limit::Target), ..Step::default() };
-                    driver.tell(&step);
+                    let told = driver.tell(&step);
                     search.took(next, outcome(&step));
                     steps.push(step);
                     driver.keep(search, steps);
-                    return Ok(());
+                    return told;
                 }
                 step => step?,
             };
-            driver.tell(&step);
+            let told = driver.tell(&step);
             let is_ours = step.limit.is_some_and(|limit| limit != Limit::Target);
-            if !is_ours || tries == HOST_TRIES || search.next(driver.left()) != next {
-                break step;
+            if told.is_err() || !is_ours || tries == HOST_TRIES || search.next(driver.left()) != next {
+                break (step, told);
             }
             tries += 1;
         };
         search.took(next, outcome(&step));
-        let broke = step.limit.is_some();
-        if broke && search.best() > 0 {
+        let mut end = told;
+        if end.is_ok() && step.limit.is_some() && search.best() > 0 {
             match driver.come_down(level, search.best()) {
-                Ok(recovery) => step.recovery = Some(recovery),
-                Err(end) => {
-                    steps.push(step);
-                    driver.keep(search, steps);
-                    return if matches!(end, End::RunOver) { Ok(()) } else { Err(end) };
+                Ok(recovery) => {
+                    step.recovery = recovery;
+                    search.stands_at(search.best());
                 }
+                Err(why) => end = Err(why),
             }
-            search.stands_at(search.best());
         }
         steps.push(step);
         driver.keep(search, steps);
+        match end {
+            Ok(()) => {}
+            Err(End::RunOver) => return Ok(()),
+            end => return end,
+        }
     }
 }

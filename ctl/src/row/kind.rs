@@ -67,22 +67,27 @@ pub struct Connections {
     /// Seconds; of several groups the worst one's, which all of them together do not exceed. Measured alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub echo_p99: Option<f64>,
+    /// What the rate is of: groups that took turns are counted one by one. `None`: it was a mean over different numbers.
+    #[serde(skip)]
+    sending: Option<u64>,
 }
 
 impl Connections {
     fn none(kind: Kind) -> Self {
-        Self { kind, count: 0, bytes_per_second: None, echo_p99: None }
+        Self { kind, count: 0, bytes_per_second: None, echo_p99: None, sending: Some(0) }
     }
 
-    fn add(&mut self, count: u64, rate: Option<f64>, p99: Option<f64>) {
+    fn add(&mut self, (count, is_even): (u64, bool), rate: Option<f64>, p99: Option<f64>) {
         self.count += count;
+        self.sending = self.sending.filter(|_| is_even).map(|sending| sending + count);
         self.bytes_per_second = self.bytes_per_second.into_iter().chain(rate).reduce(|a, b| a + b);
         self.echo_p99 = self.echo_p99.into_iter().chain(p99).reduce(f64::max);
     }
 
-    /// Of one.
+    /// Of one; `None` too where there were more at one time than at another.
     pub fn rate_each(&self) -> Option<f64> {
-        self.bytes_per_second.filter(|_| self.count > 0).map(|rate| rate / self.count as f64)
+        let sending = self.sending.filter(|sending| *sending > 0)?;
+        self.bytes_per_second.map(|rate| rate / sending as f64)
     }
 }
 
@@ -91,13 +96,17 @@ impl Connections {
 pub fn connections(report: &Report) -> Vec<(Connections, Connections)> {
     let mut kinds = BTreeMap::<Kind, (Connections, Connections)>::new();
     for part in &report.groups {
-        let kind = Kind::of(report.spec.group.iter().find(|group| group.name == part.name));
+        let group = report.spec.group.iter().find(|group| group.name == part.name);
+        let kind = Kind::of(group);
+        let is_even = group.is_none_or(|group| {
+            group.stage.iter().all(|stage| stage.conns.is_none_or(|conns| group.conns == Some(conns)))
+        });
         let (asked, measured) =
             kinds.entry(kind).or_insert_with(|| (Connections::none(kind), Connections::none(kind)));
         let Part { load, latency, .. } = part;
-        asked.add(load.streams_requested, load.rate_offered, None);
+        asked.add((load.streams_requested, is_even), load.rate_offered, None);
         let open = load.streams_open_max.unwrap_or(load.streams_open_at_end);
-        measured.add(open, load.rate_sent, latency.response.as_ref().map(|response| response.p99));
+        measured.add((open, is_even), load.rate_sent, latency.response.as_ref().map(|response| response.p99));
     }
     if let Some(most) = report.load.streams_open_max {
         kinds.values_mut().for_each(|(_, measured)| measured.count = measured.count.min(most));

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use scale_api::coder::{Builds, Outcome as Coder};
 use scale_api::disruption::Disruption;
 use scale_api::report::{Figure, Latency, Load, Part, Report, ServerVersion};
-use scale_api::spec::GroupSpec;
+use scale_api::spec::{GroupSpec, StageSpec};
 use scale_api::typed::{self, Typed};
 
 use super::*;
@@ -160,6 +160,22 @@ fn groups_of_a_kind_that_took_turns_are_not_more_than_were_open_at_once() {
     report.load.streams_open_max = Some(1000);
     let row = Row::of(&report);
     assert_eq!(row.measured.connections[0].count, 1000, "not 1,498");
+    let each = row.measured.connections[0].rate_each().expect("all sent the same");
+    assert!((1281.0..1282.0).contains(&each), "{each}: 1,920,000 B/s were of 1,498");
+}
+
+#[test]
+fn a_rate_that_is_a_mean_over_stages_of_different_sizes_is_nobodys() {
+    let mut report = scenario();
+    report.spec.group[0].conns = Some(1000);
+    let stage = |conns| StageSpec { conns, ..StageSpec::default() };
+    report.spec.group[0].stage = vec![stage(None), stage(Some(1000))];
+    assert!(Row::of(&report).measured.connections[0].rate_each().is_some(), "they are as many");
+    report.spec.group[0].stage.push(stage(Some(100)));
+    let row = Row::of(&report);
+    assert_eq!((row.asked.connections[0].rate_each(), row.measured.connections[0].rate_each()), (None, None));
+    assert!(row.measured.connections[1].rate_each().is_some(), "of another kind");
+    assert!(text::markdown(&[row]).contains("1,498 of 1,500 web terminals; 100 SSH sessions, 100 B/s each"));
 }
 
 #[test]

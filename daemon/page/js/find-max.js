@@ -9,7 +9,14 @@ const SOUGHT = {
 
 /** A load as people say it; shorter beside an axis. */
 function loadName({ asked }, level) {
-  return asked.vary === "rate" ? `${rate(level)} a stream` : many(level, "stream");
+  return asked.vary === "rate" ? `${threeDigits(level)} a stream` : many(level, "stream");
+}
+
+/** A rate with three digits that count: what held and what broke are 3 % apart. */
+function threeDigits(value) {
+  if (value < 1e3) return `${fixed(value, 0)} B/s`;
+  const [scaled, unit] = value < 1e6 ? [value / 1e3, "KB/s"] : [value / 1e6, "MB/s"];
+  return `${fixed(scaled, scaled < 10 ? 2 : scaled < 100 ? 1 : 0)} ${unit}`;
 }
 
 function loadOnAxis({ asked }) {
@@ -129,7 +136,7 @@ function renderSteps(found) {
     clock(step.at),
     step.seconds,
     saidOfStep(step),
-    step.broke.map((result) => h("div", {}, h("code", {}, result.expression), ` ${plain(result.value ?? 0)}`)),
+    step.broke.map((result) => h("div", {}, h("code", {}, result.expression), ` ${optional(result.value, (value) => thresholdValue(result.expression, value))}`)),
     thousands(step.open),
     thousands(Math.round(step.messages_per_second)),
     optional(step.response?.p50, seconds),

@@ -17,7 +17,8 @@ function stepSaid(step) {
 }
 
 function stepOutput(step) {
-  const all = step.output_bytes > step.output.length ? ` (the end of ${thousands(step.output_bytes)} B)` : "";
+  const shown = new TextEncoder().encode(step.output).length;
+  const all = step.output_bytes > shown ? ` (the end of ${thousands(step.output_bytes)} B)` : "";
   return later(`step-output-${step.number}`, `What step ${step.number} wrote${all}`, () => h("pre", {}, step.output));
 }
 

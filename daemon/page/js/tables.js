@@ -27,8 +27,8 @@ function thresholdValue(expression, value) {
   if (name.at(-3) === "observe" || name[0] === "observe" || stat === "count") return plain(value);
   if (stat === "bytes_lost") return bytes(value);
   if (figureName === "recover" || LATENCIES.includes(figureName)) return seconds(value);
-  if (stat.endsWith("_ratio") || ["rate", "share", "users_share"].includes(stat)) return percent(value);
-  if (stat.startsWith("rate_")) return rate(value);
+  if (stat.endsWith("_ratio") || ["rate", "share", "users_share", "busy_max"].includes(stat)) return percent(value);
+  if (/^(stream_)?rate_/.test(stat)) return rate(value);
   return plain(value);
 }
 
