@@ -51,3 +51,50 @@ fn who_comes_back_at_once_does_so_while_tens_of_thousands_are_held() {
     let took_ms = last.ns_since(lost[0].at) / 1_000_000;
     assert!(took_ms < 100, "the last one came back after {took_ms} ms");
 }
+
+/// Streams that all lose their connection, and come back at the ramp's rate: ten seconds of it.
+const ALL: u32 = 1000;
+const RATE: u32 = 100;
+const ALL_LOST_AT_NS: u64 = 11 * SECOND_NS;
+
+#[test]
+fn who_is_held_by_the_ramps_rate_waits_without_being_looked_at() {
+    let text = format!(
+        "seed = 1\n[[group]]\nname = \"lost\"\ntarget = [\"ws://127.0.0.1:80/\"]\nconns = {ALL}\nconnect_rate = \"{RATE}/s\"\n\
+         warm_up = \"0s\"\nduration = \"30s\"\ntick_interval = \"60s\"\nbytes_per_tick = \"64B\"\nreconnect = \"backoff\"\n"
+    );
+    let world = World::new(1, Faults { latency_ns: (200_000, 3_000_000), ..Faults::NONE });
+    let start = world.now().plus_ns(50_000_000);
+    let plan = plan_of(&text, 1, 1);
+    let (mut sink, sink_wakes) = sink(&world);
+    let mut hand = hand(&world, &plan, (0, 1), start);
+    let cut_at = start.plus_ns(ALL_LOST_AT_NS);
+    let (mut is_cut, mut turns) = (false, 0);
+    while !hand.is_done {
+        let next_cut = if is_cut { Time::NEVER } else { cut_at };
+        world.advance(hand.handle.wake_at().min(sink_wakes()).min(world.next()).min(next_cut));
+        let now = world.now();
+        if now >= next_cut {
+            is_cut = true;
+            hand.handle.cut();
+        }
+        let is_storm = now >= cut_at.plus_ns(SECOND_NS) && now < cut_at.plus_ns(9 * SECOND_NS);
+        turns += u32::from(is_storm && hand.handle.wake_at() <= now);
+        hand.turn(now);
+        if sink_wakes() <= now {
+            sink.turn(now.plus_ns(SECOND_NS));
+        }
+    }
+    let mut back: Vec<Time> = Vec::new();
+    back.extend(hand.changes.iter().filter(|change| matches!(change.what, What::Back(_))).map(|it| it.at));
+    back.sort_unstable();
+    assert_eq!(back.len(), ALL as usize, "all are back");
+    // The network makes two of them a few milliseconds closer than they were begun.
+    let fast =
+        back.windows(RATE as usize + 2).find(|some| some[RATE as usize + 1].ns_since(some[0]) < SECOND_NS);
+    assert!(fast.is_none(), "more than {RATE} in a second: {fast:?}");
+    let took = back[back.len() - 1].ns_since(cut_at) as f64 / 1e9;
+    assert!((9.9..11.5).contains(&took), "the last was back after {took} s");
+    // A turn to begin each, some to hear what comes of it, and a hundred a second in any case.
+    assert!(turns < 8 * (RATE * 5 + 100), "{turns} turns in 8 s");
+}

@@ -362,7 +362,7 @@ impl<R: Ring> Worker<R> {
         let is_first = self.streams[stream as usize].is_new();
         if !matches!(spec.reconnect, Reconnect::Client(_)) || is_first {
             if now < timeline.reconnect_next {
-                self.comebacks.push(Reverse((timeline.reconnect_next, stream)));
+                timeline.coming.push_back(stream);
                 return false;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;

@@ -2,6 +2,8 @@
 //! draining, done. Boundaries are fixed points, not "now", so all workers change at the same
 //! time; pausing shifts what is still ahead.
 
+use std::collections::VecDeque;
+
 use scale_ring::Time;
 
 use crate::load::{Group, MessageSize};
@@ -56,6 +58,8 @@ pub struct Timeline {
     pub due_below: u32,
     /// No reconnect before this.
     pub reconnect_next: Time,
+    /// Streams whose wait is over and that are held by the rate of reconnects alone, whoever came first in front.
+    pub coming: VecDeque<u32>,
     /// The next stream is replaced then.
     pub churn_next: Time,
     /// Where the search for a stream to replace goes on.
@@ -137,6 +141,7 @@ impl Timeline {
             permits: vec![None; group.targets.len()],
             due_below: 0,
             reconnect_next: Time::ZERO,
+            coming: VecDeque::new(),
             churn_next: Time::NEVER,
             churn_cursor: 0,
             drain_until: Time::NEVER,

@@ -346,20 +346,30 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Streams whose wait is over try again, whoever has waited for longest first.
+    /// Streams whose wait is over try again, whoever has waited for longest first: of a group that is held to a rate,
+    /// one when its next may come.
     fn come_back(&mut self, now: Time) {
         let mut room = COMEBACKS_MAX;
         for _ in 0..LOOKS_MAX {
-            let Some(&Reverse((_, stream))) = self.comebacks.peek().filter(|Reverse((at, _))| *at <= now)
-            else {
-                return;
-            };
-            self.comebacks.pop();
+            let Some(stream) = self.comes_next(now).or_else(|| self.wait_over(now)) else { return };
             room -= usize::from(self.retry(stream, now));
             if room == 0 {
                 return;
             }
         }
+    }
+
+    /// The first that the rate of its group held, and holds no more.
+    fn comes_next(&mut self, now: Time) -> Option<u32> {
+        let may = |index: &usize| now >= self.groups[*index].reconnect_next && self.may_connect(*index);
+        let is_there = |index: &usize| !self.groups[*index].coming.is_empty();
+        let group = (0..self.groups.len()).filter(is_there).find(may)?;
+        self.groups[group].coming.pop_front()
+    }
+
+    fn wait_over(&mut self, now: Time) -> Option<u32> {
+        self.comebacks.peek().filter(|Reverse((at, _))| *at <= now)?;
+        self.comebacks.pop().map(|Reverse((_, stream))| stream)
     }
 
     fn steps(&mut self, now: Time, ends: bool) {
@@ -473,8 +483,12 @@ impl<R: Ring> Worker<R> {
         if let Some(Reverse((at, _))) = self.comebacks.peek() {
             until = until.min((*at).max(now.plus_ns(QUANTUM_NS)));
         }
-        for group in &self.groups {
+        for (index, group) in self.groups.iter().enumerate() {
             until = until.min(group.next_step()).min(group.next_launch().max(now.plus_ns(QUANTUM_NS)));
+            // Where there is no room, what makes room wakes.
+            if !group.coming.is_empty() && self.may_connect(index) {
+                until = until.min(group.reconnect_next.max(now.plus_ns(QUANTUM_NS)));
+            }
             if group.has_drain_work() {
                 until = until.min(now.plus_ns(QUANTUM_NS));
             }
