@@ -363,6 +363,7 @@ impl<R: Ring> Worker<R> {
         if !matches!(spec.reconnect, Reconnect::Client(_)) || is_first {
             if now < timeline.reconnect_next {
                 timeline.coming.push_back(stream);
+                self.held_by_rate += 1;
                 return false;
             }
             let interval = 1_000_000_000_000 * u64::from(self.share.workers) / spec.connect_rate_milli;

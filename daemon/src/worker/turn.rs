@@ -116,6 +116,8 @@ pub struct Worker<R> {
     pub(super) deadlines: BinaryHeap<Reverse<(Time, Deadline)>>,
     /// Streams that wait, and until when.
     pub(super) comebacks: BinaryHeap<Reverse<(Time, u32)>>,
+    /// Streams that the rates of their groups hold.
+    pub(super) held_by_rate: usize,
     pub(super) meter: Meter,
     pub(super) pool: Pool,
     /// By group.
@@ -176,6 +178,7 @@ impl<R: Ring> Worker<R> {
             wheel: Wheel::new(now, share.streams_max),
             deadlines: BinaryHeap::new(),
             comebacks: BinaryHeap::new(),
+            held_by_rate: 0,
             meter: Meter::new(cells),
             pool: Pool::new(Pool::MAX),
             versions: vec![Versions::default(); share.groups.len()],
@@ -351,7 +354,8 @@ impl<R: Ring> Worker<R> {
     fn come_back(&mut self, now: Time) {
         let mut room = COMEBACKS_MAX;
         for _ in 0..LOOKS_MAX {
-            let Some(stream) = self.comes_next(now).or_else(|| self.wait_over(now)) else { return };
+            let next = if self.held_by_rate > 0 { self.comes_next(now) } else { None };
+            let Some(stream) = next.or_else(|| self.wait_over(now)) else { return };
             room -= usize::from(self.retry(stream, now));
             if room == 0 {
                 return;
@@ -360,10 +364,12 @@ impl<R: Ring> Worker<R> {
     }
 
     /// The first that the rate of its group held, and holds no more.
+    #[cold]
     fn comes_next(&mut self, now: Time) -> Option<u32> {
         let may = |index: &usize| now >= self.groups[*index].reconnect_next && self.may_connect(*index);
         let is_there = |index: &usize| !self.groups[*index].coming.is_empty();
         let group = (0..self.groups.len()).filter(is_there).find(may)?;
+        self.held_by_rate -= 1;
         self.groups[group].coming.pop_front()
     }
 
@@ -483,17 +489,24 @@ impl<R: Ring> Worker<R> {
         if let Some(Reverse((at, _))) = self.comebacks.peek() {
             until = until.min((*at).max(now.plus_ns(QUANTUM_NS)));
         }
-        for (index, group) in self.groups.iter().enumerate() {
+        if self.held_by_rate > 0 {
+            until = until.min(self.next_to_come().max(now.plus_ns(QUANTUM_NS)));
+        }
+        for group in &self.groups {
             until = until.min(group.next_step()).min(group.next_launch().max(now.plus_ns(QUANTUM_NS)));
-            // Where there is no room, what makes room wakes.
-            if !group.coming.is_empty() && self.may_connect(index) {
-                until = until.min(group.reconnect_next.max(now.plus_ns(QUANTUM_NS)));
-            }
             if group.has_drain_work() {
                 until = until.min(now.plus_ns(QUANTUM_NS));
             }
         }
         until.max(now)
+    }
+
+    /// When the next that the rate of its group holds may come; where there is no room, what makes room wakes.
+    #[cold]
+    fn next_to_come(&self) -> Time {
+        let waits = |index: &usize| !self.groups[*index].coming.is_empty() && self.may_connect(*index);
+        let times = (0..self.groups.len()).filter(waits).map(|index| self.groups[index].reconnect_next);
+        times.min().unwrap_or(Time::NEVER)
     }
 
     pub(super) fn deadline(&mut self, index: u32, at: Time) {
