@@ -19,6 +19,7 @@ pub mod keeper;
 pub mod marks;
 pub mod observe;
 pub mod parts;
+pub mod pauses;
 pub mod plan;
 pub mod recorder;
 pub mod result;

@@ -24,6 +24,7 @@ use crate::control::source::off_thread;
 use crate::control::state::{Followed, not_going};
 use crate::control::{coder, resolve};
 use crate::page;
+use crate::run::supervisor::Supervisor;
 
 /// Serves the control socket until the task is dropped.
 pub async fn control(state: Shared, listener: UnixListener) {
@@ -154,10 +155,7 @@ pub(super) async fn answer(
                 Ok(())
             })
         }
-        (&Method::POST, ["v1", "runs", id, "pause"]) => going(&state, id, |run| {
-            run.pause();
-            Ok(())
-        }),
+        (&Method::POST, ["v1", "runs", id, "pause"]) => going(&state, id, Supervisor::pause),
         (&Method::POST, ["v1", "runs", id, "resume"]) => going(&state, id, |run| {
             run.resume();
             Ok(())
@@ -208,11 +206,7 @@ fn end_flow(state: &Shared, id: &str, why: &str, now: bool) -> Option<Answer> {
     Some(json(&serde_json::json!({ "id": flow.id })))
 }
 
-fn going(
-    state: &Shared,
-    id: &str,
-    act: impl FnOnce(&mut crate::run::supervisor::Supervisor) -> Result<(), Problem>,
-) -> Answer {
+fn going(state: &Shared, id: &str, act: impl FnOnce(&mut Supervisor) -> Result<(), Problem>) -> Answer {
     let mut state = state.borrow_mut();
     if let Some(flow) = state.flow(id) {
         let detail = format!("run {} is a Coder flow; it can be watched and stopped, not changed", flow.id);

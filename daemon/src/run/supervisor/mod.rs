@@ -28,6 +28,7 @@ use super::judge::Judge;
 use super::marks::Marks;
 use super::observe::{Observed, Sample};
 use super::parts::{OpenAtEnd, OpenMax};
+use super::pauses::Pauses;
 use super::plan::demand::gates;
 use super::plan::{Plan, base_pace};
 use super::saturation::Saturation;
@@ -83,9 +84,7 @@ pub struct Supervisor {
     rss_peak: u64,
     rss_steady: u64,
     host: Vec<DoctorEntry>,
-    paused: bool,
-    /// When it was, in seconds since the run's start; one that goes on has no end.
-    pauses: Vec<(f64, f64)>,
+    pauses: Pauses,
     hopeless_told: bool,
     warnings: Vec<String>,
     fleet: Option<Fleet>,
@@ -153,8 +152,7 @@ impl Supervisor {
             rss_peak: rss_before,
             rss_steady: 0,
             host,
-            paused: false,
-            pauses: Vec::new(),
+            pauses: Pauses::default(),
             hopeless_told: false,
             fleet: None,
         })
@@ -247,22 +245,20 @@ impl Supervisor {
     }
 
     /// Holds connections and stops sending.
-    pub fn pause(&mut self) {
+    ///
+    /// # Errors
+    /// It has been paused too often.
+    pub fn pause(&mut self) -> Result<(), Problem> {
         let now = host::monotonic_now();
-        if !std::mem::replace(&mut self.paused, true) {
-            self.pauses.push((now.since(self.started).as_secs_f64(), f64::INFINITY));
-        }
+        self.pauses.begin(now.since(self.started).as_secs_f64())?;
         self.send(&Command::Pause(now));
+        Ok(())
     }
 
     /// Goes on.
     pub fn resume(&mut self) {
         let now = host::monotonic_now();
-        if std::mem::replace(&mut self.paused, false)
-            && let Some((_, until)) = self.pauses.last_mut()
-        {
-            *until = now.since(self.started).as_secs_f64();
-        }
+        self.pauses.end(now.since(self.started).as_secs_f64());
         self.send(&Command::Resume(now));
     }
 
@@ -273,7 +269,7 @@ impl Supervisor {
 
     /// Takes what a query of `[observe]` answered just now.
     pub fn observe(&mut self, sample: Sample) {
-        let (at, counts) = (self.elapsed(), self.phase() == GroupPhase::Steady && !self.paused);
+        let (at, counts) = (self.elapsed(), self.phase() == GroupPhase::Steady && !self.pauses.goes_on());
         if let Some(observed) = &mut self.observed {
             observed.take(at, counts, sample);
         }

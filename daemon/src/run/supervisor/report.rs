@@ -158,7 +158,7 @@ impl Supervisor {
 
     /// What of the run is none of steady state.
     fn left_out(&self) -> parts::LeftOut<'_> {
-        parts::LeftOut { pauses: &self.pauses, expected: self.disruptions.windows() }
+        parts::LeftOut { pauses: self.pauses.spans(), expected: self.disruptions.windows() }
     }
 
     /// What of the report so far thresholds may name, without latencies.

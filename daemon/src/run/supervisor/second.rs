@@ -210,7 +210,8 @@ impl Supervisor {
     fn judge_connects(&mut self, seconds: u64) {
         let workers: Vec<_> =
             self.workers.iter().map(|worker| (&worker.cells[..], &worker.groups[..])).collect();
-        let seen = breaker::Seen { at: self.second, seconds, workers: &workers, is_paused: self.paused };
+        let seen =
+            breaker::Seen { at: self.second, seconds, workers: &workers, is_paused: self.pauses.goes_on() };
         let was_silent = self.breakers.ending().is_some();
         for told in self.breakers.take(&seen) {
             let breaker::Told { group, target, permits, said, mark } = told;
@@ -295,7 +296,7 @@ impl Supervisor {
     /// What a second of the series belongs to: the stages that count just now, by their names in
     /// the report, or the run's state where none does.
     pub(super) fn stages_now(&self) -> String {
-        if self.paused {
+        if self.pauses.goes_on() {
             return self.state().into();
         }
         let steady: Vec<String> = (0..self.plan.groups.len())
@@ -315,7 +316,7 @@ impl Supervisor {
 
     pub(super) fn state(&self) -> &'static str {
         match self.phase() {
-            _ if self.paused => "paused",
+            _ if self.pauses.goes_on() => "paused",
             GroupPhase::Waiting => GroupPhase::Ramping.name(),
             phase => phase.name(),
         }
