@@ -60,7 +60,10 @@ fn real_shells_go_on_behind_a_reset_and_every_typed_byte_is_accounted_for() {
         assert_went_on(&report, 3);
         let took = report.latency.reconnect.as_ref().expect("a distribution");
         // A histogram of three digits rounds down to 1.999872 s.
-        assert!(reconnect != "client" || took.min >= 1.999, "the web terminal waits for two seconds: {took:?}");
+        assert!(
+            reconnect != "client" || took.min >= 1.999,
+            "the web terminal waits for two seconds: {took:?}"
+        );
         let counts = standin.end();
         assert_eq!(counts["sockets"]["terminals"], 6, "{counts}");
         assert_typed(&counts, &report, 6, 3);
