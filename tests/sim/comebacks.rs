@@ -14,6 +14,37 @@ const HELD: u32 = 25_000;
 const LOST: u32 = 40;
 const LOST_AT_NS: u64 = 1_250_000_000;
 
+/// One worker with the run `text`, all of whose connections are cut at `cut_ns` after its start. `held`: its first group gets no
+/// connects. `turn` hears of each turn that the worker asked for, by the time since the cut.
+fn cut_once(text: &str, cut_ns: u64, held: bool, mut turn: impl FnMut(Option<u64>)) -> (Time, Vec<Change>) {
+    let world = World::new(1, Faults { latency_ns: (200_000, 3_000_000), ..Faults::NONE });
+    let start = world.now().plus_ns(50_000_000);
+    let plan = plan_of(text, 1, 1);
+    let (mut sink, sink_wakes) = sink(&world);
+    let mut hand = hand(&world, &plan, (0, 1), start);
+    if held {
+        hand.inbox.push(Command::Connects { group: 0, target: 0, permits: Some(0) });
+    }
+    let cut_at = start.plus_ns(cut_ns);
+    let mut next_cut = cut_at;
+    while !hand.is_done {
+        world.advance(hand.handle.wake_at().min(sink_wakes()).min(world.next()).min(next_cut));
+        let now = world.now();
+        if now >= next_cut {
+            next_cut = Time::NEVER;
+            hand.handle.cut();
+        }
+        if hand.handle.wake_at() <= now {
+            turn((now >= cut_at).then(|| now.ns_since(cut_at)));
+        }
+        hand.turn(now);
+        if sink_wakes() <= now {
+            sink.turn(now.plus_ns(SECOND_NS));
+        }
+    }
+    (cut_at, hand.changes)
+}
+
 #[test]
 fn who_comes_back_at_once_does_so_while_tens_of_thousands_are_held() {
     let text = format!(
@@ -22,27 +53,9 @@ fn who_comes_back_at_once_does_so_while_tens_of_thousands_are_held() {
          [[group]]\nname = \"lost\"\ntarget = [\"ws://127.0.0.1:80/\"]\nconns = {LOST}\nramp = \"100ms\"\nwarm_up = \"0s\"\n\
          duration = \"5s\"\ntick_interval = \"1s\"\nbytes_per_tick = \"64B\"\nreconnect = \"client:vscode\"\n"
     );
-    let world = World::new(1, Faults { latency_ns: (200_000, 3_000_000), ..Faults::NONE });
-    let start = world.now().plus_ns(50_000_000);
-    let plan = plan_of(&text, 1, 1);
-    let (mut sink, sink_wakes) = sink(&world);
-    let mut hand = hand(&world, &plan, (0, 1), start);
-    hand.inbox.push(Command::Connects { group: 0, target: 0, permits: Some(0) });
-    let mut is_cut = false;
-    while !hand.is_done {
-        let cut_at = if is_cut { Time::NEVER } else { start.plus_ns(LOST_AT_NS) };
-        world.advance(hand.handle.wake_at().min(sink_wakes()).min(world.next()).min(cut_at));
-        if world.now() >= cut_at {
-            is_cut = true;
-            hand.handle.cut();
-        }
-        hand.turn(world.now());
-        if sink_wakes() <= world.now() {
-            sink.turn(world.now().plus_ns(SECOND_NS));
-        }
-    }
+    let (_, changes) = cut_once(&text, LOST_AT_NS, true, |_| ());
     let of = |is_one: fn(&What) -> bool| -> Vec<&Change> {
-        hand.changes.iter().filter(|change| is_one(&change.what)).collect()
+        changes.iter().filter(|change| is_one(&change.what)).collect()
     };
     let (lost, back) = (of(|what| matches!(what, What::Lost(_))), of(|what| matches!(what, What::Back(_))));
     assert_eq!((lost.len(), back.len()), (LOST as usize, LOST as usize), "all are lost, and all come back");
@@ -63,30 +76,13 @@ fn who_is_held_by_the_ramps_rate_waits_without_being_looked_at() {
         "seed = 1\n[[group]]\nname = \"lost\"\ntarget = [\"ws://127.0.0.1:80/\"]\nconns = {ALL}\nconnect_rate = \"{RATE}/s\"\n\
          warm_up = \"0s\"\nduration = \"30s\"\ntick_interval = \"60s\"\nbytes_per_tick = \"64B\"\nreconnect = \"backoff\"\n"
     );
-    let world = World::new(1, Faults { latency_ns: (200_000, 3_000_000), ..Faults::NONE });
-    let start = world.now().plus_ns(50_000_000);
-    let plan = plan_of(&text, 1, 1);
-    let (mut sink, sink_wakes) = sink(&world);
-    let mut hand = hand(&world, &plan, (0, 1), start);
-    let cut_at = start.plus_ns(ALL_LOST_AT_NS);
-    let (mut is_cut, mut turns) = (false, 0);
-    while !hand.is_done {
-        let next_cut = if is_cut { Time::NEVER } else { cut_at };
-        world.advance(hand.handle.wake_at().min(sink_wakes()).min(world.next()).min(next_cut));
-        let now = world.now();
-        if now >= next_cut {
-            is_cut = true;
-            hand.handle.cut();
-        }
-        let is_storm = now >= cut_at.plus_ns(SECOND_NS) && now < cut_at.plus_ns(9 * SECOND_NS);
-        turns += u32::from(is_storm && hand.handle.wake_at() <= now);
-        hand.turn(now);
-        if sink_wakes() <= now {
-            sink.turn(now.plus_ns(SECOND_NS));
-        }
-    }
+    let mut turns = 0;
+    let storm = SECOND_NS..9 * SECOND_NS;
+    let (cut_at, changes) = cut_once(&text, ALL_LOST_AT_NS, false, |since_cut| {
+        turns += u32::from(since_cut.is_some_and(|since| storm.contains(&since)));
+    });
     let mut back: Vec<Time> = Vec::new();
-    back.extend(hand.changes.iter().filter(|change| matches!(change.what, What::Back(_))).map(|it| it.at));
+    back.extend(changes.iter().filter(|change| matches!(change.what, What::Back(_))).map(|it| it.at));
     back.sort_unstable();
     assert_eq!(back.len(), ALL as usize, "all are back");
     // The network makes two of them a few milliseconds closer than they were begun.
