@@ -185,7 +185,7 @@ impl Hand {
             if let Err(why) = said
                 && !self.heard.is_over.load(Ordering::Relaxed)
             {
-                eprintln!("scalectl: what came of step {number} is not in the report: {}", why.message);
+                crate::warn(&format!("what came of step {number} is not in the report: {}", why.message));
             }
         }
     }
