@@ -139,6 +139,24 @@ fn the_trial_answers_as_the_daemon_does() {
     assert_eq!(ask(Listener::Control, "\x16\x03\x01\x02\x00garbage\r\n\r\n"), ["400"]);
 }
 
+#[test]
+fn nonsense_behind_a_request_is_answered_behind_the_whole_answer() {
+    let page = |bytes: &str| {
+        let answers = check(Listener::ReadOnly, bytes.as_bytes());
+        let at = answers.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+        String::from_utf8(answers[at..].to_vec()).expect("a page")
+    };
+    let alone = page("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert!(alone.len() > 64 << 10, "more than a pipe takes at once: {}", alone.len());
+    for body in
+        ["\r\n", "content-length: 4\r\n\r\nbody", "transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"]
+    {
+        let both = page(&format!("GET / HTTP/1.1\r\nhost: localhost\r\n{body}nonsense\r\n\r\n"));
+        let rest = both.strip_prefix(&alone).expect("the page, whole");
+        assert_eq!(statuses(rest.as_bytes()), ["400"], "{rest}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_asked_is_answered_with_a_status_that_the_docs_know(

@@ -86,6 +86,9 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
+        // With a queue of its own for bodies, hyper 1.12 writes the 400 of a broken request into the middle of the answer
+        // before it, if that one is still on its way.
+        .writev(false)
         // Who has said all and closes that half is answered all the same.
         .half_close(true)
         .serve_connection(TokioIo::new(Watched(io, seat.clone())), service);
