@@ -169,11 +169,12 @@ fn the_tools_that_make_packages_have_one_version_everywhere() {
         let (_, rest) = text.split_once(tool).unwrap_or_else(|| panic!("{tool} is named nowhere"));
         rest.split_whitespace().next().expect("a version").trim_matches(['\'', '"']).to_owned()
     };
-    let (script, drill, ci) = (page("systemd/package"), page("tests/packages/run"), page(".ci/run"));
+    let (script, drill, tools) =
+        (page("systemd/package"), page("tests/packages/run"), page("tests/tools.sh"));
     for (key, tool) in [("deb_tool=", "cargo-deb"), ("rpm_tool=", "cargo-generate-rpm")] {
         let expected = version(&script, key);
         assert_eq!(version(&drill, &format!("cargo install {tool} --locked --version ")), expected);
-        assert_eq!(version(&ci, &format!("install_quickly {tool} --version ")), expected);
+        assert_eq!(version(&tools, &format!("install_quickly {tool} --version ")), expected);
     }
 }
 

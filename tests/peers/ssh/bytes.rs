@@ -3,7 +3,7 @@
 use scale_api::report::{Negotiated, Report};
 use scale_tests::ssh::{Server, Site};
 
-use super::{CONNS, PATIENT, as_user, echoes, echoes_for, spoken};
+use super::{CONNS, PATIENT, as_user, echoes, spoken};
 use crate::assert_every_byte_came_back;
 
 /// What the connections settled on; all on the same.
@@ -48,7 +48,7 @@ fn every_server_echoes_every_byte_of_twenty_streams() {
     let Some(site) = Site::new() else { return };
     let servers = [site.openssh(""), site.dropbear(&[]), site.tinyssh(), site.asyncssh(&[]), site.node(&[])];
     for server in servers.into_iter().flatten() {
-        let report = echoes_for("3s", &site, &server, &[]);
+        let report = echoes(&site, &server, &[]);
         negotiated(&report);
         let latency = &report.latency;
         let phases = [
@@ -130,7 +130,7 @@ fn keys_are_exchanged_under_load_as_often_as_openssh_wants() {
         let settings = format!("RekeyLimit 16K\nCiphers {cipher}\nKexAlgorithms {kex}");
         let Some(server) = site.openssh(&settings) else { return };
         let often = ["--conns", CONNS, "--tick-interval", "50ms", "--bytes-per-tick", "2000"];
-        let time = ["--warm-up", "1s", "--duration", "1500ms"];
+        let time = ["--warm-up", "1s", "--duration", "3s"];
         let (code, report) = as_user(&site, &server, &[&often, &time[..], &PATIENT].concat());
         assert_every_byte_came_back(CONNS, (code, &report));
         let total = &report.total;

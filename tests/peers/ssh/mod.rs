@@ -51,17 +51,13 @@ fn as_user(site: &Site, server: &Server, arguments: &[&str]) -> Ended {
     to_known(site, server, &[&["--ssh-identity", &key], arguments].concat())
 }
 
-/// Twenty streams of the site's user's, ten messages a second each, for so long after they are open:
+/// Twenty streams of the site's user's, ten messages a second each, for seconds that a busy machine needs to open them:
 /// everything comes back.
-fn echoes_for(duration: &str, site: &Site, server: &Server, more: &[&str]) -> Report {
-    let load = ["--conns", CONNS, "--rate", "40KB/s", "--warm-up", "1s", "--duration", duration];
+fn echoes(site: &Site, server: &Server, more: &[&str]) -> Report {
+    let load = ["--conns", CONNS, "--rate", "40KB/s", "--warm-up", "1s", "--duration", "3s"];
     let (code, report) = as_user(site, server, &[&load, &PATIENT[..], more].concat());
     assert_every_byte_came_back(CONNS, (code, &report));
     report
-}
-
-fn echoes(site: &Site, server: &Server, more: &[&str]) -> Report {
-    echoes_for("1500ms", site, server, more)
 }
 
 /// A few streams log in with `login`, and everything comes back.

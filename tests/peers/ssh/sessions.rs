@@ -3,7 +3,7 @@
 use scale_tests::ssh::Site;
 use scale_tests::{Sink, assert_ended_with};
 
-use super::{PATIENT, as_user, assert_none_opened, echoes, echoes_for, few, spoken};
+use super::{PATIENT, as_user, assert_none_opened, echoes, few, spoken};
 use crate::assert_every_byte_came_back;
 
 const TEN: [&str; 6] = ["--conns", "10", "--warm-up", "1s", "--duration", "2s"];
@@ -131,7 +131,7 @@ fn what_a_server_says_beside_a_stream_is_not_the_streams() {
         site.node(&["--banner", "A banner.\n", "--greeting", "A line.\r\nAnother.\r\n"]),
     ];
     for server in servers.into_iter().flatten() {
-        echoes_for("3s", &site, &server, &[]);
+        echoes(&site, &server, &[]);
     }
 }
 
