@@ -80,14 +80,16 @@ fn status(daemon: &Daemon) -> Status {
 
 const LOST: &str = "disconnects.rate < 1%";
 const SLOW: &str = "response.p99 < 50ms";
+/// Where it is not to break, though this machine stands still for a moment.
+const STUCK: &str = "response.p99 < 1s";
 
 /// Kinds at once: each takes little of this machine, and most of its time waits.
 #[test]
 fn limits_of_rate_and_connections_are_found() {
     std::thread::scope(|all| {
-        all.spawn(|| is_found("rate=2000/s", &[SLOW, LOST], &[LOST]));
-        all.spawn(|| is_found("conns=200", &[SLOW, LOST], &["load.open_ratio >= 99%"]));
-        all.spawn(|| is_found("drop=200", &[SLOW, LOST], &[LOST]));
+        all.spawn(|| is_found("rate=2000/s", &[STUCK, LOST], &[LOST]));
+        all.spawn(|| is_found("conns=200", &[STUCK, LOST], &["load.open_ratio >= 99%"]));
+        all.spawn(|| is_found("drop=200", &[STUCK, LOST], &[LOST]));
     });
 }
 

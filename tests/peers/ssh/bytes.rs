@@ -130,7 +130,7 @@ fn keys_are_exchanged_under_load_as_often_as_openssh_wants() {
         let settings = format!("RekeyLimit 16K\nCiphers {cipher}\nKexAlgorithms {kex}");
         let Some(server) = site.openssh(&settings) else { return };
         let often = ["--conns", CONNS, "--tick-interval", "50ms", "--bytes-per-tick", "2000"];
-        let time = ["--warm-up", "1s", "--duration", "3s"];
+        let time = ["--warm-up", "2s", "--duration", "2s"];
         let (code, report) = as_user(&site, &server, &[&often, &time[..], &PATIENT].concat());
         assert_every_byte_came_back(CONNS, (code, &report));
         let total = &report.total;

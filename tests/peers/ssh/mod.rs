@@ -29,7 +29,7 @@ const PATIENT: [&str; 10] = [
     "load.delivered_ratio > 10%",
 ];
 /// A few streams, for long enough to know that they are there.
-const FEW: [&str; 8] = ["--conns", "5", "--tick-interval", "200ms", "--warm-up", "1s", "--duration", "600ms"];
+const FEW: [&str; 8] = ["--conns", "5", "--tick-interval", "200ms", "--warm-up", "2s", "--duration", "600ms"];
 
 /// A run's exit code and report.
 type Ended = (i32, Report);
@@ -54,7 +54,7 @@ fn as_user(site: &Site, server: &Server, arguments: &[&str]) -> Ended {
 /// Twenty streams of the site's user's, ten messages a second each, for seconds that a busy machine needs to open them:
 /// everything comes back.
 fn echoes(site: &Site, server: &Server, more: &[&str]) -> Report {
-    let load = ["--conns", CONNS, "--rate", "40KB/s", "--warm-up", "1s", "--duration", "3s"];
+    let load = ["--conns", CONNS, "--rate", "40KB/s", "--warm-up", "2s", "--duration", "2s"];
     let (code, report) = as_user(site, server, &[&load, &PATIENT[..], more].concat());
     assert_every_byte_came_back(CONNS, (code, &report));
     report

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# What no test needs: compiled and run on time that the tests leave over, which wait more than they compute.
+#
+#   setsid tests/beside.sh [--tools]      --tools: compiles what is missing of cargo's tools, first (tests/tools.sh)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Everybody else goes first: within a session, and of sessions (sched(7), autogroup).
+chrt --idle --pid 0 $$ || true
+[[ ! -w /proc/self/autogroup ]] || echo 19 >/proc/self/autogroup
+
+say() { printf '\n-- %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
+
+# Decoders, fed by a fuzzer that takes the same way each time. To go on from there: tests/fuzz/Cargo.toml.
+fuzz() {
+  # A target, the longest of its inputs, and where it begins besides its own seeds.
+  local entry target longest besides targets=(
+    "ssh_before_keys 8192"
+    "ssh_after_keys 8192"
+    "run_file 8192 ../docs/examples"
+    "http 16384"
+  )
+  for entry in "${targets[@]}"; do
+    read -r target longest besides <<<"$entry"
+    say "fuzz: $target"
+    mkdir -p "tests/fuzz/corpus/$target"
+    # Without a sanitizer, which finds what unsafe code does: the decoders have none.
+    (cd tests && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" \
+      "fuzz/seeds/$target" ${besides:+"$besides"} -- -seed=1 -max_total_time=60 -max_len="$longest" \
+      -verbosity=0 -print_final_stats=1)
+  done
+}
+
+if [[ ${1:-} == --tools ]]; then
+  say "tools"
+  tests/tools.sh
+fi
+say "instructions per message"
+bench/instructions
+if command -v cargo-fuzz >/dev/null; then
+  fuzz
+else
+  say "more cases of what a fuzzer would feed, for want of one: cargo install cargo-fuzz --locked --version 0.13.2"
+  PROPTEST_CASES=100000 cargo test -p scale-tests --test decoders --quiet -- ssh::
+  PROPTEST_CASES=20000 cargo test -p scale-tests --test decoders --quiet -- files:: listeners::
+fi
+say "the documentation as a site"
+if command -v mdbook >/dev/null; then
+  mdbook build docs
+else
+  echo "skipped: mdbook is not there; cargo install mdbook --locked --version 0.5.4"
+fi
