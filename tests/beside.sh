@@ -11,24 +11,14 @@ chrt --idle --pid 0 $$ || true
 
 say() { printf '\n-- %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
-# Decoders, fed by a fuzzer that takes the same way each time. To go on from there: tests/fuzz/Cargo.toml.
+# Feeds a decoder, the same way each time (to go on from there: tests/fuzz/Cargo.toml): a target, the longest of its
+# inputs, and where it begins besides its own seeds.
 fuzz() {
-  # A target, the longest of its inputs, and where it begins besides its own seeds.
-  local entry target longest besides targets=(
-    "ssh_before_keys 8192"
-    "ssh_after_keys 8192"
-    "run_file 8192 ../docs/examples"
-    "http 16384"
-  )
-  for entry in "${targets[@]}"; do
-    read -r target longest besides <<<"$entry"
-    say "fuzz: $target"
-    mkdir -p "tests/fuzz/corpus/$target"
-    # Without a sanitizer, which finds what unsafe code does: the decoders have none.
-    (cd tests && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" \
-      "fuzz/seeds/$target" ${besides:+"$besides"} -- -seed=1 -max_total_time=60 -max_len="$longest" \
-      -verbosity=0 -print_final_stats=1)
-  done
+  local target=$1 longest=$2
+  mkdir -p "tests/fuzz/corpus/$target"
+  # Without a sanitizer, which finds what unsafe code does: the decoders have none.
+  (cd tests && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" \
+    "fuzz/seeds/$target" "${@:3}" -- -seed=1 -max_total_time=60 -max_len="$longest" -verbosity=0 -print_final_stats=1)
 }
 
 if [[ ${1:-} == --tools ]]; then
@@ -38,7 +28,14 @@ fi
 say "instructions per message"
 bench/instructions
 if command -v cargo-fuzz >/dev/null; then
-  fuzz
+  say "fuzz, a minute each"
+  export -f fuzz
+  xargs -P "$(nproc)" -L 1 bash -c 'fuzz "$@"' fuzz <<END
+ssh_before_keys 8192
+ssh_after_keys 8192
+run_file 8192 ../docs/examples
+http 16384
+END
 else
   say "more cases of what a fuzzer would feed, for want of one: cargo install cargo-fuzz --locked --version 0.13.2"
   PROPTEST_CASES=100000 cargo test -p scale-tests --test decoders --quiet -- ssh::
