@@ -18,7 +18,8 @@ fuzz() {
   mkdir -p "tests/fuzz/corpus/$target"
   # Without a sanitizer, which finds what unsafe code does: the decoders have none.
   (cd tests && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" \
-    "fuzz/seeds/$target" "${@:3}" -- -seed=1 -max_total_time=60 -max_len="$longest" -verbosity=0 -print_final_stats=1)
+    "fuzz/seeds/$target" "${@:3}" -- -seed=1 -max_total_time=60 -max_len="$longest" \
+    -verbosity=0 -print_funcs=0 -print_final_stats=1)
 }
 
 if [[ ${1:-} == --tools ]]; then

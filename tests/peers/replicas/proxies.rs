@@ -117,8 +117,10 @@ fn haproxy(port: u16, care: Care, replicas: &Replicas) -> String {
         .iter()
         .map(|replica| format!("           server {} {} {check}\n", replica.name, replica.address))
         .collect();
+    // With several threads, one that has to wait for another's line drops its own.
     format!(
         "global
+           nbthread 1
            maxconn 4000
            log stdout format raw local0
          defaults
