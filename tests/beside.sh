@@ -38,7 +38,7 @@ run_file 8192 ../docs/examples
 http 16384
 END
 else
-  say "more cases of what a fuzzer would feed, for want of one: cargo install cargo-fuzz --locked --version 0.13.2"
+  say "more cases of what a fuzzer would feed, for want of cargo-fuzz, which tests/tools.sh compiles"
   PROPTEST_CASES=100000 cargo test -p scale-tests --test decoders --quiet -- ssh::
   PROPTEST_CASES=20000 cargo test -p scale-tests --test decoders --quiet -- files:: listeners::
 fi
@@ -46,5 +46,5 @@ say "the documentation as a site"
 if command -v mdbook >/dev/null; then
   mdbook build docs
 else
-  echo "skipped: mdbook is not there; cargo install mdbook --locked --version 0.5.4"
+  echo "skipped: mdbook is not there, which tests/tools.sh compiles"
 fi
